@@ -1,0 +1,333 @@
+"""YAML text to values that know where they stand. The configuration and the policies are read through here.
+
+Rules: UTF-8; one document a file; YAML 1.2 core types (`yes`, `on`, `2:20:00` stay text); duplicate keys and foreign
+tags are problems; aliases are shared, never copied, and what they expand to is bounded; nesting is bounded. Values
+are built from PyYAML's events, because its loaders follow YAML 1.1 and keep the last of duplicate keys silently.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn, TypeAlias
+
+import yaml
+
+from authz.errors import Problem, Severity
+from authz.model import Source
+
+MAX_DEPTH: Final = 64
+MAX_EXPANDED_NODES: Final = 2_000_000  # 10,000 large routes are a tenth of it
+MAX_ALIASED_NODES: Final = 100_000  # what all aliases together may stand for
+
+ScalarValue: TypeAlias = None | bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A single value. `text` is how it was written."""
+
+    source: Source
+    value: ScalarValue
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    source: Source
+    items: tuple[Node, ...]
+
+    def __iter__(self) -> Iterator[Node]:
+        """Give the items in file order."""
+        return iter(self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A map. Keys are unique and keep file order and case."""
+
+    source: Source
+    entries: tuple[tuple[Scalar, Node], ...]
+
+    def get(self, key: str) -> Node | None:
+        """Give the value under `key`, or None."""
+        return next((value for name, value in self.entries if name.value == key), None)
+
+
+Node: TypeAlias = Scalar | Items | Fields
+
+
+class Problems(list[Problem]):
+    """The problems found so far; readers add to it and go on, so that all are reported at once."""
+
+    def error(self, node: Node, message: str) -> None:
+        """Add an error at the node."""
+        self.append(Problem(node.source, message))
+
+    def warn(self, source: Source, message: str, severity: Severity = Severity.WARNING) -> None:
+        """Add a warning or a note."""
+        self.append(Problem(source, message, severity))
+
+    @property
+    def errors(self) -> list[Problem]:
+        """Those that keep a file from loading."""
+        return [problem for problem in self if problem.severity is Severity.ERROR]
+
+
+def parse(data: bytes, file: str, problems: Problems) -> Node | None:
+    """Read one YAML document. None when it holds nothing, or when a problem was added."""
+    start = Source(file, 1, 1)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        problems.append(Problem(Source(file, line, column), "not UTF-8 text: save the file as UTF-8"))
+        return None
+    builder = _Builder(file, problems)
+    try:
+        return builder.document(yaml.parse(text, Loader=_Loader))
+    except _Stop:
+        return None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = start if mark is None else Source(file, mark.line + 1, mark.column + 1)
+        problems.append(Problem(where, f"not YAML: {error.problem or error.context}"))
+    except yaml.YAMLError as error:
+        problems.append(Problem(start, f"not YAML: {_first_line(error)}"))
+    return None
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Stop(Exception):  # noqa: N818 - ends a parse whose problem is already noted
+    pass
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+class _Builder:
+    """Builds nodes from events, with an explicit stack: nesting cannot exhaust Python's."""
+
+    def __init__(self, file: str, problems: Problems) -> None:
+        self._file = file
+        self._problems = problems
+        self._anchors: dict[str, tuple[Node, int]] = {}
+        self._nodes = 0
+        self._aliased = 0
+
+    def document(self, events: Iterable[yaml.Event]) -> Node | None:
+        root: Node | None = None
+        documents = 0
+        open_: list[_Open] = []
+        for event in events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._stop(event, "a second YAML document: write one document a file, without `---` between")
+                continue
+            node: Node
+            size = 1
+            match event:
+                case yaml.ScalarEvent():
+                    node = self._scalar(event)
+                    self._keep(event.anchor, node, 1)
+                case yaml.AliasEvent():
+                    node, size = self._alias(event)
+                case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
+                    self._check_tag(event, _COLLECTION_TAGS)
+                    if len(open_) >= MAX_DEPTH:
+                        self._stop(event, f"nested deeper than {MAX_DEPTH} levels")
+                    open_.append(_Open(self._source(event), isinstance(event, yaml.MappingStartEvent), event.anchor))
+                    continue
+                case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
+                    done = open_.pop()
+                    node, size = self._close(done), done.size
+                    self._keep(done.anchor, node, size)
+                case _:
+                    continue
+            self._nodes += 1
+            if open_:
+                open_[-1].children.append(node)
+                open_[-1].size += size
+                if open_[-1].size > MAX_EXPANDED_NODES:
+                    self._stop(event, f"more than {MAX_EXPANDED_NODES:,} values")
+            else:
+                root = node
+        if isinstance(root, Scalar) and root.value is None and not root.text:
+            return None  # only comments or blanks
+        return root
+
+    def _close(self, done: _Open) -> Node:
+        if not done.is_map:
+            return Items(done.source, tuple(done.children))
+        entries: dict[ScalarValue, tuple[Scalar, Node]] = {}
+        pairs = zip(done.children[::2], done.children[1::2], strict=True)
+        for key, value in pairs:
+            if not isinstance(key, Scalar) or not isinstance(key.value, str):
+                self._problems.error(key, f"a key must be text, found {describe(key)}: quote it")
+            elif key.value in entries:
+                first = entries[key.value][0].source
+                self._problems.error(key, f"duplicate key `{key.value}`, already on line {first.line}: delete one")
+            else:
+                entries[key.value] = (key, value)
+        return Fields(done.source, tuple(entries.values()))
+
+    def _keep(self, anchor: str | None, node: Node, size: int) -> None:
+        if anchor is not None:
+            self._anchors[anchor] = (node, size)
+
+    def _alias(self, event: yaml.AliasEvent) -> tuple[Node, int]:
+        known = self._anchors.get(event.anchor)
+        if known is None:
+            self._stop(event, f"unknown alias `*{event.anchor}`: anchor it with `&{event.anchor}` above")
+        self._aliased += known[1]
+        if self._aliased > MAX_ALIASED_NODES:
+            self._stop(event, f"aliases stand for more than {MAX_ALIASED_NODES:,} values")
+        return known
+
+    def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
+        text: str = event.value
+        self._check_tag(event, _SCALAR_TAGS)
+        value: ScalarValue = text
+        plain = event.implicit[0] and not event.style
+        if (event.tag is None and plain) or event.tag in _TYPED_TAGS:
+            try:
+                value = resolve(text)
+            except ValueError:  # thousands of digits
+                self._problems.append(Problem(self._source(event), "a number with too many digits"))
+        return Scalar(self._source(event), value, text)
+
+    def _check_tag(self, event: yaml.NodeEvent, known: frozenset[str | None]) -> None:
+        tag = getattr(event, "tag", None)
+        if tag not in known:
+            self._problems.append(Problem(self._source(event), f"unknown tag `{tag}`: only YAML's core types are read"))
+
+    def _source(self, event: yaml.Event) -> Source:
+        mark = event.start_mark
+        return Source(self._file, mark.line + 1, mark.column + 1)
+
+    def _stop(self, event: yaml.Event, message: str) -> NoReturn:
+        self._problems.append(Problem(self._source(event), message))
+        raise _Stop
+
+
+class _Open:
+    """A list or map whose end has not come yet."""
+
+    __slots__ = ("anchor", "children", "is_map", "size", "source")
+
+    def __init__(self, source: Source, is_map: bool, anchor: str | None) -> None:
+        self.source = source
+        self.is_map = is_map
+        self.anchor = anchor
+        self.children: list[Node] = []
+        self.size = 1
+
+
+_YAML = "tag:yaml.org,2002:"
+_TYPED_TAGS = frozenset({_YAML + "null", _YAML + "bool", _YAML + "int", _YAML + "float"})
+_SCALAR_TAGS: frozenset[str | None] = _TYPED_TAGS | {None, "!", _YAML + "str"}
+_COLLECTION_TAGS: frozenset[str | None] = frozenset({None, "!", _YAML + "seq", _YAML + "map"})
+
+# YAML 1.2.2 section 10.3.2, the core schema.
+_NULL = frozenset({"", "~", "null", "Null", "NULL"})
+_BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_NUMBER = re.compile(
+    r"(?P<int>[-+]?[0-9]+)|0o(?P<oct>[0-7]+)|0x(?P<hex>[0-9a-fA-F]+)"
+    r"|(?P<float>[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
+    r"|(?P<inf>[-+]?\.(?:inf|Inf|INF))|(?P<nan>\.(?:nan|NaN|NAN))"
+)
+
+
+def resolve(text: str) -> ScalarValue:
+    """Give the core-schema value of plain text."""
+    if text in _NULL:
+        return None
+    if text in _BOOL:
+        return _BOOL[text]
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        return text
+    digits = match.group(match.lastgroup or 0)
+    return _CONVERT[match.lastgroup or ""](digits)
+
+
+_CONVERT: dict[str, Callable[[str], ScalarValue]] = {
+    "int": int,
+    "oct": lambda digits: int(digits, 8),
+    "hex": lambda digits: int(digits, 16),
+    "float": float,
+    "inf": lambda digits: float(digits.replace(".", "").lower()),
+    "nan": lambda _: float("nan"),
+}
+
+
+def describe(node: Node) -> str:
+    """Say what a node is, for the words "found …" of a problem."""
+    match node:
+        case Fields():
+            return "a map"
+        case Items(items=()):
+            return "an empty list"
+        case Items():
+            return "a list"
+        case Scalar(value=None):
+            return "nothing"
+        case Scalar(value=str()):
+            return f"text `{shorten(node.text)}`"
+        case Scalar(value=bool()):
+            return f"`{node.text}` (a boolean)"
+        case Scalar():
+            return f"`{shorten(node.text)}` (a number)"
+
+
+def shorten(text: str, limit: int = 60) -> str:
+    """Cut long text for a message, visibly."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Give "; did you mean `x`?" when a known word is near, else nothing."""
+    folded = {name.lower().replace("-", "_"): name for name in known}
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.7)
+    return f"; did you mean `{folded[near[0]]}`?" if near else ""
+
+
+def text_of(node: Node, what: str, problems: Problems) -> str | None:
+    """Read non-empty text; None after adding a problem."""
+    if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
+        return node.value
+    hint = f": write '{node.text}' in quotes" if isinstance(node, Scalar) and node.text else ""
+    found = "empty text" if isinstance(node, Scalar) and node.value == "" else describe(node)
+    problems.error(node, f"{what}: found {found}, expected text{hint}")
+    return None
+
+
+def boolean_of(node: Node, what: str, problems: Problems) -> bool | None:
+    """Read a boolean; None after adding a problem."""
+    if isinstance(node, Scalar) and isinstance(node.value, bool):
+        return node.value
+    problems.error(node, f"{what}: found {describe(node)}, expected `true` or `false`")
+    return None
+
+
+def list_of(node: Node, what: str, problems: Problems) -> Sequence[Node]:
+    """Read a list, or a single scalar as a list of one; a scalar with a comma is a problem, as is anything else."""
+    if isinstance(node, Items):
+        return node.items
+    if isinstance(node, Fields) or node.value is None:
+        problems.error(node, f"{what}: found {describe(node)}, expected a list")
+        return ()
+    if isinstance(node.value, str) and "," in node.value:
+        entries = ", ".join(part.strip() for part in node.value.split(","))
+        problems.error(node, f"{what}: found {describe(node)}, one text with a comma: write a list, [{entries}]")
+        return ()
+    return (node,)

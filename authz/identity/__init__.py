@@ -1,0 +1,1 @@
+"""WHO IS CALLING: from a request to a verified principal. Knows nothing of policies."""

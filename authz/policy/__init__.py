@@ -1,0 +1,1 @@
+"""WHAT IS ALLOWED: from policy files to a decision. Knows nothing of tokens."""
