@@ -11,6 +11,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final, NoReturn, TypeAlias
 
 import yaml
@@ -22,7 +23,7 @@ MAX_DEPTH: Final = 64
 MAX_EXPANDED_NODES: Final = 2_000_000  # 10,000 large routes are a tenth of it
 MAX_ALIASED_NODES: Final = 100_000  # what all aliases together may stand for
 
-ScalarValue: TypeAlias = None | bool | int | float | str
+ScalarValue: TypeAlias = bool | int | float | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ class _Builder:
             self._anchors[anchor] = (node, size)
 
     def _alias(self, event: yaml.AliasEvent) -> tuple[Node, int]:
-        known = self._anchors.get(event.anchor)
+        known = self._anchors.get(str(event.anchor))
         if known is None:
             self._stop(event, f"unknown alias `*{event.anchor}`: anchor it with `&{event.anchor}` above")
         self._aliased += known[1]
@@ -212,7 +213,7 @@ class _Builder:
 
     def _source(self, event: yaml.Event) -> Source:
         mark = event.start_mark
-        return Source(self._file, mark.line + 1, mark.column + 1)
+        return Source(self._file, 1, 1) if mark is None else Source(self._file, mark.line + 1, mark.column + 1)
 
     def _stop(self, event: yaml.Event, message: str) -> NoReturn:
         self._problems.append(Problem(self._source(event), message))
@@ -331,3 +332,18 @@ def list_of(node: Node, what: str, problems: Problems) -> Sequence[Node]:
         problems.error(node, f"{what}: found {describe(node)}, one text with a comma: write a list, [{entries}]")
         return ()
     return (node,)
+
+
+_DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?", re.ASCII)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Read `500ms`, `5s`, `15m`, `24h` or `1h30m`. Raises ValueError."""
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise ValueError(f"not a duration: {shorten(text)}")
+    hours, minutes, seconds, milliseconds = (int(part or 0) for part in match.groups())
+    try:
+        return timedelta(hours=hours, minutes=minutes, seconds=seconds, milliseconds=milliseconds)
+    except OverflowError:
+        raise ValueError(f"too long: {shorten(text)}") from None

@@ -1,0 +1,401 @@
+"""What the service writes down: one line a decision, one line an event, and nothing secret in either.
+
+Three rules hold here. A line never waits: a blocked or broken stdout costs lines, which are counted, never a decision. A line is one
+physical line, whatever a request put into it. And no line holds a token, a header value or an exception's message: of a failure the
+type and the place are told, of another library's message only its template.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import select
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from authz.model import Decision, Deny, Json, Reason, http_status
+
+LogFormat: TypeAlias = Literal["json", "text"]
+Fields: TypeAlias = Mapping[str, Json]
+
+MAX_PATH: Final = 2048  # characters, here and below
+MAX_HOST: Final = 256
+MAX_TEXT: Final = 256
+MAX_EVENT_TEXT: Final = 2048  # a message of our own names files and what to write instead
+MAX_ITEMS: Final = 100
+MAX_DEPTH: Final = 4
+MAX_FRAMES: Final = 20
+MAX_CAUSES: Final = 4
+
+_BATCH_BYTES: Final = 1024 * 1024
+_PAUSE_SECONDS: Final = 0.01  # lets a batch gather: one system call and one thread switch for many lines
+
+
+class LineWriter:
+    """Writes lines to a file descriptor from one background thread, fed by a queue that is bounded in lines and bytes.
+
+    `on_drop` is told how many lines were lost, from whichever thread lost them, and must neither block nor raise.
+    """
+
+    def __init__(
+        self,
+        descriptor: int = 1,
+        *,
+        max_lines: int = 10_000,
+        max_bytes: int = 16 * 1024 * 1024,
+        on_drop: Callable[[int], None] | None = None,
+    ) -> None:
+        self.dropped = 0
+        self._descriptor = descriptor
+        self._max_lines = max_lines
+        self._max_bytes = max_bytes
+        self._on_drop = on_drop
+        self._lines: deque[bytes] = deque()
+        self._bytes = 0
+        # Held for moments, never across a system call. It is reentrant: a finalizer that logs may run while its own thread is inside.
+        self._changed = threading.Condition(threading.RLock())
+        self._closing = threading.Event()
+        self._cut_line = False
+        self._thread = threading.Thread(target=self._run, name="authz-log", daemon=True)
+        self._thread.start()
+
+    def write(self, line: str) -> None:
+        """Queue the line, or drop and count it when the queue is full or closed. Never blocks, never raises."""
+        data = line.replace("\n", "\\n").encode("utf-8", "backslashreplace") + b"\n"
+        with self._changed:
+            fits = (
+                len(self._lines) < self._max_lines
+                and self._bytes + len(data) <= self._max_bytes
+                and not self._closing.is_set()
+            )
+            if fits:
+                self._lines.append(data)
+                self._bytes += len(data)
+                self._changed.notify()
+        if not fits:
+            self._drop(1)
+
+    def close(self, timeout: float) -> None:
+        """Write what is queued, for at most `timeout` seconds. Later lines are dropped."""
+        self._closing.set()
+        with self._changed:
+            self._changed.notify()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while batch := self._next_batch():
+            self._write_batch(batch)
+            self._closing.wait(_PAUSE_SECONDS)
+
+    def _next_batch(self) -> list[bytes]:
+        """Wait for lines and take them; none means that the queue is closed and empty."""
+        batch: list[bytes] = []
+        size = 0
+        with self._changed:
+            self._changed.wait_for(lambda: self._lines or self._closing.is_set())
+            while self._lines and size < _BATCH_BYTES:
+                batch.append(self._lines.popleft())
+                size += len(batch[-1])
+            self._bytes -= size
+        return batch
+
+    def _write_batch(self, batch: Sequence[bytes]) -> None:
+        # After a write that broke off inside a line, the next line must not be glued to the torn one.
+        start = b"\n" if self._cut_line else b""
+        data = memoryview(start + b"".join(batch))
+        written = 0
+        try:
+            while written < len(data):
+                written += self._write_some(data[written:])
+        except OSError:  # a closed reader, a full disk: these lines are lost, the next are tried again
+            done = bytes(data[:written])
+            self._drop(len(batch) - max(0, done.count(b"\n") - len(start)))
+            self._cut_line = not done.endswith(b"\n") if done else self._cut_line
+        else:
+            self._cut_line = False
+
+    def _write_some(self, data: memoryview) -> int:
+        try:
+            return os.write(self._descriptor, data)
+        except BlockingIOError:  # somebody who shares our stdout made it non-blocking
+            poll = select.poll()
+            poll.register(self._descriptor, select.POLLOUT)
+            poll.poll(1000)
+            return 0
+
+    def _drop(self, count: int) -> None:
+        with self._changed:
+            self.dropped += count
+        if self._on_drop is not None:
+            self._on_drop(count)
+
+
+class DecisionRecord(NamedTuple):
+    """What the decision log tells of one decision; no token, no header value, no claim but `subject` and `client_id`.
+
+    An empty text counts as none. The last three are written only when there is something to write.
+    """
+
+    now: float  # wall clock, seconds since the epoch
+    decision_id: str
+    request_id: str | None
+    decision: Literal["allow", "deny"]
+    reasons: Sequence[Reason]
+    route: str | None
+    policy: str | None  # file:line
+    policy_revision: str | None
+    method: str
+    host: str
+    path: str
+    source_ip: str | None
+    subject: str | None
+    client_id: str | None
+    token_use: str | None
+    duration_us: int
+    detail: str = ""
+    headers_omitted: Sequence[str] = ()  # names of identity headers whose value could not be sent
+    why: Fields | None = None
+
+
+_WANTED: Final[Mapping[str, frozenset[str]]] = {
+    "all": frozenset({"allow", "deny"}),
+    "denied": frozenset({"deny"}),
+    "none": frozenset(),
+}
+
+
+class DecisionLog:
+    """Writes one line a decision, of the kinds that `decisions` asks for."""
+
+    def __init__(
+        self,
+        writer: LineWriter,
+        *,
+        decisions: Literal["all", "denied", "none"] = "all",
+        format: LogFormat = "json",  # noqa: A002 - the word of the configuration
+    ) -> None:
+        self._writer = writer
+        self._kinds = _WANTED[decisions]
+        self._line = _LINE[format]
+
+    def wanted(self, decision: Decision) -> bool:
+        """Tell whether a record of this decision would be written, so that none is built in vain."""
+        return ("deny" if isinstance(decision, Deny) else "allow") in self._kinds
+
+    def record(self, entry: DecisionRecord) -> None:
+        """Write the entry as one line, if its kind is wanted. Never blocks."""
+        if entry.decision in self._kinds:
+            self._writer.write(self._line(_decision_fields(entry)))
+
+
+def _decision_fields(entry: DecisionRecord) -> Fields:
+    fields: dict[str, Json] = {
+        "time": _rfc3339(entry.now),
+        "level": _decision_level(entry),
+        "msg": "decision",
+        "decision_id": _short(entry.decision_id),
+        "request_id": _short(entry.request_id),
+        "decision": entry.decision,
+        "reasons": list(entry.reasons),
+        "route": _short(entry.route),
+        "policy": _short(entry.policy),
+        "policy_revision": _short(entry.policy_revision),
+        "method": _short(entry.method),
+        "host": _short(_without_userinfo(entry.host), MAX_HOST),
+        "path": _short(_without_query(entry.path), MAX_PATH),
+        "source_ip": _short(entry.source_ip),
+        "subject": _short(entry.subject),
+        "client_id": _short(entry.client_id),
+        "token_use": _short(entry.token_use),
+        "duration_us": entry.duration_us,
+    }
+    if entry.detail:
+        fields["detail"] = _short(entry.detail)
+    if entry.headers_omitted:
+        fields["headers_omitted"] = _bounded(entry.headers_omitted, MAX_TEXT)
+    if entry.why is not None:
+        fields["why"] = _bounded(entry.why, MAX_TEXT)
+    return fields
+
+
+def _decision_level(entry: DecisionRecord) -> str:
+    """Give `warning` to a denial that is our failure (503), `info` to what policies and tokens decided."""
+    ours = entry.decision == "deny" and any(http_status(reason) == 503 for reason in entry.reasons[:1])
+    return "warning" if ours else "info"
+
+
+def _without_query(path: str) -> str:
+    """Cut the query and fragment: tokens travel there (RFC 6750 section 2.3), also in paths that we refuse."""
+    return path.partition("?")[0].partition("#")[0]
+
+
+def _without_userinfo(host: str) -> str:
+    """Cut `user:password@`: such a host is refused, and its password must not reach the log by that."""
+    return host.rpartition("@")[2]
+
+
+def configure_logging(
+    writer: LineWriter,
+    level: str,
+    format: LogFormat = "json",  # noqa: A002 - the word of the configuration
+) -> None:
+    """Send everything that Python's `logging` is given through the writer, and nowhere else.
+
+    `level` is a standard level name in any case. Our own loggers (`authz` and below) may add facts with `extra={"fields": {…}}`.
+    Other libraries speak from `warning` up, without the values of their messages; aiohttp's access log is silent.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    root = logging.getLogger()
+    root.handlers[:] = [_LineOutput(writer, _LINE[format])]
+    root.setLevel(max(number, logging.WARNING))
+    logging.getLogger(_OWN).setLevel(number)
+    logging.getLogger("aiohttp.access").disabled = True
+
+
+_OWN: Final = "authz"
+
+
+class _LineOutput(logging.Handler):
+    """Turns a log record into one line of the writer."""
+
+    def __init__(self, writer: LineWriter, line: Callable[[Fields], str]) -> None:
+        super().__init__()
+        self._writer = writer
+        self._line = line
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._writer.write(self._line(_event_fields(record)))
+
+
+def _event_fields(record: logging.LogRecord) -> Fields:
+    fields: dict[str, Json] = {"time": _rfc3339(record.created), "level": record.levelname.lower()}
+    if _is_own(record):
+        fields["msg"] = _short(_message(record), MAX_EVENT_TEXT)
+        for name, value in getattr(record, "fields", {}).items():
+            fields.setdefault(name, _bounded(value, MAX_EVENT_TEXT))
+    else:
+        # Another library's values may be a token: only the template is written, and of that one line
+        # (asyncio puts the repr of a failed task below its first).
+        fields["msg"] = _short(str(record.msg).partition("\n")[0], MAX_EVENT_TEXT)
+        fields["logger"] = record.name
+    if record.exc_info and record.exc_info[1] is not None:
+        fields.update(_exception_fields(record.exc_info[1]))
+    return fields
+
+
+def _is_own(record: logging.LogRecord) -> bool:
+    return record.name == _OWN or record.name.startswith(_OWN + ".")
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (
+        TypeError,
+        ValueError,
+        LookupError,
+    ):  # arguments that do not fit the template: the template is better than nothing
+        return str(record.msg)
+
+
+def _exception_fields(error: BaseException) -> Fields:
+    """Tell an exception's type, place and causes; its message may hold what a request sent, its locals surely do."""
+    fields: dict[str, Json] = {
+        "exception": type(error).__name__,
+        "frames": list(_frames(error.__traceback__))[-MAX_FRAMES:],
+    }
+    if causes := [type(cause).__name__ for cause in _causes(error)]:
+        fields["caused_by"] = causes
+    return fields
+
+
+def _frames(trace: TracebackType | None) -> Iterator[str]:
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        yield f"{code.co_filename}:{trace.tb_lineno} in {code.co_name}"
+        trace = trace.tb_next
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    for _ in range(MAX_CAUSES):
+        cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+        if cause is None:
+            return
+        yield cause
+        error = cause
+
+
+_encode_json = json.JSONEncoder(separators=(",", ":")).encode  # ASCII alone: no line separator of any alphabet survives
+
+
+def _json_line(fields: Fields) -> str:
+    return _encode_json(fields)
+
+
+_HEAD: Final = ("time", "level", "msg", "decision")  # written without their names
+_TAIL: Final = ("decision_id", "request_id")  # long, and seldom what a reader looks for
+_PLACED: Final = frozenset(_HEAD + _TAIL)
+
+
+def _text_line(fields: Fields) -> str:
+    names = [*(name for name in fields if name not in _PLACED), *_TAIL]
+    head = [_printable(str(fields[name])) for name in _HEAD if name in fields]
+    return " ".join([*head, *(f"{name}={_word(fields[name])}" for name in names if fields.get(name) is not None)])
+
+
+_LINE: Final[Mapping[str, Callable[[Fields], str]]] = {"json": _json_line, "text": _text_line}
+
+
+def _word(value: Json) -> str:
+    """Write a value so that a blank or quote in it cannot pass for the next field."""
+    if isinstance(value, Mapping):
+        return _encode_json(value)
+    if isinstance(value, str):
+        text = _printable(value)
+        return json.dumps(text, ensure_ascii=False) if not text or _NEEDS_QUOTES.search(text) else text
+    if isinstance(value, Sequence):
+        return ",".join(map(_word, value))
+    return str(value)
+
+
+_NEEDS_QUOTES: Final = re.compile(r'[\s"=,\\]')
+
+
+def _printable(text: str) -> str:
+    """Escape control characters, line separators and the marks that reorder text on a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+
+
+def _short(text: str | None, limit: int = MAX_TEXT) -> str | None:
+    """Give the text in at most `limit` characters, the last of them `…` when it was cut; nothing for nothing."""
+    if not text:
+        return None
+    if len(text) > limit:
+        text = text[: limit - 1] + "…"
+    # Half of a surrogate pair is no character, and readers of JSON stumble over it.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _bounded(value: Json, limit: int, depth: int = MAX_DEPTH) -> Json:
+    """Give the value in a size that a log line can bear, and in numbers that JSON has."""
+    if isinstance(value, str):
+        return _short(value, limit) or ""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, int):
+        return value
+    if depth == 0:
+        return "…"
+    if isinstance(value, Mapping):
+        items = list(value.items())[:MAX_ITEMS]
+        return {_short(str(name)) or "": _bounded(item, limit, depth - 1) for name, item in items}
+    return [_bounded(item, limit, depth - 1) for item in value[:MAX_ITEMS]]

@@ -1,0 +1,270 @@
+"""What a criterion compares with: string matchers and list matchers, compiled once at load.
+
+Comparison is exact: case, type (`5` is not `"5"`, `5` equals `5.0`, `true` is not `1`), no substring, no folding. A
+matcher with several operators wants all of them; one with none is an error, because "all of nothing" would be true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, shorten, text_of
+from authz.model import Json
+
+StringTest: TypeAlias = Callable[[str], bool]
+ListTest: TypeAlias = Callable[[Sequence[Json]], bool]
+ClaimValue: TypeAlias = str | int | float | bool
+
+
+class StringMatcher(NamedTuple):
+    """What one text must be."""
+
+    test: StringTest
+    wanted: str  # for people: "is `GET`"
+    expects: tuple[ClaimValue, ...]  # the texts that it names, for near misses
+    positive: StringTest | None  # what it wants, without what it excludes (`not`, `not_in`)
+    negative: StringTest | None
+
+
+class ListMatcher(NamedTuple):
+    """What a list of claim values must hold."""
+
+    test: ListTest
+    wanted: str
+    expects: tuple[ClaimValue, ...]
+
+
+_ONE_TEXT: Mapping[str, tuple[str, Callable[[str], StringTest]]] = {
+    "is": ("is", lambda wanted: lambda value: value == wanted),
+    "not": ("is not", lambda wanted: lambda value: value != wanted),
+    "starts_with": ("starts with", lambda wanted: lambda value: value.startswith(wanted)),
+    "ends_with": ("ends with", lambda wanted: lambda value: value.endswith(wanted)),
+    "contains": ("contains", lambda wanted: lambda value: wanted in value),
+}
+_MANY_TEXTS: Mapping[str, tuple[str, Callable[[Collection[str]], StringTest]]] = {
+    "in": ("is one of", lambda wanted: lambda value: value in wanted),
+    "not_in": ("is none of", lambda wanted: lambda value: value not in wanted),
+}
+_NEGATIVE = frozenset({"not", "not_in"})
+STRING_OPERATORS = (*_ONE_TEXT, *_MANY_TEXTS)
+LIST_OPERATORS = ("has", "is", "exclude")
+
+
+class _Part(NamedTuple):
+    operator: str
+    test: StringTest
+    wanted: str
+    expects: tuple[str, ...]
+
+
+def string_matcher(node: Node, name: str, problems: Problems) -> StringMatcher | None:
+    """Compile a string matcher: a text (means `is`) or a map of operators. None after adding a problem.
+
+    `name` is the criterion as written, for messages.
+    """
+    what = f"`{name}`"
+    match node:
+        case Items():
+            problems.error(node, _array_message(node, name))
+            return None
+        case Scalar():
+            text = text_of(node, what, problems)
+            return None if text is None else _joined([_one_text("is", text)])
+        case Fields():
+            parts = [_string_part(key, value, name, problems) for key, value in node.entries]
+            if not parts:
+                problems.error(node, f"{what}: found an empty map, expected one of {_names(STRING_OPERATORS)}")
+            good = [part for part in parts if part is not None]
+            return _joined(good) if good and len(good) == len(parts) else None
+
+
+def _string_part(key: Scalar, value: Node, name: str, problems: Problems) -> _Part | None:
+    operator = key.text
+    what = f"`{name}`: `{operator}`"
+    if operator in _ONE_TEXT:
+        if isinstance(value, Items):
+            problems.error(value, _array_message(value, name, operator))
+            return None
+        text = text_of(value, what, problems)
+        return None if text is None else _one_text(operator, text)
+    if operator in _MANY_TEXTS:
+        return _many_texts(operator, value, what, problems)
+    hint = "; a text has no members: write `is`" if operator == "has" else did_you_mean(operator, STRING_OPERATORS)
+    problems.error(key, f"{what}: unknown operator, expected one of {_names(STRING_OPERATORS)}{hint}")
+    return None
+
+
+def _one_text(operator: str, text: str) -> _Part:
+    words, build = _ONE_TEXT[operator]
+    return _Part(operator, build(text), f"{words} `{shorten(text)}`", (text,))
+
+
+def _many_texts(operator: str, node: Node, what: str, problems: Problems) -> _Part | None:
+    if not isinstance(node, Items):
+        problems.error(node, f"{what}: found {describe(node)}, expected a list: write [{_written(node)}]")
+        return None
+    if not node.items:
+        if operator == "not_in":
+            problems.error(node, f"{what}: an empty list excludes nobody: delete it or write whom to exclude")
+            return None
+        problems.warn(node.source, f"{what}: an empty list never matches: write whom to let in")
+    texts = [text_of(item, what, problems) for item in node]
+    if None in texts:
+        return None
+    wanted = tuple(text for text in texts if text is not None)
+    words, build = _MANY_TEXTS[operator]
+    listed = ", ".join(f"`{shorten(text)}`" for text in wanted)
+    return _Part(operator, build(frozenset(wanted)), f"{words} {listed or 'nobody'}", wanted)
+
+
+def _joined(parts: Sequence[_Part]) -> StringMatcher:
+    positive = [part.test for part in parts if part.operator not in _NEGATIVE]
+    negative = [part.test for part in parts if part.operator in _NEGATIVE]
+    return StringMatcher(
+        test=_all([part.test for part in parts]),
+        wanted=" and ".join(part.wanted for part in parts),
+        expects=tuple(text for part in parts if part.operator not in _NEGATIVE for text in part.expects),
+        positive=_all(positive) if positive else None,
+        negative=_all(negative) if negative else None,
+    )
+
+
+def _all(tests: Sequence[Callable[..., bool]]) -> Callable[..., bool]:
+    if len(tests) == 1:
+        return tests[0]
+    return lambda value: all(test(value) for test in tests)
+
+
+def any_of(matcher: StringMatcher) -> Callable[[Sequence[str]], bool]:
+    """Give the test of a string matcher over several texts.
+
+    Some text must satisfy what the matcher wants, and no text what it excludes: `{not: admin}` over two scopes means
+    that neither is `admin`. No text at all satisfies nothing.
+    """
+    positive, negative = matcher.positive, matcher.negative
+
+    def test(texts: Sequence[str]) -> bool:
+        if not texts or (negative is not None and not all(map(negative, texts))):
+            return False
+        return positive is None or any(map(positive, texts))
+
+    return test
+
+
+def list_matcher(node: Node, name: str, problems: Problems) -> ListMatcher | None:
+    """Compile a list matcher: a value (means `has`) or a map of operators. None after adding a problem."""
+    match node:
+        case Items():
+            problems.error(node, _array_message(node, name))
+            return None
+        case Scalar():
+            value = claim_value(node, f"`{name}`", problems)
+            return None if value is None else _list_joined([("has", value)])
+        case Fields():
+            return _list_operators(node, name, problems)
+
+
+def _list_operators(node: Fields, name: str, problems: Problems) -> ListMatcher | None:
+    what = f"`{name}`"
+    if not node.entries:
+        problems.error(node, f"{what}: found an empty map, expected one of {_names(LIST_OPERATORS)}")
+        return None
+    parts: list[tuple[str, ClaimValue]] = []
+    for key, value in node.entries:
+        operator = key.text
+        if operator not in LIST_OPERATORS:
+            hint = (
+                "; a list of claim values is asked with `has`: one criterion a value, under `or`"
+                if operator in STRING_OPERATORS
+                else did_you_mean(operator, LIST_OPERATORS)
+            )
+            problems.error(
+                key, f"{what}: `{operator}`: unknown operator, expected one of {_names(LIST_OPERATORS)}{hint}"
+            )
+            continue
+        if isinstance(value, Items):
+            problems.error(value, _array_message(value, name, operator))
+            continue
+        wanted = claim_value(value, f"{what}: `{operator}`", problems)
+        if wanted is not None:
+            parts.append((operator, wanted))
+    return _list_joined(parts) if len(parts) == len(node.entries) else None
+
+
+def _list_joined(parts: Sequence[tuple[str, ClaimValue]]) -> ListMatcher:
+    return ListMatcher(
+        test=_all([_list_test(operator, wanted) for operator, wanted in parts]),
+        wanted=" and ".join(f"{_LIST_WORDS[operator]} {show(wanted)}" for operator, wanted in parts),
+        expects=tuple(wanted for operator, wanted in parts if operator != "exclude"),
+    )
+
+
+_LIST_WORDS = {"has": "has", "is": "is only", "exclude": "does not have"}
+
+
+def _list_test(operator: str, wanted: ClaimValue) -> ListTest:
+    holds = _holds(wanted)
+    if operator == "has":
+        return holds
+    if operator == "is":
+        return lambda values: len(values) == 1 and holds(values)
+    return lambda values: not holds(values)
+
+
+def _holds(wanted: ClaimValue) -> ListTest:
+    """Test whether some value equals `wanted`, exactly and of the same JSON type."""
+    if isinstance(wanted, str):
+        return lambda values: wanted in values  # a text equals nothing but a text
+    if isinstance(wanted, bool):
+        return lambda values: any(value is wanted for value in values)
+    return lambda values: any(
+        value == wanted for value in values if isinstance(value, int | float) and not isinstance(value, bool)
+    )
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def claim_value(node: Node, what: str, problems: Problems) -> ClaimValue | None:
+    """Read what a claim is compared with: text, number or boolean. None after adding a problem."""
+    if isinstance(node, Scalar) and node.value is not None and not _is_unequal(node.value):
+        return node.value
+    hint = ""
+    if isinstance(node, Fields):
+        hint = ": a nested claim is named with dots (`a.b`)"
+    problems.error(node, f"{what}: found {describe(node)}, expected text, a number or a boolean{hint}")
+    return None
+
+
+def _is_unequal(value: ClaimValue) -> bool:
+    return isinstance(value, float) and (value != value or value in {float("inf"), float("-inf")})  # noqa: PLR0124 - NaN
+
+
+def show(value: Json) -> str:
+    """Write a value for people; text in backquotes, so that a number and its text look different."""
+    if isinstance(value, str):
+        return f"`{shorten(value)}`"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return shorten(str(value))
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _written(node: Node) -> str:
+    return node.text if isinstance(node, Scalar) else "…"
+
+
+def _array_message(node: Items, name: str, operator: str = "") -> str:
+    """Say what to write for an array where one value is meant (Pomerium loads it and never matches)."""
+    values = [item.text for item in node if isinstance(item, Scalar)] or ["…"]
+    body = f"{{{operator}: %s}}" if operator else "%s"
+    choices = ", ".join(f"{{{name}: {body % value}}}" for value in values[:3])
+    more = ", …" if len(values) > 3 else ""
+    block = "and" if operator in {"not", "exclude"} else "or"
+    what = f"`{name}`: `{operator}`" if operator else f"`{name}`"
+    return f"{what}: found a list where one value is meant; write {block}: [{choices}{more}]"

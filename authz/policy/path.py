@@ -1,0 +1,162 @@
+r"""The one definition of a request's path, host and method.
+
+A decision is worth nothing when the upstream reads the path differently, so everything that two programs could read
+differently is refused (RequestError, 400) and the rest is brought into one form (RFC 3986 section 6.2.2): escapes of
+unreserved characters are decoded, hex digits are upper-case. No URL parser is used: Python's reads `//admin` as a
+host (CVE-2026-26205 was that trap).
+
+Refused: dot segments (also before a `;`), `//`, `\`, `#`, encoded `/ \ ; .` and control characters, `%25` before two
+hex digits, bad escapes, escapes that are not UTF-8 (overlong `/` hides there), blanks, control and non-ASCII bytes;
+`;` parameters unless they are allowed, and then they are removed before matching.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv6Address
+from typing import Final, NamedTuple
+
+from authz.errors import RequestError
+
+_UNRESERVED: Final = frozenset(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~"
+)  # `.` stays refused
+_REFUSED_ESCAPES: Final = {0x2F: "/", 0x5C: "\\", 0x3B: ";", 0x2E: "."}
+
+# The ordinary path: nothing to decode, nothing to refuse but empty and dot segments.
+_PLAIN: Final = re.compile(r"[!-~]*", re.ASCII)
+_SPECIAL: Final = re.compile(r"[%;\\#]|//|/\.")
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
+_DOUBLE_ESCAPE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
+
+_METHOD: Final = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 token without lower case
+_HOST: Final = re.compile(r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?(?::([1-9][0-9]{0,4}))?")
+_HOST_IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::([1-9][0-9]{0,4}))?")
+_MAX_PORT: Final = 65535
+
+
+class Host(NamedTuple):
+    """A host in the form it is compared in: lower case, no trailing dot; the port apart, None when not given."""
+
+    name: str
+    port: int | None
+
+
+def canonical_path(raw: str, *, allow_parameters: bool = False) -> str:
+    """Give the path of `raw` (path and query, as Envoy sends it) in the form that is matched.
+
+    Raises RequestError for a path that cannot be judged safely.
+    """
+    if not _PLAIN.fullmatch(raw):
+        raise RequestError("the path holds a blank, a control byte or a byte outside ASCII")
+    path, _, query = raw.partition("?")
+    if "#" in query:
+        raise RequestError("the path holds a fragment")
+    if not path.startswith("/"):
+        raise RequestError("the path does not start with `/`")
+    if not _SPECIAL.search(path):
+        return path
+    return _normal_form(path, allow_parameters)
+
+
+def _normal_form(path: str, allow_parameters: bool) -> str:
+    if "\\" in path or "#" in path:
+        raise RequestError("the path holds a backslash or a fragment")
+    path = _ESCAPE.sub(_decode_escape, path)
+    if _DOUBLE_ESCAPE.search(path):
+        raise RequestError("the path holds a doubly encoded character")
+    _check_utf8(path)
+    segments = path.split("/")[1:]
+    names = [segment.partition(";")[0] for segment in segments]
+    if "." in names or ".." in names:
+        raise RequestError("the path holds a dot segment")
+    if ";" in path:
+        if not allow_parameters:
+            raise RequestError("the path holds `;` parameters (allow_path_parameters is off)")
+        segments = names
+    if "" in segments[:-1]:
+        raise RequestError("the path holds an empty segment (`//`)")
+    return "/" + "/".join(segments)
+
+
+def _decode_escape(match: re.Match[str]) -> str:
+    digits = match.group(1)
+    if digits is None:
+        raise RequestError("the path holds `%` without two hex digits")
+    byte = int(digits, 16)
+    if byte in _UNRESERVED:
+        return chr(byte)
+    if byte in _REFUSED_ESCAPES:
+        raise RequestError(f"the path holds an encoded `{_REFUSED_ESCAPES[byte]}`")
+    if byte < 0x20 or byte == 0x7F:
+        raise RequestError("the path holds an encoded control character")
+    return f"%{digits.upper()}"
+
+
+def _check_utf8(path: str) -> None:
+    try:
+        decoded_path(path)
+    except UnicodeDecodeError:
+        raise RequestError("the path holds escapes that are not UTF-8") from None
+
+
+def decoded_path(canonical: str) -> str:
+    """Give the canonical path with its remaining escapes decoded: what the criterion `http_path` sees."""
+    if "%" not in canonical:
+        return canonical
+    parts = canonical.encode("ascii").split(b"%")
+    decoded = bytearray(parts[0])
+    for part in parts[1:]:
+        decoded.append(int(part[:2], 16))
+        decoded += part[2:]
+    return decoded.decode("utf-8")
+
+
+def canonical_host(raw: str) -> Host:
+    """Give the host of `raw` (an authority: host, perhaps with a port).
+
+    Raises RequestError for an empty host, a list of hosts, userinfo, blanks, and what is no host name or address.
+    """
+    match = _HOST.fullmatch(raw)
+    if match is not None:
+        name = match.group(1).lower()
+    else:
+        match = _HOST_IPV6.fullmatch(raw)
+        if match is None:
+            raise RequestError("the host is empty, or not one plain host name with an optional port")
+        name = _ipv6(match.group(1))
+    port = match.group(2)
+    if port is None:
+        return Host(name, None)
+    if int(port) > _MAX_PORT:
+        raise RequestError("the host's port is out of range")
+    return Host(name, int(port))
+
+
+def _ipv6(text: str) -> str:
+    try:
+        return f"[{IPv6Address(text)}]"
+    except ValueError:
+        raise RequestError("the host is not an IPv6 address") from None
+
+
+def check_method(method: str) -> None:
+    """Refuse (RequestError) a method that is not an upper-case token: HTTP methods are case-sensitive."""
+    if not _METHOD.fullmatch(method):
+        raise RequestError("the method is not an upper-case token")
+
+
+def canonical_pattern(text: str, *, prefix: bool = False) -> str:
+    """Give a policy's `path:` (or `prefix:`) in the form that requests are matched in.
+
+    Raises RequestError, with the reason, for text that no request can ever match. Text outside ASCII is what its
+    author meant: the escapes that a client sends for it. A prefix may end inside a segment: `/.` is one.
+    """
+    if "?" in text:
+        raise RequestError("the query is not part of the path")
+    escaped = "".join(char if char.isascii() else _escape(char) for char in text)
+    return canonical_path(escaped + "x")[:-1] if prefix else canonical_path(escaped)
+
+
+def _escape(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8"))
