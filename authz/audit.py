@@ -1,8 +1,8 @@
 """What the service writes down: one line a decision, one line an event, and nothing secret in either.
 
-Three rules hold here. A line never waits: a blocked or broken stdout costs lines, which are counted, never a decision. A line is one
-physical line, whatever a request put into it. And no line holds a token, a header value or an exception's message: of a failure the
-type and the place are told, of another library's message only its template.
+Three rules hold here. A line never waits: a blocked or broken stdout costs lines, which are counted, never a decision.
+A line is one physical line, whatever a request put into it. And no line holds a token, a header value or the message of
+an exception: of a failure the type and the place are told, of another library's message only its template.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class LineWriter:
         self._on_drop = on_drop
         self._lines: deque[bytes] = deque()
         self._bytes = 0
-        # Held for moments, never across a system call. It is reentrant: a finalizer that logs may run while its own thread is inside.
+        # Held for moments, never across a system call. Reentrant, because a finalizer that logs may run while its own
+        # thread is inside.
         self._changed = threading.Condition(threading.RLock())
         self._closing = threading.Event()
         self._cut_line = False
@@ -248,8 +249,9 @@ def configure_logging(
 ) -> None:
     """Send everything that Python's `logging` is given through the writer, and nowhere else.
 
-    `level` is a standard level name in any case. Our own loggers (`authz` and below) may add facts with `extra={"fields": {…}}`.
-    Other libraries speak from `warning` up, without the values of their messages; aiohttp's access log is silent.
+    `level` is a standard level name in any case. Our own loggers (`authz` and below) may add facts with
+    `extra={"fields": {…}}`. Other libraries speak from `warning` up, without the values of their messages; aiohttp's
+    access log is silent.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
@@ -281,9 +283,7 @@ def _event_fields(record: logging.LogRecord) -> Fields:
         for name, value in getattr(record, "fields", {}).items():
             fields.setdefault(name, _bounded(value, MAX_EVENT_TEXT))
     else:
-        # Another library's values may be a token: only the template is written, and of that one line
-        # (asyncio puts the repr of a failed task below its first).
-        fields["msg"] = _short(str(record.msg).partition("\n")[0], MAX_EVENT_TEXT)
+        fields["msg"] = _short(_template(record), MAX_EVENT_TEXT)
         fields["logger"] = record.name
     if record.exc_info and record.exc_info[1] is not None:
         fields.update(_exception_fields(record.exc_info[1]))
@@ -303,6 +303,14 @@ def _message(record: logging.LogRecord) -> str:
         LookupError,
     ):  # arguments that do not fit the template: the template is better than nothing
         return str(record.msg)
+
+
+def _template(record: logging.LogRecord) -> str:
+    """Give another library's message without its values, for one of them may be a token.
+
+    One line of it: asyncio puts the repr of a failed task below its first. And a text: some log the exception itself.
+    """
+    return record.msg.partition("\n")[0] if isinstance(record.msg, str) else type(record.msg).__name__
 
 
 def _exception_fields(error: BaseException) -> Fields:
@@ -373,6 +381,10 @@ def _printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else f"\\u{ord(character):04x}" for character in text)
+
+
+def _rfc3339(now: float) -> str:
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _short(text: str | None, limit: int = MAX_TEXT) -> str | None:

@@ -1,0 +1,239 @@
+"""The verbs of `authz`. Exit codes: 0 fine, 1 internal error, 2 bad arguments, 3 does not load, 4 policy tests failed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import click
+from rich.console import Console
+
+from authz import __version__
+from authz.errors import LoadError, Problem, Severity
+from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
+from authz.policy.store import read_files
+from authz.service import policy_options, serve
+from authz.settings import Settings, load_settings
+from authz.transport.server import SERVICE
+
+EXIT_INTERNAL: Final = 1
+EXIT_NOT_LOADED: Final = 3
+
+_SERVE_OPTIONS: Final = ("listen", "admin", "policies", "workers", "log-level", "log-format", "log-decisions")
+
+
+def main() -> NoReturn:
+    """Run the command line."""
+    cli.main(prog_name="authz", auto_envvar_prefix=None)
+    sys.exit(0)  # pragma: no cover - click exits by itself
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def cli() -> None:
+    """Decide for Envoy who may pass, by Amazon Cognito tokens and YAML policies.
+
+    \b
+    Start here:
+      authz demo                      a local Cognito, a real Envoy and this service, to play with
+      authz check --config authz.yaml everything that is wrong with your files, with line and column
+      authz serve --config authz.yaml the service
+    """
+
+
+_config_option = click.option(
+    "--config", "-c", "config", type=click.Path(path_type=Path), help="The configuration file.", envvar="AUTHZ_CONFIG"
+)
+_output_option = click.option(
+    "--output", type=click.Choice(["table", "json"]), default="table", show_default=True, help="For people or programs."
+)
+
+
+@cli.command("serve")
+@_config_option
+@click.option("--listen", help="Where Envoy calls: host:port, :port or unix:///path.", metavar="ADDRESS")
+@click.option("--admin", help="/livez /readyz /metrics: host:port, or off.", metavar="ADDRESS")
+@click.option("--policies", help="A folder, or one file.", metavar="PATH")
+@click.option("--workers", help="Processes, one endpoint each.", metavar="N")
+@click.option("--log-level", help="debug, info, warning or error.", metavar="LEVEL")
+@click.option("--log-format", help="json or text.", metavar="FORMAT")
+@click.option("--log-decisions", help="all, denied or none.", metavar="WHICH")
+def serve_command(config: Path | None, **flags: str | None) -> None:
+    """Run the service.
+
+    Every option has an environment twin, AUTHZ_LISTEN for --listen; the order is flag, environment, file, default.
+    SIGHUP reloads policies and keys, SIGTERM drains and ends.
+    """
+    if config is None:
+        raise click.UsageError("--config is missing: write authz serve --config authz.yaml (or set AUTHZ_CONFIG)")
+    overrides = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
+    try:
+        serve(load_settings(config, environ=os.environ, overrides=overrides))
+    except LoadError as error:
+        _report(error.problems)
+        sys.exit(EXIT_NOT_LOADED)
+    except (OSError, RuntimeError) as error:
+        click.echo(f"authz: cannot start: {error}", err=True)
+        sys.exit(EXIT_INTERNAL)
+
+
+@cli.command("check")
+@_config_option
+@_output_option
+@click.argument("policies", nargs=-1, type=click.Path(path_type=Path))
+def check_command(config: Path | None, output: str, policies: Sequence[Path]) -> None:
+    """Load everything as `serve` would, and report every problem as file:line:column: message.
+
+    Give a configuration, or policy files and folders alone. Exit code 3 when something does not load.
+    """
+    if (config is None) == (not policies):
+        raise click.UsageError("give either --config authz.yaml, or policy files and folders")
+    loaded, problems = _check_config(config) if config is not None else _check_policies(policies)
+    if output == "json":
+        click.echo(json.dumps(_check_report(loaded, problems), indent=2))
+    else:
+        _report(problems)
+        _summarize(loaded, problems)
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        sys.exit(EXIT_NOT_LOADED)
+
+
+def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
+    try:
+        settings = load_settings(config, environ=os.environ, overrides={})
+    except LoadError as error:
+        return [], list(error.problems)
+    loaded, problems = _load(settings.policies, policy_options(settings))
+    return loaded, [*settings.warnings, *problems]
+
+
+def _check_policies(paths: Sequence[Path]) -> tuple[list[PolicySet], list[Problem]]:
+    results = [_load(path, PolicyOptions()) for path in paths]
+    return [one for loaded, _ in results for one in loaded], [one for _, problems in results for one in problems]
+
+
+def _load(path: Path, options: PolicyOptions) -> tuple[list[PolicySet], list[Problem]]:
+    try:
+        loaded = parse_policies(read_files(path).files, options)
+    except LoadError as error:
+        return [], list(error.problems)
+    return [loaded], list(loaded.warnings)
+
+
+def _check_report(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> Mapping[str, Any]:
+    return {
+        "ok": not any(problem.severity is Severity.ERROR for problem in problems),
+        "problems": [
+            {
+                "file": problem.source.file,
+                "line": problem.source.line,
+                "column": problem.source.column,
+                "severity": problem.severity.value,
+                "message": problem.message,
+            }
+            for problem in problems
+        ],
+        "sets": [
+            {
+                "revision": policies.revision,
+                "routes": len(policies.routes.routes),
+                "envoy_keys": [{"key": key, "at": str(source)} for key, source in policies.envoy_keys],
+            }
+            for policies in loaded
+        ],
+    }
+
+
+def _report(problems: Sequence[Problem]) -> None:
+    for problem in problems:
+        click.echo(str(problem))
+
+
+def _summarize(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> None:
+    console = Console(highlight=False)
+    for policies in loaded:
+        for key, source in policies.envoy_keys:
+            click.echo(f"{source}: note: `{key}` is Envoy's to do: authz accepts it and does nothing with it")
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    warnings = len(problems) - errors
+    extra = f", {_count(warnings, 'warning')}" if warnings else ""
+    if errors:
+        console.print(f"[red]✗[/red] {_count(errors, 'error')}{extra}: nothing would be loaded")
+        return
+    for policies in loaded:
+        routes = _count(len(policies.routes.routes), "route")
+        console.print(f"[green]✓[/green] {routes}, revision {policies.revision}{extra}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+@cli.command("healthcheck")
+@click.option(
+    "--address",
+    envvar="AUTHZ_LISTEN",
+    default="127.0.0.1:9191",
+    show_default=True,
+    help="The gRPC address: host:port, :port or unix:///path.",
+)
+@click.option("--timeout", type=float, default=2.0, show_default=True, help="Seconds to wait.")
+def healthcheck_command(address: str, timeout: float) -> None:
+    """Exit 0 if the service is serving, 1 otherwise; for a container's health check."""
+    import grpc  # noqa: PLC0415 - half a second that no other verb but serve should pay
+    from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
+
+    target = address.replace("unix://", "unix:") if address.startswith("unix:") else address
+    target = f"127.0.0.1{target}" if target.startswith(":") else target
+    try:
+        with grpc.insecure_channel(target) as channel:
+            request = health_pb2.HealthCheckRequest(service=SERVICE)
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
+    except grpc.RpcError as error:
+        click.echo(f"not serving: {address}: {error.code().name}")  # type: ignore[attr-defined]
+        sys.exit(EXIT_INTERNAL)
+    name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+    click.echo(f"{name.lower().replace('_', ' ')}: {address}")
+    sys.exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else EXIT_INTERNAL)
+
+
+@cli.command("version")
+@click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def version_command(output: str) -> None:
+    """Print the version, and the revision of the wire API."""
+    if output == "json":
+        click.echo(json.dumps({"version": __version__, "api": SERVICE}))
+    else:
+        click.echo(f"authz {__version__} ({SERVICE})")
+
+
+@cli.command("demo")
+@click.option("--once", is_flag=True, help="Run the scenario once, print the table, exit 0 or 1.")
+@click.option("--policies", type=click.Path(path_type=Path, exists=True), help="A folder of policies to play with.")
+@click.option("--keep", is_flag=True, help="Keep the temporary folder.")
+@click.option("--envoy-port", type=int, default=0, help="0: any free port. So for the others.")
+@click.option("--envoy-admin-port", type=int, default=0)
+@click.option("--authz-port", type=int, default=0)
+@click.option("--admin-port", type=int, default=0)
+@click.option("--upstream-port", type=int, default=0)
+@click.option("--cognito-port", type=int, default=0)
+def demo_command(**options: Any) -> None:  # noqa: ANN401 - click hands over what the options say
+    """Start a local Cognito, this service, a real Envoy and an upstream; stay until Ctrl-C."""
+    run = _demo()
+    sys.exit(run(options))
+
+
+def _demo() -> Callable[[Mapping[str, Any]], int]:
+    try:
+        from authz.demo.stand import main as run  # noqa: PLC0415 - an extra that production does not install
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"the demo needs `{error.name}`, which is not installed: pip install 'cognito-authz[demo]'"
+        ) from None
+    return run
+
+
+__all__ = ["Settings", "cli", "main"]

@@ -1,0 +1,142 @@
+"""Request to the presented token, or none, or an error when it is not clear which token is meant.
+
+Rules: the places are asked in their configured order and the first one that holds something counts. Two programs must
+never read two tokens from one place: several values, or a comma that could join several, are refused
+(RFC 9110 section 5.3 lets any proxy join repeated fields with commas, and Envoy does so before it asks us). Only SP and
+HTAB are blank (RFC 9110 section 5.6.3). Nothing here says whether a token is good.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from authz.errors import TokenError
+from authz.model import Reason, Request
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+
+class TokenPlace(NamedTuple):
+    """Where a token may stand.
+
+    A header's name is in lower case. `authorization` wants the scheme Bearer, in any case; of any other header the
+    whole value is the token. A cookie's name keeps its case (RFC 6265 section 5.4).
+    """
+
+    kind: Literal["header", "cookie"]
+    name: str
+
+
+class Credential(NamedTuple):
+    """A token as it was presented, nothing checked yet, and the place where it stood."""
+
+    token: str
+    place: TokenPlace
+
+    def __repr__(self) -> str:
+        """Name the place without the token."""
+        return f"Credential({self.place.kind} {self.place.name})"
+
+
+def find_credential(request: Request, places: Sequence[TokenPlace]) -> Credential | None:
+    """Give what the first place that holds something holds; None when all are empty.
+
+    TokenError: `token-ambiguous` when a place may hold several tokens, `token-malformed` when `Bearer` is followed by
+    no token or by several words.
+    """
+    for place in places:
+        token = _token_in(request, place)
+        if token:
+            return Credential(token, place)
+    return None
+
+
+def without_cookies(request: Request, names: Collection[str]) -> str | None:
+    """Give the cookie header that is left without the named cookies, joined with `; `.
+
+    Empty when nothing is left; None when there was nothing to remove and the header may stay as it is.
+    """
+    cookies = list(_cookies(request))
+    left = [cookie for cookie in cookies if _cookie_name(cookie) not in names]
+    return None if len(left) == len(cookies) else "; ".join(left)
+
+
+_BLANKS = " \t"
+
+
+def _token_in(request: Request, place: TokenPlace) -> str:
+    if place.kind == "cookie":
+        return _cookie_token(request, place.name)
+    values = request.headers.get(place.name)
+    if values is None:
+        return ""
+    if len(values) > 1:
+        raise TokenError(Reason.TOKEN_AMBIGUOUS, f"{len(values)} `{place.name}` headers")
+    value = values[0] if values else ""
+    return _bearer_token(value) if place.name == "authorization" else _whole_value(value, place.name)
+
+
+def _bearer_token(value: str) -> str:
+    if "," in value:
+        _refuse_joined_bearer(value)
+        return ""  # another scheme alone; Digest separates its parameters with commas
+    scheme, _, token = value.strip(_BLANKS).replace("\t", " ").partition(" ")
+    if not _is_bearer(scheme):
+        return ""
+    token = token.lstrip(" ")
+    if not token:
+        raise TokenError(Reason.TOKEN_MALFORMED, "`Bearer` without a token")
+    if " " in token:
+        raise TokenError(Reason.TOKEN_MALFORMED, "more than one word after `Bearer`")
+    return token
+
+
+def _refuse_joined_bearer(value: str) -> None:
+    """Refuse `Bearer A,Bearer B`, which is how two Authorization lines arrive, and all that looks like it."""
+    if any(_is_bearer(part.lstrip(_BLANKS)[:6]) for part in value.split(",")):
+        raise TokenError(Reason.TOKEN_AMBIGUOUS, "a comma in an `authorization` header with a Bearer token")
+
+
+def _is_bearer(scheme: str) -> bool:
+    # No character outside ASCII has a lower-case form among these six letters (the Kelvin sign is a K, not here).
+    return scheme.lower() == "bearer"
+
+
+def _whole_value(value: str, name: str) -> str:
+    if "," in value:
+        raise TokenError(Reason.TOKEN_AMBIGUOUS, f"a comma in the `{name}` header")
+    return value.strip(_BLANKS)
+
+
+# Envoy joins repeated cookie headers of HTTP/1 with a comma in its default encoding. A comma begins a new cookie only
+# when a name and `=` follow: `theme=a,b` is one cookie, and must reach the upstream as one.
+_COOKIE_END = re.compile(r";|,(?=[^;,=]*=)")
+
+
+def _cookies(request: Request) -> Iterator[str]:
+    """Give every cookie as `name=value`, from all cookie headers, blanks around it removed."""
+    for header in request.headers.get("cookie", ()):
+        for cookie in _COOKIE_END.split(header):
+            if bare := cookie.strip(_BLANKS):
+                yield bare
+
+
+def _cookie_name(cookie: str) -> str:
+    return cookie.partition("=")[0].rstrip(_BLANKS)
+
+
+def _cookie_token(request: Request, name: str) -> str:
+    """Give the cookie's value. A browser sends one name twice when two paths or domains set it."""
+    values = {_cookie_value(cookie) for cookie in _cookies(request) if _cookie_name(cookie) == name}
+    values.discard("")
+    if len(values) > 1:
+        raise TokenError(Reason.TOKEN_AMBIGUOUS, f"{len(values)} different `{name}` cookies")
+    return values.pop() if values else ""
+
+
+def _cookie_value(cookie: str) -> str:
+    value = cookie.partition("=")[2].strip(_BLANKS)
+    is_quoted = len(value) >= 2 and value[0] == value[-1] == '"'
+    return value[1:-1] if is_quoted else value

@@ -1,0 +1,387 @@
+"""The keys of an issuer: fetched, shared, cooled down, kept when the endpoint is down, dropped when too old.
+
+Rules
+- A document is taken whole or refused whole, and a refused one leaves the old keys. Only its unusable keys are left
+  out one by one, as other issuers list them beside ours (RFC 7517 section 5).
+- A request never waits for the network, except for a `kid` we do not know, and then for the one shared fetch.
+- Unknown kids cause at most one fetch a `cooldown`, failed ones included: anyone can make up a `kid`.
+- A key that left the document is gone with the next fetch. No fetch for `max_stale`: no keys.
+- Ages are measured on the monotonic clock. The wall clock only dates the cache file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, NamedTuple, NoReturn, Protocol
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import RSAAlgorithm
+from jwt.exceptions import PyJWTError
+
+from authz.errors import KeysError, TokenError
+from authz.identity.fetch import Fetch, FetchError, FetchResult, KeyFile
+from authz.model import Json, Reason
+
+__all__ = [
+    "Fetch",
+    "FetchResult",
+    "JwksSettings",
+    "KeyDocument",
+    "KeyObserver",
+    "KeySet",
+    "KeyStore",
+    "parse_jwks",
+    "read_jwks",
+]
+
+MAX_KEYS: Final = 50
+MAX_KID_LENGTH: Final = 256
+MIN_MODULUS_BITS: Final = 2048
+MAX_MODULUS_BITS: Final = 8192  # the cost of a verification grows with it
+MIN_EXPONENT: Final = 65_537
+MAX_EXPONENT_BITS: Final = 256  # NIST FIPS 186-5, A.1.1
+MAX_WAITERS: Final = 64
+
+_RETRY_WITHOUT_KEYS_SECONDS: Final = 5.0
+_MIN_PAUSE_SECONDS: Final = 0.5  # whatever the settings say, the endpoint gets some rest
+_JITTER: Final = 0.1  # processes that started together must not fetch together
+
+_PRIVATE_MEMBERS: Final = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth"})  # RFC 7518 section 6.3.2
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]{1,1400}", re.ASCII)  # 8192 bits are 1366 characters
+
+
+# --- The document ----------------------------------------------------------------------------------------------------
+
+
+class KeyDocument(NamedTuple):
+    """A key document as read: its usable keys by kid, and why the others are not."""
+
+    keys: Mapping[str, RSAPublicKey]
+    refused: tuple[str, ...]  # `key 2: …`, by place; no value of the document
+
+
+def parse_jwks(document: bytes) -> Mapping[str, RSAPublicKey]:
+    """Give the usable keys of a JWKS (RFC 7517) by kid, at least one. Raises KeysError."""
+    return read_jwks(document).keys
+
+
+def read_jwks(document: bytes) -> KeyDocument:
+    """Read a JWKS and say which keys were left out. Raises KeysError when the whole document is refused."""
+    keys: dict[str, RSAPublicKey] = {}
+    refused = []
+    for number, entry in enumerate(_entries(document), 1):
+        try:
+            kid, key = _usable(entry)
+        except KeysError as unusable:
+            refused.append(f"key {number}: {unusable}")
+            continue
+        if keys.setdefault(kid, key) != key:
+            raise KeysError(f"key {number}: its `kid` already stands for another key")
+    if not keys:
+        raise KeysError("; ".join(["no usable key", *refused[:3]]))
+    return KeyDocument(MappingProxyType(keys), tuple(refused))
+
+
+def _entries(document: bytes) -> list[Json]:
+    try:
+        content = _STRICT_JSON.decode(document.decode())
+    except (ValueError, RecursionError):  # bad UTF-8, bad JSON, integers beyond Python's limit, endless nesting
+        raise KeysError("not strict JSON") from None
+    entries = content.get("keys") if isinstance(content, dict) else None
+    if not isinstance(entries, list):
+        raise KeysError("not an object with a list `keys`")
+    if len(entries) > MAX_KEYS:
+        raise KeysError(f"{len(entries)} keys, at most {MAX_KEYS} are read")
+    return entries
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    """Refuse duplicate names: two programs would read two different keys."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate names")
+    return members
+
+
+def _refuse_constant(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+_STRICT_JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _usable(entry: Json) -> tuple[str, RSAPublicKey]:
+    """Give kid and key of an entry that may verify RS256. Raises KeysError with the first thing that speaks against."""
+    if not isinstance(entry, dict):
+        raise KeysError("not an object")
+    kid = entry.get("kid")
+    if not isinstance(kid, str) or not 0 < len(kid) <= MAX_KID_LENGTH:
+        raise KeysError(f"`kid` is not a text of 1 to {MAX_KID_LENGTH} characters")
+    if entry.get("kty") != "RSA":
+        raise KeysError("`kty` is not RSA")
+    if entry.get("alg", "RS256") != "RS256":
+        raise KeysError("`alg` is not RS256")
+    if entry.get("use", "sig") != "sig":
+        raise KeysError("`use` is not sig")
+    operations = entry.get("key_ops", ["verify"])
+    if not isinstance(operations, list) or "verify" not in operations:
+        raise KeysError("`key_ops` does not hold verify")
+    if not _PRIVATE_MEMBERS.isdisjoint(entry):
+        raise KeysError("it holds private members: whoever reads the document can sign")
+    return kid, _public_key(entry.get("n"), entry.get("e"))
+
+
+def _public_key(n: Json, e: Json) -> RSAPublicKey:
+    # PyJWT's base64 skips foreign characters; two programs would read two numbers.
+    if not all(isinstance(number, str) and _BASE64URL.fullmatch(number) for number in (n, e)):
+        raise KeysError("`n` or `e` is not base64url")
+    try:
+        key = RSAAlgorithm.from_jwk({"kty": "RSA", "n": n, "e": e})
+    except (PyJWTError, ValueError, UnsupportedAlgorithm):
+        raise KeysError("`n` and `e` are no RSA key") from None
+    if not isinstance(key, RSAPublicKey):
+        raise KeysError("not a public key")
+    if not MIN_MODULUS_BITS <= key.key_size <= MAX_MODULUS_BITS:
+        raise KeysError(f"{key.key_size} bits, not {MIN_MODULUS_BITS} to {MAX_MODULUS_BITS}")
+    exponent = key.public_numbers().e  # that it is odd was checked when the key was made
+    if exponent < MIN_EXPONENT or exponent.bit_length() > MAX_EXPONENT_BITS:
+        raise KeysError(f"its exponent is below {MIN_EXPONENT} or over {MAX_EXPONENT_BITS} bits")
+    return key
+
+
+# --- The store -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JwksSettings:
+    """How keys are fetched and kept: `jwks:` of the configuration."""
+
+    refresh: timedelta = timedelta(minutes=15)
+    cooldown: timedelta = timedelta(seconds=30)  # least time between two fetches an unknown kid can cause
+    timeout: timedelta = timedelta(seconds=2)  # of one fetch, and the longest that a request waits for one
+    max_stale: timedelta = timedelta(hours=24)
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeySet:
+    """The keys of one generation. Its identity is the generation: a refresh that brings the same keys keeps it."""
+
+    keys: Mapping[str, RSAPublicKey] = field(repr=False)
+
+
+class KeyObserver(Protocol):
+    """What metrics and the log hear about keys. Called on the event loop: must not block or raise."""
+
+    def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
+        """Note that a fetch ended; `ok` and `unchanged` are successes. `keys`: how many the issuer has now, 0 for none."""
+
+    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+        """Note that keys came from the cache file; wall-clock seconds of their fetch."""
+
+    def rejected(self, issuer: str, why: str) -> None:
+        """Note for the log why a fetch, a single key or the cache file was not good. Holds no secret."""
+
+
+class KeyStore:
+    """The keys of one user pool. Lives on one event loop; `run` keeps it fresh."""
+
+    def __init__(
+        self,
+        *,
+        issuer: str,
+        uri: str,
+        settings: JwksSettings,
+        fetch: Fetch,
+        clock: Callable[[], float],  # monotonic seconds
+        wall: Callable[[], float],  # seconds since 1970
+        observe: KeyObserver,
+    ) -> None:
+        self.issuer = issuer
+        self._uri = uri
+        self._settings = settings
+        self._timeout = settings.timeout.total_seconds()
+        self._fetch = fetch
+        self._clock = clock
+        self._wall = wall
+        self._observe = observe
+        self._file = KeyFile(settings.cache_dir, issuer, uri) if settings.cache_dir else None
+
+        self._keys: KeySet | None = None
+        self._fetched_at = float("-inf")  # on the monotonic clock
+        self._stale_at = float("-inf")
+        self._cool_at = float("-inf")  # an unknown kid may cause a fetch from then on
+        self._fetching: asyncio.Task[None] | None = None
+        self._waiters = 0
+        self._wake = asyncio.Event()
+        self._saves: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+        self._one_save = asyncio.Lock()
+
+    @property
+    def current(self) -> KeySet | None:
+        """The keys to verify with; None when there never were any, or none came for `max_stale`."""
+        return self._keys if self._clock() < self._stale_at else None
+
+    async def find(self, kid: str) -> tuple[KeySet, RSAPublicKey]:
+        """Give the key and the set it belongs to. Waits only for an unknown kid, and at most `timeout`.
+
+        Raises TokenError: `token-key-unknown` while the issuer has keys, else `keys-unavailable`.
+        """
+        if found := self._look_up(kid):
+            return found
+        await self._wait_for_fetch()
+        if found := self._look_up(kid):
+            return found
+        if self.current is None:
+            raise TokenError(Reason.KEYS_UNAVAILABLE, "there are no keys of the issuer, or they are too old")
+        raise TokenError(Reason.TOKEN_KEY_UNKNOWN, "the issuer has no key with the token's kid")
+
+    def load_cache(self) -> None:
+        """Take the keys of an earlier run, if they are not too old. It blocks: call it before serving."""
+        if self._file is None:
+            return
+        try:
+            self._restore(self._file)
+        except KeysError as error:
+            self._observe.rejected(self.issuer, f"cache file ignored: {error}")
+
+    async def run(self) -> None:
+        """Fetch now and then periodically, until cancelled. An issuer without keys is asked every 5 s at least."""
+        try:
+            while True:
+                self._wake.clear()
+                started = self._clock()
+                # `wait` neither raises what the fetch raised nor cancels it.
+                await asyncio.wait({self._fetching or self._start_fetch()})
+                await self._sleep(self._pause(started))
+        finally:
+            if self._fetching is not None:
+                self._fetching.cancel()
+
+    def refresh_now(self) -> None:
+        """Let `run` fetch at once."""
+        self._wake.set()
+
+    def _look_up(self, kid: str) -> tuple[KeySet, RSAPublicKey] | None:
+        current = self.current
+        key = None if current is None else current.keys.get(kid)
+        return None if current is None or key is None else (current, key)
+
+    async def _wait_for_fetch(self) -> None:
+        """Wait for the fetch in flight or for a new one. Returns at once where neither is allowed."""
+        if self._waiters >= MAX_WAITERS:
+            return
+        fetching = self._fetching
+        if fetching is None:
+            now = self._clock()
+            if now < self._cool_at:
+                return
+            self._cool_at = now + self._settings.cooldown.total_seconds()
+            fetching = self._start_fetch()
+        self._waiters += 1
+        try:
+            # Not `wait_for`: a caller that gives up must not cancel the fetch that others wait for.
+            await asyncio.wait({fetching}, timeout=self._timeout)
+        finally:
+            self._waiters -= 1
+
+    def _start_fetch(self) -> asyncio.Task[None]:
+        self._fetching = asyncio.create_task(self._refresh(), name="authz-jwks-fetch")
+        self._fetching.add_done_callback(self._fetch_ended)
+        return self._fetching
+
+    def _fetch_ended(self, task: asyncio.Task[None]) -> None:
+        self._fetching = None
+        if not task.cancelled() and (error := task.exception()):
+            # Only a defect gets here. It must neither end `run` nor pass in silence.
+            self._failed(FetchResult.ERROR_INTERNAL, type(error).__name__)
+
+    async def _refresh(self) -> None:
+        try:
+            document = await self._fetch(self._uri, self._timeout)
+            keys, refused = read_jwks(document)
+        except FetchError as error:
+            self._failed(error.result, str(error))
+        except KeysError as error:
+            self._failed(FetchResult.ERROR_DOCUMENT, str(error))
+        else:
+            result = self._take(keys, age=0.0)
+            self._observe.fetched(self.issuer, result, len(keys))
+            if result is FetchResult.OK:  # said once, not at each refresh
+                self._report(refused)
+            self._save(document)
+
+    def _take(self, keys: Mapping[str, RSAPublicKey], age: float) -> FetchResult:
+        """Make these the keys. Equal ones keep the generation, and with it every token verified under it."""
+        self._fetched_at = self._clock() - age
+        self._stale_at = self._fetched_at + self._settings.max_stale.total_seconds()
+        if self._keys is not None and self._keys.keys == keys:
+            return FetchResult.UNCHANGED
+        self._keys = KeySet(keys)
+        return FetchResult.OK
+
+    def _failed(self, result: FetchResult, why: str) -> None:
+        current = self.current
+        self._observe.fetched(self.issuer, result, 0 if current is None else len(current.keys))
+        self._observe.rejected(self.issuer, f"fetch failed: {why}")
+
+    def _report(self, refused: Iterable[str]) -> None:
+        for why in refused:
+            self._observe.rejected(self.issuer, f"left out: {why}")
+
+    def _pause(self, started: float) -> float:
+        """Seconds until the next fetch of `run`, whose last one started then."""
+        now = self._clock()
+        refresh = self._settings.refresh.total_seconds()
+        if now >= self._stale_at:
+            due = started + min(refresh, _RETRY_WITHOUT_KEYS_SECONDS)
+        elif self._fetched_at < started:  # failed: try again soon, long before the keys are too old
+            soon = max(self._settings.cooldown.total_seconds(), _RETRY_WITHOUT_KEYS_SECONDS)
+            due = min(started + min(refresh, soon), self._stale_at)
+        else:
+            jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
+            due = min(started + refresh * jitter, self._stale_at)
+        return max(due - now, _MIN_PAUSE_SECONDS)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep until then, or until `refresh_now`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _restore(self, file: KeyFile) -> None:
+        cached = file.load()
+        if cached is None:
+            return
+        age = self._wall() - cached.fetched_at
+        if not 0 <= age < self._settings.max_stale.total_seconds():
+            raise KeysError("it is too old, or from the future")
+        keys, refused = read_jwks(cached.document)
+        self._take(keys, age)
+        self._observe.restored(self.issuer, len(keys), cached.fetched_at)
+        self._report(refused)
+
+    def _save(self, document: bytes) -> None:
+        """Save in a task of its own: whoever waits for the keys does not wait for the disk."""
+        if self._file is not None:
+            task = asyncio.create_task(self._write(self._file, document, self._wall()), name="authz-jwks-save")
+            self._saves.add(task)
+            task.add_done_callback(self._saves.discard)
+
+    async def _write(self, file: KeyFile, document: bytes, fetched_at: float) -> None:
+        try:
+            async with self._one_save:  # in the order they came, so that the newest stays
+                await asyncio.to_thread(file.save, document, fetched_at)
+        except KeysError as error:
+            self._observe.rejected(self.issuer, f"cache file not written: {error}")

@@ -1,0 +1,198 @@
+"""What the service counts, for Prometheus: one count a decision, and labels from files and closed lists alone.
+
+A label that a request could choose would let anyone fill our memory; none here is. Everything lives in a registry of
+its own, nothing in the process at large. The hot path finds its counter in a dictionary: a label set is resolved once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+)
+from prometheus_client.exposition import generate_latest
+
+from authz.identity.fetch import FetchResult
+from authz.model import TOKEN_REASONS, Decision, Deny, Reason
+
+if TYPE_CHECKING:
+    from prometheus_client import Metric
+
+    from authz.errors import LoadError
+
+ReloadResult: TypeAlias = Literal["ok", "error", "stale-mount"]
+
+# A decision from memory takes some 50 µs, one with a signature some 150 µs, one that waits for keys up to seconds.
+_BUCKETS: Final = (
+    *(0.00002, 0.00005, 0.0001, 0.0002, 0.0005),
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05),
+    *(0.1, 0.2, 0.5, 1.0),
+)
+
+_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"  # what every scraper reads
+_SUCCESSES: Final = frozenset({FetchResult.OK, FetchResult.UNCHANGED})
+
+_CHECK: Final = ("unary", "envoy.service.auth.v3.Authorization", "Check")  # grpc_type, grpc_service, grpc_method
+_GRPC_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
+
+# Python's name of a status code → the one that dashboards made for Go services ask for.
+_GRPC_CODES: Final = {
+    "OK": "OK",
+    "CANCELLED": "Canceled",
+    "UNKNOWN": "Unknown",
+    "INVALID_ARGUMENT": "InvalidArgument",
+    "DEADLINE_EXCEEDED": "DeadlineExceeded",
+    "NOT_FOUND": "NotFound",
+    "ALREADY_EXISTS": "AlreadyExists",
+    "PERMISSION_DENIED": "PermissionDenied",
+    "RESOURCE_EXHAUSTED": "ResourceExhausted",
+    "FAILED_PRECONDITION": "FailedPrecondition",
+    "ABORTED": "Aborted",
+    "OUT_OF_RANGE": "OutOfRange",
+    "UNIMPLEMENTED": "Unimplemented",
+    "INTERNAL": "Internal",
+    "UNAVAILABLE": "Unavailable",
+    "DATA_LOSS": "DataLoss",
+    "UNAUTHENTICATED": "Unauthenticated",
+}
+
+
+class Metrics:
+    """Every metric of the service. `wall` gives the seconds since the epoch for the `…_timestamp_seconds`."""
+
+    def __init__(self, *, version: str, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._registry = registry = _Registry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        Info("authz_build", "The version that runs.", registry=registry).info({"version": version})
+
+        self._decisions = Counter(
+            "authz_decisions", "Decisions made.", ["decision", "reason", "route"], registry=registry
+        )
+        self._decision_counters: dict[tuple[str, Reason, str], Counter] = {}
+        self._durations = Histogram(
+            "authz_decision_duration_seconds", "From the request to its decision.", buckets=_BUCKETS, registry=registry
+        )
+        tokens = Counter("authz_tokens", "Tokens presented, by what became of them.", ["result"], registry=registry)
+        # All there from the start, so that the first of each is seen as a rise from 0.
+        results = ("verified", "cached", *sorted(TOKEN_REASONS), Reason.KEYS_UNAVAILABLE, Reason.INTERNAL_ERROR)
+        self._token_counters = {result: tokens.labels(str(result)) for result in results}
+
+        self._fetches = Counter(
+            "authz_jwks_fetches", "Fetches of an issuer's keys.", ["issuer", "result"], registry=registry
+        )
+        self._fetched_at = Gauge(
+            "authz_jwks_last_success_timestamp_seconds",
+            "When an issuer's keys were last fetched.",
+            ["issuer"],
+            registry=registry,
+        )
+        self._keys = Gauge("authz_jwks_keys", "Usable keys of an issuer.", ["issuer"], registry=registry)
+
+        reloads = Counter(
+            "authz_policy_reloads", "Policy sets loaded or refused, the first included.", ["result"], registry=registry
+        )
+        outcomes: tuple[ReloadResult, ...] = ("ok", "error", "stale-mount")
+        self._reload_counters = {outcome: reloads.labels(outcome) for outcome in outcomes}
+        self._loaded_at = Gauge(
+            "authz_policy_last_success_timestamp_seconds", "When policies were last loaded.", registry=registry
+        )
+        self._revision = Gauge(
+            "authz_policy_revision_info", "The policy set in force.", ["revision"], registry=registry
+        )
+        self._routes = Gauge("authz_policy_routes", "Routes of the policy set in force.", registry=registry)
+
+        self._handled = Counter(
+            "grpc_server_handled", "Calls completed, by status code.", [*_GRPC_LABELS, "grpc_code"], registry=registry
+        )
+        self._rpc_counters = {code: self._handled.labels(*_CHECK, label) for code, label in _GRPC_CODES.items()}
+        self._rpc_durations = Histogram(
+            "grpc_server_handling_seconds",
+            "From a call's arrival to its answer.",
+            _GRPC_LABELS,
+            buckets=_BUCKETS,
+            registry=registry,
+        ).labels(*_CHECK)
+        self._lines_dropped = Counter(
+            "authz_log_lines_dropped", "Log lines lost to a slow or broken output.", registry=registry
+        )
+
+    def decided(self, decision: Decision, duration_seconds: float) -> None:
+        """Count one decision. The hot path: some 1.5 µs."""
+        route = decision.route.label if decision.route is not None else ""
+        key = ("deny" if isinstance(decision, Deny) else "allow", decision.reason, route)
+        counter = self._decision_counters.get(key)
+        if counter is None:
+            counter = self._decision_counters[key] = self._decisions.labels(*key)
+        counter.inc()
+        self._durations.observe(duration_seconds)
+
+    def token(self, result: str) -> None:
+        """Count a presented token: `verified`, `cached`, or the Reason that it is not good."""
+        self._token_counters[result if result in self._token_counters else Reason.INTERNAL_ERROR].inc()
+
+    def rpc(self, code: str, seconds: float) -> None:
+        """Count a call of Check that ended; `code` is the name of a `grpc.StatusCode`."""
+        self._rpc_counters[code if code in self._rpc_counters else "UNKNOWN"].inc()
+        self._rpc_durations.observe(seconds)
+
+    def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
+        """Count a fetch of keys (KeyObserver). `keys`: how many the issuer has now."""
+        self._fetches.labels(issuer, result.value).inc()
+        self._keys.labels(issuer).set(keys)
+        if result in _SUCCESSES:
+            self._fetched_at.labels(issuer).set(self._wall())
+
+    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+        """Note keys that a former run fetched (KeyObserver); their age is told, not hidden."""
+        self._keys.labels(issuer).set(keys)
+        self._fetched_at.labels(issuer).set(fetched_at)
+
+    def rejected(self, issuer: str, why: str) -> None:
+        """Leave it to the log (KeyObserver): `why` is a sentence, no label."""
+
+    def policy_loaded(self, revision: str, routes: int, now: float) -> None:
+        """Note the policy set that is in force from now on (wall-clock seconds), the first one too."""
+        self._reload_counters["ok"].inc()
+        self._loaded_at.set(now)
+        self._routes.set(routes)
+        self._revision.clear()
+        self._revision.labels(revision).set(1)
+
+    def refused(self, error: LoadError) -> None:  # noqa: ARG002 - the store's observers share one signature
+        """Count a policy set that did not load (StoreObserver)."""
+        self._reload_counters["error"].inc()
+
+    def stale_mount(self, path: object) -> None:  # noqa: ARG002 - as above
+        """Count a mounted policy file that was replaced outside (StoreObserver)."""
+        self._reload_counters["stale-mount"].inc()
+
+    def lines_dropped(self, count: int) -> None:
+        """Count log lines that were lost. Callable from any thread."""
+        self._lines_dropped.inc(count)
+
+    def render(self) -> tuple[bytes, str]:
+        """Give the exposition and its content type. Takes milliseconds and reads /proc: not for the event loop."""
+        return generate_latest(self._registry), _CONTENT_TYPE
+
+
+class _Registry(CollectorRegistry):
+    """A registry without the `…_created` twins, which double the exposition and which nobody asked for.
+
+    The library's own switch for them is process-wide.
+    """
+
+    def collect(self) -> Iterable[Metric]:
+        for metric in super().collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric

@@ -1,0 +1,256 @@
+"""The running service: every collaborator is built here, whole and named, and handed to who needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from authz import __version__
+from authz.audit import DecisionLog, LineWriter, configure_logging
+from authz.authorizer import Authenticator, Authorizer, Issuer
+from authz.errors import LoadError
+from authz.identity.claims import ClaimShapes
+from authz.identity.fetch import FetchResult, HttpFetch
+from authz.identity.jwks import KeyStore
+from authz.identity.verified import VerifiedTokens
+from authz.metrics import Metrics
+from authz.policy.certificates import parse_authorities
+from authz.policy.criteria import CriteriaContext
+from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
+from authz.policy.store import PolicyStore
+from authz.settings import Settings
+from authz.transport.admin import AdminServer, start_admin
+from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.server import Door, Server, keep_health
+
+DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
+GRACE_SECONDS: Final = 5.0  # for calls in flight
+
+log: Final = logging.getLogger("authz")
+
+
+def policy_options(settings: Settings) -> PolicyOptions:
+    """Give what the configuration says about policy files. Raises OSError or ValueError for a bad CA file."""
+    ca = settings.client_certificate_ca
+    authorities = () if ca is None else parse_authorities(Path(ca).read_bytes())
+    return PolicyOptions(
+        require_end=settings.require_end, inline=settings.inline, context=CriteriaContext(authorities=authorities)
+    )
+
+
+def claim_shapes(settings: Settings) -> ClaimShapes:
+    """Give what the configuration says about claims."""
+    return ClaimShapes(
+        splits={name: claim.split for name, claim in settings.claims.items() if claim.split is not None},
+        aliases={name: claim.alias for name, claim in settings.claims.items() if claim.alias},
+    )
+
+
+class Events:
+    """Hears of keys and policies, counts in the metrics and tells the log."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    # policies (StoreObserver)
+
+    def reloaded(self, policies: PolicySet) -> None:
+        """A policy set is in force."""
+        routes = len(policies.routes.routes)
+        self._metrics.policy_loaded(policies.revision, routes, time.time())
+        log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
+        for problem in policies.warnings:
+            log.warning("%s", problem)
+
+    def refused(self, error: LoadError) -> None:
+        """A policy set did not load; the last good one stays in force."""
+        self._metrics.refused(error)
+        log.error("policies refused, the last good set stays in force: %d problems", len(error.problems))
+        for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
+            log.error("%s", problem)
+
+    def stale_mount(self, path: Path) -> None:
+        """A single-file mount shows a deleted file."""
+        self._metrics.stale_mount(path)
+        log.error(
+            "%s was replaced outside; this mount still shows the deleted file: mount the folder instead of the file", path
+        )
+
+    # keys (KeyObserver)
+
+    def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
+        """A fetch ended."""
+        self._metrics.fetched(issuer, result, keys)
+        if result is FetchResult.OK:
+            log.info("keys fetched", extra={"fields": {"issuer": issuer, "keys": keys}})
+
+    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+        """Keys came from the cache folder."""
+        self._metrics.restored(issuer, keys, fetched_at)
+        log.info("keys restored from cache_dir", extra={"fields": {"issuer": issuer, "keys": keys}})
+
+    def rejected(self, issuer: str, why: str) -> None:
+        """A fetch, a single key or the cache file was not good."""
+        log.warning("keys: %s", why, extra={"fields": {"issuer": issuer}})
+
+
+_MAX_LOGGED_PROBLEMS: Final = 50
+
+
+class Service:
+    """The service, from its first listening to its drained end."""
+
+    def __init__(self, settings: Settings, *, writer: LineWriter, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        events = Events(metrics)
+        options = policy_options(settings)
+        self.policies: PolicyStore[PolicySet] = PolicyStore(
+            settings.policies, compile=lambda files: parse_policies(files, options), observe=events
+        )
+        self._fetch = HttpFetch()
+        self._issuers = [
+            Issuer(
+                pool.pool,
+                KeyStore(
+                    issuer=pool.pool.issuers[0],
+                    uri=pool.jwks_uri,
+                    settings=settings.jwks,
+                    fetch=self._fetch,
+                    clock=time.monotonic,
+                    wall=time.time,
+                    observe=events,
+                ),
+            )
+            for pool in settings.pools
+        ]
+        authenticator = Authenticator(
+            places=settings.tokens,
+            issuers=self._issuers,
+            verified=VerifiedTokens(max_entries=MAX_VERIFIED_TOKENS, max_bytes=MAX_VERIFIED_BYTES),
+            shapes=claim_shapes(settings),
+            observe=metrics,
+        )
+        self.door = Door(
+            authorizer=Authorizer(
+                authenticator=authenticator,
+                policies=lambda: self.policies.current,
+                allow_path_parameters=settings.allow_path_parameters,
+            ),
+            answers=Answers(answer_settings(settings)),
+            decisions=DecisionLog(writer, decisions=settings.log.decisions, format=settings.log.format),
+            metrics=metrics,
+            client_ip_header=settings.client_ip_header,
+        )
+        self._draining = False
+
+    def readiness(self) -> list[str]:
+        """Name what is missing before requests can be decided; nothing means ready."""
+        missing = [f"no keys for {issuer.pool.label}" for issuer in self._issuers if issuer.keys.current is None]
+        if self.policies.current is None:
+            missing.append("no policies")
+        if self._draining:
+            missing.append("draining")
+        return missing
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then drain. Raises OSError or RuntimeError when an address cannot be bound."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        for issuer in self._issuers:
+            await asyncio.to_thread(issuer.keys.load_cache)
+        server = Server(self.door, self._settings.listen, self._settings.tls)
+        admin = await self._start_admin()
+        await server.start()
+        log.info(
+            "listening",
+            extra={"fields": {"version": __version__, "listen": self._settings.listen.target, "port": server.port}},
+        )
+        tasks = [asyncio.create_task(work) for work in self._background(server)]
+        try:
+            await stop.wait()
+            await self._drain(server)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if admin is not None:
+                await admin.close()
+            await self._fetch.close()
+        log.info("stopped")
+
+    def reload(self) -> None:
+        """Look at policies and keys at once (SIGHUP)."""
+        log.info("reloading policies and keys")
+        self.policies.reload_now()
+        for issuer in self._issuers:
+            issuer.keys.refresh_now()
+
+    def _background(self, server: Server) -> Sequence[Coroutine[Any, Any, None]]:
+        return [
+            *(issuer.keys.run() for issuer in self._issuers),
+            self.policies.watch(),
+            keep_health(server, self.readiness),
+        ]
+
+    async def _start_admin(self) -> AdminServer | None:
+        admin = self._settings.admin
+        if admin is None:
+            return None
+        return await start_admin(
+            host=admin.host, port=admin.port, path=admin.path, readiness=self.readiness, metrics=self._metrics
+        )
+
+    async def _drain(self, server: Server) -> None:
+        log.info("draining")
+        was_ready = not self.readiness()
+        self._draining = True
+        await server.set_serving(False)
+        if was_ready:
+            await asyncio.sleep(DRAIN_SECONDS)
+        await server.stop(GRACE_SECONDS)
+
+
+MAX_VERIFIED_TOKENS: Final = 20_000
+MAX_VERIFIED_BYTES: Final = 48 * 1024 * 1024
+
+
+def answer_settings(settings: Settings) -> AnswerSettings:
+    """Give what the configuration says about answers."""
+    return AnswerSettings(
+        identity_headers=settings.identity_headers,
+        pass_identity_headers=settings.pass_identity_headers,
+        hide_credentials=settings.hide_credentials,
+        tokens=settings.tokens,
+        max_header_bytes=settings.max_header_bytes,
+        show_error_details=settings.show_error_details,
+    )
+
+
+def serve(settings: Settings, started: Callable[[Service], None] = lambda _: None) -> None:
+    """Load the policies, then serve until a signal. Raises LoadError before anything is started."""
+    metrics = Metrics(version=__version__, wall=time.time)
+    writer = LineWriter(on_drop=metrics.lines_dropped)
+    try:
+        service = Service(settings, writer=writer, metrics=metrics)
+        service.policies.load()
+        configure_logging(writer, settings.log.level, settings.log.format)
+        policies = service.policies.current
+        if policies is not None:
+            Events(metrics).reloaded(policies)
+        for problem in settings.warnings:
+            log.warning("%s", problem)
+        started(service)
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(service.run())
+    finally:
+        writer.close(timeout=2.0)

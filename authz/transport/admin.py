@@ -1,0 +1,104 @@
+"""The admin port: /livez and /readyz for whoever runs us, /metrics for Prometheus. It decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from authz.metrics import Metrics
+
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_KEEPALIVE_SECONDS: Final = 30.0  # two scrapes at Prometheus' usual 15 s share a connection
+_SHUTDOWN_SECONDS: Final = 1.0
+_LINGERING_SECONDS: Final = 1.0  # for a body that nobody asked for
+_MAX_BODY_BYTES: Final = 1024
+_MAX_LINE_BYTES: Final = 2048
+_MAX_HEADERS: Final = 64
+
+
+class AdminServer:
+    """The running admin port."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+
+    @property
+    def port(self) -> int:
+        """The TCP port that was bound; 0 on a Unix socket."""
+        address = self._runner.addresses[0]
+        return 0 if isinstance(address, str) else int(address[1])
+
+    async def close(self) -> None:
+        """Stop listening and end the open connections."""
+        await self._runner.cleanup()
+
+
+async def start_admin(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    path: str | None = None,
+    readiness: Callable[[], Sequence[str]],
+    metrics: Metrics,
+) -> AdminServer:
+    """Serve the admin pages on `host` and `port` (no host: every interface), or on the Unix socket at `path`.
+
+    `readiness` names what is missing before requests can be decided; nothing means ready. Raises OSError when the
+    address cannot be bound.
+    """
+    runner = web.AppRunner(
+        _application(readiness, metrics),
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_SECONDS,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        lingering_time=_LINGERING_SECONDS,
+        max_line_size=_MAX_LINE_BYTES,
+        max_field_size=_MAX_LINE_BYTES,
+        max_headers=_MAX_HEADERS,
+        auto_decompress=False,
+    )
+    await runner.setup()
+    site = web.TCPSite(runner, host or None, port or 0) if path is None else web.UnixSite(runner, path)
+    try:
+        await site.start()
+    except BaseException:
+        await runner.cleanup()
+        raise
+    return AdminServer(runner)
+
+
+def _application(readiness: Callable[[], Sequence[str]], metrics: Metrics) -> web.Application:
+    one_scrape = asyncio.Lock()  # rendering is work: scrapes wait for each other, decisions for none of them
+
+    async def live(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers=_HEADERS)  # that it answers is the news: the loop turns
+
+    async def ready(_: web.Request) -> web.Response:
+        missing = readiness()
+        text = "".join(f"{line}\n" for line in missing) or "ready\n"
+        return web.Response(status=503 if missing else 200, text=text, headers=_HEADERS)
+
+    async def scrape(_: web.Request) -> web.Response:
+        async with one_scrape:
+            body, content_type = await asyncio.to_thread(metrics.render)
+        return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
+
+    application = web.Application(client_max_size=_MAX_BODY_BYTES)
+    application.add_routes(
+        [
+            web.get("/livez", live),
+            web.get("/healthz", live),
+            web.get("/readyz", ready),
+            web.get("/metrics", scrape),
+        ]
+    )
+    application.on_response_prepare.append(_hide_versions)
+    return application
+
+
+async def _hide_versions(_: web.Request, response: web.StreamResponse) -> None:
+    """Leave out the `Server` header, in which aiohttp names its own version and Python's."""
+    response.headers.popall("Server", None)

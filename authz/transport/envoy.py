@@ -1,0 +1,261 @@
+"""CheckRequest → Request, Decision → CheckResponse. Protobuf starts and stops here.
+
+Envoy takes an empty answer, and any answer whose outer code is 0, for an allow (measured, Envoy 1.40). So there is one
+constructor, `_response`, and a denial's code comes from a table that holds no 0. Identity headers are set or removed
+on every allow, public routes too: a header we do not mention would reach the upstream as the client sent it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+
+from authz.identity.credentials import TokenPlace, without_cookies
+from authz.model import Allow, Decision, Deny, Json, Principal, Reason, Request, http_status
+from authz.pb import external_auth_pb2 as pb
+from authz.policy.criteria import claim_values
+from authz.transport.pages import Page, denial_page
+
+OK: Final = 0
+GRPC_CODE: Final[Mapping[int, int]] = {400: 3, 401: 16, 403: 7, 404: 7, 503: 14}
+"""google.rpc.Code by HTTP status: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE."""
+
+_REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
+
+
+def to_request(check: pb.CheckRequest, client_ip_header: str | None = None) -> Request:
+    """Translate Envoy's message. Every field is optional there; an absent one is empty here."""
+    attributes = check.attributes
+    http = attributes.request.http
+    headers = _headers(http)
+    extensions = attributes.context_extensions
+    return Request(
+        method=http.method,
+        host=http.host,
+        path=http.path,
+        headers=headers,
+        source_ip=_source_ip(attributes.source.address.socket_address.address, headers, client_ip_header),
+        route_id=extensions["route"] if "route" in extensions else None,  # noqa: SIM401 - a protobuf map is no dict
+        certificate=attributes.source.certificate,
+    )
+
+
+def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, tuple[str, ...]]:
+    """Give the headers by lower-case name, from whichever of the two encodings Envoy was told to use."""
+    headers: dict[str, tuple[str, ...]] = {}
+    raw = http.header_map.headers
+    if raw:
+        for entry in raw:
+            value = entry.raw_value.decode("latin-1") if entry.raw_value else entry.value
+            name = _lower(entry.key)
+            headers[name] = (*headers[name], value) if name in headers else (value,)
+        return headers
+    for key, value in http.headers.items():
+        name = _lower(key)
+        headers[name] = (*headers[name], value) if name in headers else (value,)
+    return headers
+
+
+def _lower(name: str) -> str:
+    return name.lower() if name.isascii() else name  # `K` (Kelvin) would become `k`
+
+
+def _source_ip(peer: str, headers: Mapping[str, tuple[str, ...]], header: str | None) -> str:
+    """Give the TCP peer, or what the configured header says; a header that holds no single address is no address."""
+    if header is None:
+        return peer
+    values = headers.get(header, ())
+    if len(values) != 1:
+        return ""
+    try:
+        return str(ip_address(values[0]))
+    except ValueError:
+        return ""
+
+
+def request_id_of(request: Request) -> str:
+    """Give `x-request-id` where it is fit to be shown; empty otherwise."""
+    value = request.header("x-request-id")
+    return value if _REQUEST_ID.fullmatch(value) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSettings:
+    """What the configuration says about answers."""
+
+    identity_headers: Sequence[tuple[str, Sequence[str]]]  # lower-case header → claims, the first that is there
+    pass_identity_headers: bool = True
+    hide_credentials: bool = False
+    tokens: Sequence[TokenPlace] = ()
+    max_header_bytes: int = 8192
+    show_error_details: bool = False
+
+
+class Answer(NamedTuple):
+    """What goes back to Envoy, and which identity headers had a value that cannot be a header value."""
+
+    response: pb.CheckResponse
+    headers_omitted: tuple[str, ...] = ()
+
+
+class Stamp(NamedTuple):
+    """What every answer says about itself in its dynamic metadata."""
+
+    decision_id: str
+    policy_revision: str = ""
+
+
+class Answers:
+    """Builds every answer there is."""
+
+    def __init__(self, settings: AnswerSettings) -> None:
+        self._settings = settings
+        self._names = tuple(name for name, _ in settings.identity_headers)
+        self._token_headers = tuple(place.name for place in settings.tokens if place.kind == "header")
+        self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
+
+    def answer(self, request: Request, decision: Decision, stamp: Stamp, host: str = "") -> Answer:
+        """Build the answer to one request; `host` is the canonical host name, empty when it could not be read."""
+        match decision:
+            case Allow():
+                return self._allow(request, decision, stamp)
+            case Deny():
+                return Answer(self._deny(request, decision, stamp, host))
+
+    def _allow(self, request: Request, allow: Allow, stamp: Stamp) -> Answer:
+        ok = pb.OkHttpResponse()
+        passes = allow.route.pass_identity_headers
+        if passes is None:
+            passes = self._settings.pass_identity_headers
+        principal = allow.principal if passes else None
+        omitted = []
+        for name, claims in self._settings.identity_headers:
+            value = None if principal is None else header_value(principal, claims, self._settings.max_header_bytes)
+            if isinstance(value, str):
+                _set(ok.headers, name, value)
+                continue
+            if value is Unfit.OMITTED:
+                omitted.append(name)
+            ok.headers_to_remove.append(name)
+        ok.headers_to_remove.extend(_twins(request, self._names))
+        if self._settings.hide_credentials:
+            self._hide_credentials(request, ok)
+        response = _response(OK, allow, stamp)
+        response.ok_response.CopyFrom(ok)
+        return Answer(response, tuple(omitted))
+
+    def _hide_credentials(self, request: Request, ok: pb.OkHttpResponse) -> None:
+        ok.headers_to_remove.extend(self._token_headers)
+        remaining = without_cookies(request, self._token_cookies) if self._token_cookies else None
+        if remaining:
+            _set(ok.headers, "cookie", remaining)
+        elif remaining is not None:
+            ok.headers_to_remove.append("cookie")
+
+    def _deny(self, request: Request, deny: Deny, stamp: Stamp, host: str) -> pb.CheckResponse:
+        status = http_status(deny.reason)
+        shows = self._settings.show_error_details or (deny.route is not None and deny.route.show_error_details)
+        page = denial_page(request, status, request_id_of(request), deny.reason if shows else None)
+        response = _response(GRPC_CODE[status], deny, stamp)
+        denied = response.denied_response
+        denied.status.code = status
+        denied.body = page.body
+        for name, value in _denial_headers(status, deny.reason, host, page):
+            _set(denied.headers, name, value)
+        return response
+
+
+def _response(code: int, decision: Decision, stamp: Stamp) -> pb.CheckResponse:
+    """Start every answer: outer code and dynamic metadata."""
+    response = pb.CheckResponse()
+    response.status.code = code
+    fields = response.dynamic_metadata.fields
+    fields["decision_id"].string_value = stamp.decision_id
+    fields["decision"].string_value = "allow" if isinstance(decision, Allow) else "deny"
+    fields["reason"].string_value = decision.reason.value
+    fields["route"].string_value = "" if decision.route is None else decision.route.label
+    fields["policy_revision"].string_value = stamp.policy_revision
+    principal = decision.principal
+    if principal is not None:
+        fields["subject"].string_value = principal.subject
+        fields["client_id"].string_value = principal.client_id
+    return response
+
+
+def _denial_headers(status: int, reason: Reason, host: str, page: Page) -> Iterable[tuple[str, str]]:
+    yield "content-type", page.content_type
+    yield "cache-control", "no-store"
+    yield "x-content-type-options", "nosniff"
+    yield "vary", "accept"
+    if page.policy:
+        yield "content-security-policy", page.policy
+    if status == 401:  # noqa: PLR2004 - the status that RFC 9110 section 11.6.1 ties to this header
+        error = "" if reason is Reason.USER_UNAUTHENTICATED else ', error="invalid_token"'
+        yield "www-authenticate", f'Bearer realm="{host}"{error}'
+
+
+def _set(headers: object, name: str, value: str) -> None:
+    """Set one header. `append` stays unset: Envoy then replaces every copy, and adds one where there is none."""
+    option = headers.add()  # type: ignore[attr-defined]  # a repeated field of protobuf
+    option.header.key = name
+    option.header.value = value
+
+
+def _twins(request: Request, names: Sequence[str]) -> list[str]:
+    """Give the request's headers that CGI-style upstreams read as one of ours: `x_auth_subject`, `x.auth.subject`."""
+    suspects = [name for name in request.headers if "_" in name or "." in name]
+    return [name for name in suspects if name.replace("_", "-").replace(".", "-") in names and name not in names]
+
+
+class Unfit(Enum):
+    """Why a claim is no header value."""
+
+    ABSENT = "absent"
+    OMITTED = "omitted"  # there is a value and it cannot be a header value
+
+
+def header_value(principal: Principal, claims: Sequence[str], max_bytes: int) -> str | Unfit:
+    """Give the header value of the first of the claims that is there.
+
+    Lists are joined with commas; a comma or percent sign inside a value is percent-encoded, so that `a,admins` cannot
+    look like two groups. What cannot be a header value unchanged (control characters, outer blanks, nested values, too
+    long) is omitted whole, never cut. An e-mail that does not count is none: upstreams trust this header.
+    """
+    name = next((claim for claim in claims if claim in principal.claims), None)
+    if name is None:
+        name = next((claim for claim in claims if claim_values(principal.claims, claim)), None)
+    if name is None:
+        return Unfit.ABSENT
+    if name == "email" and principal.email is None:
+        return Unfit.OMITTED
+    claim = principal.claims.get(name)
+    if isinstance(claim, Mapping):
+        return Unfit.OMITTED
+    values = claim_values(principal.claims, name)
+    texts = [_text(value) for value in values if value is not None]
+    if any(text is None for text in texts):
+        return Unfit.OMITTED
+    joined = ",".join(text for text in texts if text)
+    if not joined:
+        return Unfit.ABSENT
+    return joined if _is_fit(joined, max_bytes) else Unfit.OMITTED
+
+
+def _text(value: Json) -> str | None:
+    """Give one value as header text; None for a nested one."""
+    if isinstance(value, str):
+        return value.replace("%", "%25").replace(",", "%2C")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int | float) else None
+
+
+_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^ | $|(?<=,) | (?=,)")
+
+
+def _is_fit(value: str, max_bytes: int) -> bool:
+    return _UNFIT.search(value) is None and len(value.encode("utf-8")) <= max_bytes

@@ -1,0 +1,201 @@
+"""The gRPC server: one door in, one door out.
+
+`Door.check` is where every request enters and leaves. Whatever breaks inside leaves by the same door, as a deny:
+the one broad `except` of the house is here. CancelledError passes, because Envoy has given up on that call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from authz.audit import DecisionLog, DecisionRecord
+from authz.authorizer import Authorizer, Visit
+from authz.metrics import Metrics
+from authz.model import Allow, Deny, Reason, Request
+from authz.pb import external_auth_pb2 as pb
+from authz.settings import Listen, TlsSettings
+from authz.transport.envoy import Answers, Stamp, request_id_of, to_request
+
+SERVICE: Final = "envoy.service.auth.v3.Authorization"
+METHOD: Final = "Check"
+
+MAX_MESSAGE_BYTES: Final = 1024 * 1024  # Envoy's largest header block is 60 KiB, a certificate a few KiB more
+MAX_CONCURRENT_STREAMS: Final = 256  # a connection; Envoy opens more connections for more
+MAX_CONCURRENT_CALLS: Final = 512  # the rest is refused at once: an answer in time for few beats one too late for all
+_NOBODY: Final = Request("", "", "", {})
+
+log: Final = logging.getLogger("authz")
+
+
+class Door:
+    """Bytes in, bytes out: a CheckRequest becomes a CheckResponse, whatever happens in between."""
+
+    def __init__(
+        self,
+        *,
+        authorizer: Authorizer,
+        answers: Answers,
+        decisions: DecisionLog,
+        metrics: Metrics,
+        client_ip_header: str | None = None,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._authorizer = authorizer
+        self._answers = answers
+        self._decisions = decisions
+        self._metrics = metrics
+        self._client_ip_header = client_ip_header
+        self._wall = wall
+        self._clock = clock
+        self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count(1))
+        # Built before the first request, so that even a failure to build answers has an answer.
+        failure = Deny(Reason.INTERNAL_ERROR)
+        self._last_answer = answers.answer(_NOBODY, failure, Stamp("")).response.SerializeToString()
+
+    async def check(self, data: bytes, _: object = None) -> bytes:
+        """Decide one serialized CheckRequest."""
+        started = self._clock()
+        decision_id = next(self._ids)
+        try:
+            return await self._visit(data, decision_id, started)
+        except Exception as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
+            self._record_failure(decision_id, error, started)
+            return self._last_answer
+
+    async def _visit(self, data: bytes, decision_id: str, started: float) -> bytes:
+        now = self._wall()
+        try:
+            request = to_request(pb.CheckRequest.FromString(data), self._client_ip_header)
+        except DecodeError:
+            request = _NOBODY
+            visit = Visit(Deny(Reason.REQUEST_MALFORMED, detail="the message is not a CheckRequest"))
+        else:
+            visit = await self._authorizer.authorize(request, now)
+        revision = "" if visit.policies is None else visit.policies.revision
+        host = "" if visit.host is None else visit.host.name
+        answer = self._answers.answer(request, visit.decision, Stamp(decision_id, revision), host)
+        response = answer.response.SerializeToString()
+        seconds = self._clock() - started
+        self._metrics.decided(visit.decision, seconds)
+        self._metrics.rpc("OK", seconds)
+        if self._decisions.wanted(visit.decision):
+            self._decisions.record(
+                _record(request, visit, decision_id, now, int(seconds * 1e6), answer.headers_omitted)
+            )
+        return response
+
+    def _record_failure(self, decision_id: str, error: Exception, started: float) -> None:
+        """Tell of a failure without its message, which may hold a token. Telling must not break the deny."""
+        with suppress(Exception):
+            seconds = self._clock() - started
+            self._metrics.decided(Deny(Reason.INTERNAL_ERROR), seconds)
+            self._metrics.rpc("OK", seconds)
+            log.error(
+                "internal error: denied with 503",
+                exc_info=error,
+                extra={"fields": {"decision_id": decision_id, "reason": Reason.INTERNAL_ERROR.value}},
+            )
+
+
+def _record(
+    request: Request, visit: Visit, decision_id: str, now: float, duration_us: int, headers_omitted: Sequence[str]
+) -> DecisionRecord:
+    decision = visit.decision
+    principal = decision.principal
+    route = decision.route
+    return DecisionRecord(
+        now=now,
+        decision_id=decision_id,
+        request_id=request_id_of(request),
+        decision="allow" if isinstance(decision, Allow) else "deny",
+        reasons=decision.reasons,
+        route=None if route is None else route.label,
+        policy=None if route is None else f"{route.source.file}:{route.source.line}",
+        policy_revision=None if visit.policies is None else visit.policies.revision,
+        method=request.method,
+        host=request.host,
+        path=request.path,
+        source_ip=request.source_ip,
+        subject=None if principal is None else principal.subject,
+        client_id=None if principal is None else principal.client_id,
+        token_use=None if principal is None else principal.token_use,
+        duration_us=duration_us,
+        detail=decision.detail if isinstance(decision, Deny) else "",
+        headers_omitted=headers_omitted,
+    )
+
+
+class Server:
+    """The gRPC port: the Authorization service and grpc.health.v1."""
+
+    def __init__(self, door: Door, listen: Listen, tls: TlsSettings | None) -> None:
+        self._listen = listen
+        self._health = health_aio.HealthServicer()
+        self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
+        # Bytes in, bytes out: a message that protobuf refuses is answered at the door, not by gRPC.
+        check = grpc.unary_unary_rpc_method_handler(door.check)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: check}),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        target = listen.target
+        self.port: int = (
+            self._server.add_insecure_port(target)
+            if tls is None
+            else self._server.add_secure_port(target, server_credentials(tls))
+        )
+
+    async def start(self) -> None:
+        """Listen. Not serving yet, as far as health is concerned."""
+        await self.set_serving(False)
+        await self._server.start()
+
+    async def set_serving(self, serving: bool) -> None:
+        """Say so to health checks, by both names that Envoy may ask for."""
+        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", SERVICE):
+            await self._health.set(name, status)
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no new calls and let those in flight end."""
+        await self._server.stop(grace_seconds)
+
+
+def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
+    """Read certificate, key and, for mutual TLS, the authorities of clients."""
+    client_ca = None if tls.client_ca is None else Path(tls.client_ca).read_bytes()
+    pair = (Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())
+    return grpc.ssl_server_credentials([pair], root_certificates=client_ca, require_client_auth=client_ca is not None)
+
+
+def _options() -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
+        ("grpc.so_reuseport", 0),  # a second process on our port is an error, not a rival for half of the requests
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),  # Envoy's keepalive pings every 30 s
+    ]
+
+
+async def keep_health(server: Server, readiness: Callable[[], Sequence[str]], interval_seconds: float = 0.1) -> None:
+    """Turn to serving once nothing is missing. It stays so: one pool's lost keys must not refuse everybody."""
+    while readiness():
+        await asyncio.sleep(interval_seconds)
+    await server.set_serving(True)
+    log.info("ready")

@@ -1,0 +1,513 @@
+"""Lines are never waited for, always one physical line, and never hold a secret."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from authz.audit import DecisionLog, DecisionRecord, LineWriter, configure_logging
+from authz.model import Allow, Deny, Reason, RouteName, Source
+
+CANARY = "canary-eyJhbGciOi"
+ROUTE = RouteName("admin", Source("policies/admin.yaml", 3, 3))
+RECORD = DecisionRecord(
+    now=1_790_000_000.0625,
+    decision_id="d-1",
+    request_id="r-1",
+    decision="deny",
+    reasons=(Reason.CLAIM_UNAUTHORIZED, Reason.EMAIL_UNAUTHORIZED),
+    route="admin",
+    policy="policies/admin.yaml:3",
+    policy_revision="abc123",
+    method="GET",
+    host="admin.example.com",
+    path="/a?token=" + CANARY,
+    source_ip="192.0.2.1",
+    subject="11111111-2222",
+    client_id="app",
+    token_use="access",
+    duration_us=123,
+)
+AS_JSON = {
+    "time": "2026-09-21T14:13:20.062Z",
+    "level": "info",
+    "msg": "decision",
+    "decision_id": "d-1",
+    "request_id": "r-1",
+    "decision": "deny",
+    "reasons": ["claim-unauthorized", "email-unauthorized"],
+    "route": "admin",
+    "policy": "policies/admin.yaml:3",
+    "policy_revision": "abc123",
+    "method": "GET",
+    "host": "admin.example.com",
+    "path": "/a",
+    "source_ip": "192.0.2.1",
+    "subject": "11111111-2222",
+    "client_id": "app",
+    "token_use": "access",
+    "duration_us": 123,
+}
+
+
+class Lines:
+    """Plays the writer: keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def write(self, line: str) -> None:
+        assert "\n" not in line
+        self.lines.append(line)
+
+    @property
+    def last(self) -> Any:
+        return json.loads(self.lines[-1])
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+def log_of(lines: Lines, **options: Any) -> DecisionLog:
+    return DecisionLog(lines, **options)  # type: ignore[arg-type]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for the writer's thread: at most five seconds, mostly some milliseconds."""
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.001)
+
+
+# --- the decision log
+
+
+def test_a_json_line_has_exactly_the_promised_fields_in_their_order(lines: Lines) -> None:
+    log_of(lines).record(RECORD)
+    assert lines.last == AS_JSON
+    assert list(lines.last) == list(AS_JSON)
+
+
+def test_what_is_not_known_is_null(lines: Lines) -> None:
+    unknown: dict[str, Any] = dict.fromkeys(
+        ("request_id", "route", "policy", "policy_revision", "source_ip", "subject", "client_id", "token_use")
+    )
+    log_of(lines).record(RECORD._replace(**{**unknown, "source_ip": ""}))
+    assert lines.last == {**AS_JSON, **unknown}
+
+
+def test_optional_facts_are_written_when_given(lines: Lines) -> None:
+    why: dict[str, Any] = {"criterion": "claim/groups", "found": [1, 2.5, None, True, {"a": float("inf")}]}
+    log_of(lines).record(RECORD._replace(detail="no group", headers_omitted=["x-auth-groups"], why=why))
+    assert lines.last["detail"] == "no group"
+    assert lines.last["headers_omitted"] == ["x-auth-groups"]
+    assert lines.last["why"] == {"criterion": "claim/groups", "found": [1, 2.5, None, True, {"a": "inf"}]}
+
+
+def test_an_explanation_is_bounded_in_every_direction(lines: Lines) -> None:
+    deep: Any = "bottom"
+    for _ in range(100):
+        deep = [deep]
+    why = {"text": "x" * 10_000, "list": list(range(10_000)), "deep": deep, "k" * 1000: 1}
+    log_of(lines).record(RECORD._replace(why=why))
+    assert lines.last["why"]["text"] == "x" * 255 + "…"
+    assert lines.last["why"]["list"] == list(range(100))
+    assert lines.last["why"]["deep"] == [[["…"]]]
+    assert lines.last["why"]["k" * 255 + "…"] == 1
+
+
+@pytest.mark.parametrize(
+    ("decision", "reason", "level"),
+    [
+        pytest.param("allow", Reason.CLAIM_OK, "info", id="an allow is information"),
+        pytest.param("deny", Reason.TOKEN_EXPIRED, "info", id="a 401 is information"),
+        pytest.param("deny", Reason.ROUTE_NOT_FOUND, "info", id="a 404 is information"),
+        pytest.param("deny", Reason.KEYS_UNAVAILABLE, "warning", id="a 503 is a warning"),
+        pytest.param("deny", Reason.INTERNAL_ERROR, "warning", id="our own error is a warning"),
+    ],
+)
+def test_level(lines: Lines, decision: Any, reason: Reason, level: str) -> None:
+    log_of(lines).record(RECORD._replace(decision=decision, reasons=(reason,)))
+    assert lines.last["level"] == level
+
+
+@pytest.mark.parametrize(
+    ("field", "limit"), [("path", 2048), ("host", 256), ("method", 256), ("request_id", 256), ("subject", 256)]
+)
+def test_a_text_is_cut_and_marked_at_its_limit(lines: Lines, field: str, limit: int) -> None:
+    log_of(lines).record(RECORD._replace(**{field: "a" * limit}))
+    assert lines.last[field] == "a" * limit
+    log_of(lines).record(RECORD._replace(**{field: "a" * (limit + 1)}))
+    assert lines.last[field] == "a" * (limit - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        pytest.param("path", f"/x?access_token={CANARY}", id="a query"),
+        pytest.param("path", f"/x#access_token={CANARY}", id="a fragment"),
+        pytest.param("host", f"user:{CANARY}@example.com", id="userinfo before the host"),
+    ],
+)
+@pytest.mark.parametrize("style", ["json", "text"])
+def test_a_place_where_credentials_travel_is_cut_off(lines: Lines, field: str, value: str, style: str) -> None:
+    log_of(lines, format=style).record(RECORD._replace(**{field: value}))
+    assert CANARY not in lines.lines[-1]
+
+
+HOSTILE = [
+    pytest.param('/x\n{"decision":"allow"}', id="a line feed"),
+    pytest.param("/x\r\x1b[2J\x00", id="control characters"),
+    pytest.param("/x\u2028\u2029\x85", id="line separators of Unicode"),
+    pytest.param("/x\u202eevil", id="a mark that reorders text"),
+    pytest.param("/x\ud800", id="half a surrogate pair"),
+    pytest.param('/x" decision=allow', id="a quote"),
+    pytest.param("/x decision=allow reasons=claim-ok", id="blanks and an equals sign"),
+]
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+def test_a_json_line_stays_one_line_of_ascii(lines: Lines, path: str) -> None:
+    log_of(lines).record(RECORD._replace(path=path))
+    assert lines.lines[-1].isascii()
+    assert lines.lines[-1].isprintable()
+    assert lines.last["decision"] == "deny"
+    assert lines.last["path"] == path.replace("\ud800", "?")
+
+
+@pytest.mark.parametrize("path", HOSTILE)
+def test_a_text_line_stays_one_line_and_its_fields_cannot_be_forged(lines: Lines, path: str) -> None:
+    log_of(lines, format="text").record(RECORD._replace(path=path))
+    assert lines.lines[-1].isprintable()
+    assert lines.lines[-1].startswith("2026-09-21T14:13:20.062Z info decision deny reasons=claim-unauthorized,")
+    if any(character in path for character in ' "'):
+        assert ' path="/x' in lines.lines[-1]
+
+
+def test_a_text_line_reads_well(lines: Lines) -> None:
+    log_of(lines, format="text").record(RECORD._replace(request_id=None, why={"criterion": "claim/a b"}))
+    assert lines.lines[-1] == (
+        "2026-09-21T14:13:20.062Z info decision deny reasons=claim-unauthorized,email-unauthorized route=admin "
+        "policy=policies/admin.yaml:3 policy_revision=abc123 method=GET host=admin.example.com path=/a "
+        "source_ip=192.0.2.1 subject=11111111-2222 client_id=app token_use=access duration_us=123 "
+        'why={"criterion":"claim/a b"} decision_id=d-1'
+    )
+
+
+@pytest.mark.parametrize(
+    ("decisions", "allow", "deny"),
+    [
+        pytest.param("all", True, True, id="all decisions are wanted"),
+        pytest.param("denied", False, True, id="only denials are wanted"),
+        pytest.param("none", False, False, id="none is wanted"),
+    ],
+)
+def test_wanted(lines: Lines, decisions: str, allow: bool, deny: bool) -> None:
+    log = log_of(lines, decisions=decisions)
+    assert log.wanted(Allow(ROUTE, (Reason.CLAIM_OK,))) is allow
+    assert log.wanted(Deny(Reason.NO_RULE)) is deny
+    log.record(RECORD._replace(decision="allow", reasons=(Reason.CLAIM_OK,)))
+    log.record(RECORD)
+    assert len(lines.lines) == allow + deny
+
+
+# --- everything else that is logged
+
+
+@pytest.fixture
+def clean_logging() -> Iterator[None]:
+    """Put Python's process-wide logging back as it was."""
+    root, own, access = logging.getLogger(), logging.getLogger("authz"), logging.getLogger("aiohttp.access")
+    before = root.handlers[:], root.level, own.level, access.disabled
+    yield
+    root.handlers[:], root.level, own.level, access.disabled = before
+    root.setLevel(before[1])  # clears the cache of levels
+
+
+@pytest.mark.usefixtures("clean_logging")
+class TestLogging:
+    @pytest.fixture(autouse=True)
+    def configured(self, lines: Lines) -> None:
+        configure_logging(lines, "info", "json")  # type: ignore[arg-type]
+
+    def test_our_event_is_one_line_with_its_fields(self, lines: Lines) -> None:
+        logging.getLogger("authz.policy").info("policies %s", "loaded", extra={"fields": {"routes": 3, "level": "x"}})
+        assert set(lines.last) == {"time", "level", "msg", "routes"}
+        assert lines.last["msg"] == "policies loaded"
+        assert lines.last["level"] == "info"
+        assert lines.last["routes"] == 3
+        assert len(lines.lines) == 1
+
+    def test_what_is_below_the_level_is_not_written(self, lines: Lines) -> None:
+        logging.getLogger("authz").debug("detail")
+        assert lines.lines == []
+
+    def test_debug_shows_our_details(self, lines: Lines) -> None:
+        configure_logging(lines, "DEBUG", "json")  # type: ignore[arg-type]
+        logging.getLogger("authz").debug("detail")
+        logging.getLogger("asyncio").debug("theirs")
+        assert [json.loads(line)["msg"] for line in lines.lines] == ["detail"]
+
+    def test_the_text_format_is_for_people(self, lines: Lines) -> None:
+        configure_logging(lines, "info", "text")  # type: ignore[arg-type]
+        logging.getLogger("authz").warning("two\nlines", extra={"fields": {"empty": "", "file": "a b", "none": None}})
+        assert lines.lines[-1].partition(" ")[2] == 'warning two\\u000alines empty="" file="a b"'
+
+    def test_a_message_whose_arguments_do_not_fit_shows_its_template(self, lines: Lines) -> None:
+        logging.getLogger().handlers[:] = [logging.getLogger().handlers[0]]  # pytest's own would raise
+        logging.getLogger("authz").info("%d routes", "three")
+        assert lines.last["msg"] == "%d routes"
+
+    def test_a_failure_tells_types_and_places_but_no_message(self, lines: Lines) -> None:
+        local_secret = CANARY
+        try:
+            try:
+                int(local_secret)
+            except ValueError as error:
+                raise RuntimeError(local_secret) from error
+        except RuntimeError:
+            logging.getLogger("authz").exception("it broke")
+        assert CANARY not in lines.lines[-1]
+        assert lines.last["exception"] == "RuntimeError"
+        assert lines.last["caused_by"] == ["ValueError"]
+        assert lines.last["frames"][0].endswith("in test_a_failure_tells_types_and_places_but_no_message")
+
+    def test_a_failure_without_a_cause_and_an_endless_one_are_both_told(self, lines: Lines) -> None:
+        logging.getLogger("authz").error("plain", exc_info=KeyError(CANARY))
+        assert "caused_by" not in lines.last
+        assert lines.last["frames"] == []
+        first, second = KeyError(), ValueError()
+        first.__cause__, second.__cause__ = second, first
+        logging.getLogger("authz").error("loop", exc_info=first)
+        assert lines.last["caused_by"] == ["ValueError", "KeyError", "ValueError", "KeyError"]
+        hidden = KeyError()
+        hidden.__context__, hidden.__suppress_context__ = ValueError(), True
+        logging.getLogger("authz").error("from None", exc_info=hidden)
+        assert "caused_by" not in lines.last
+
+    def test_no_failure_at_hand_is_no_failure_told(self, lines: Lines) -> None:
+        logging.getLogger("authz").error("nothing", exc_info=True)  # noqa: LOG014 - the point
+        assert "exception" not in lines.last
+
+    @pytest.mark.parametrize(
+        ("message", "arguments", "shown"),
+        [
+            pytest.param("bad request %s", (CANARY,), "bad request %s", id="values stay out"),
+            pytest.param(f"task failed\nfuture: {CANARY}", (), "task failed", id="later lines stay out"),
+            pytest.param(ValueError(CANARY), (), "ValueError", id="an exception as the message is named"),
+        ],
+    )
+    def test_another_library_speaks_without_its_values(
+        self, lines: Lines, message: Any, arguments: tuple[str, ...], shown: str
+    ) -> None:
+        logging.getLogger("asyncio").error(message, *arguments)
+        assert CANARY not in lines.lines[-1]
+        assert lines.last["msg"] == shown
+        assert lines.last["logger"] == "asyncio"
+
+    def test_the_access_log_of_aiohttp_is_silent(self, lines: Lines) -> None:
+        logging.getLogger("aiohttp.access").error("GET /")
+        assert lines.lines == []
+
+
+# --- the writer
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    reader, writer = os.pipe()
+    yield reader, writer
+    for descriptor in (reader, writer):
+        try:
+            os.close(descriptor)
+        except OSError:  # the test closed it
+            continue
+
+
+def fill(descriptor: int) -> int:
+    """Write until the pipe takes no more; give the number of bytes. Leaves it blocking."""
+    os.set_blocking(descriptor, False)
+    total = 0
+    for size in (65536, 1):
+        while True:
+            try:
+                total += os.write(descriptor, b"." * size)
+            except BlockingIOError:
+                break
+    os.set_blocking(descriptor, True)
+    return total
+
+
+def read_exactly(descriptor: int, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        data += os.read(descriptor, size - len(data))
+    return data
+
+
+def test_lines_are_written_whole_and_in_order(pipe: tuple[int, int]) -> None:
+    writer = LineWriter(pipe[1])
+    for number in range(100):
+        writer.write(f"line {number}")
+    writer.close(5)
+    os.close(pipe[1])
+    assert os.read(pipe[0], 65536) == b"".join(b"line %d\n" % number for number in range(100))
+    assert writer.dropped == 0
+
+
+def test_a_line_feed_in_a_line_and_half_a_character_do_no_harm(pipe: tuple[int, int]) -> None:
+    writer = LineWriter(pipe[1])
+    writer.write("a\nb \ud800 é")
+    writer.close(5)
+    assert os.read(pipe[0], 100) == "a\\nb \\ud800 é\n".encode()
+
+
+def test_a_blocked_output_costs_lines_and_no_time(pipe: tuple[int, int]) -> None:
+    filled = fill(pipe[1])
+    told: list[int] = []
+    writer = LineWriter(pipe[1], max_lines=10, on_drop=told.append)
+    writer.write("first")
+    wait_until(lambda: not writer._lines)  # the thread took it and hangs in the write
+    longest = 0.0
+    for number in range(1000):
+        before = time.perf_counter()
+        writer.write(f"line {number}")
+        longest = max(longest, time.perf_counter() - before)
+    assert longest < 1.0  # it would be for ever
+    assert writer.dropped == 990
+    assert told == [1] * 990
+
+    read_exactly(pipe[0], filled)  # the reader is back: what was kept arrives, and later lines too
+    wait_until(lambda: not writer._lines)
+    writer.write("later")
+    writer.close(5)
+    expected = b"first\n" + b"".join(b"line %d\n" % number for number in range(10)) + b"later\n"
+    assert read_exactly(pipe[0], len(expected)) == expected
+
+
+def test_closing_a_blocked_output_takes_no_longer_than_told(pipe: tuple[int, int]) -> None:
+    filled = fill(pipe[1])
+    writer = LineWriter(pipe[1])
+    writer.write("x")
+    before = time.monotonic()
+    writer.close(0.01)
+    assert time.monotonic() - before < 2
+    read_exactly(pipe[0], filled)  # let the thread end before the pipe is closed
+    writer.close(5)
+    assert read_exactly(pipe[0], 2) == b"x\n"
+
+
+def test_the_queue_is_bounded_in_bytes(pipe: tuple[int, int]) -> None:
+    writer = LineWriter(pipe[1], max_bytes=10)
+    writer.write("0123456789")
+    assert writer.dropped == 1
+    writer.write("012345678")
+    writer.close(5)
+    assert read_exactly(pipe[0], 10) == b"012345678\n"
+    assert writer.dropped == 1
+
+
+def test_a_closed_reader_costs_lines_not_the_process(pipe: tuple[int, int]) -> None:
+    os.close(pipe[0])
+    writer = LineWriter(pipe[1])
+    writer.write("one")
+    wait_until(lambda: writer.dropped == 1)
+    writer.write("two")  # it is still there, and tries
+    wait_until(lambda: writer.dropped == 2)
+    writer.close(5)
+
+
+def test_a_full_disk_costs_lines() -> None:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    writer = LineWriter(descriptor)
+    writer.write("one")
+    writer.write("two")
+    writer.close(5)
+    os.close(descriptor)
+    assert writer.dropped == 2
+
+
+def test_a_closed_output_costs_lines(pipe: tuple[int, int]) -> None:
+    os.close(pipe[1])
+    writer = LineWriter(pipe[1])
+    writer.write("one")
+    writer.close(5)
+    assert writer.dropped == 1
+
+
+def test_a_line_after_the_end_is_counted_and_not_written(pipe: tuple[int, int]) -> None:
+    writer = LineWriter(pipe[1])
+    writer.close(5)
+    writer.close(5)
+    writer.write("late")
+    assert writer.dropped == 1
+
+
+def test_a_non_blocking_output_is_waited_for_by_the_thread_alone(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits, real = threading.Event(), select.poll
+
+    def poll() -> Any:
+        waits.set()
+        return real()
+
+    monkeypatch.setattr("authz.audit.select.poll", poll)
+    filled = fill(pipe[1])
+    os.set_blocking(pipe[1], False)
+    writer = LineWriter(pipe[1])
+    writer.write("patient")
+    assert waits.wait(5)
+    read_exactly(pipe[0], filled)
+    writer.close(5)
+    assert read_exactly(pipe[0], 8) == b"patient\n"
+    assert writer.dropped == 0
+
+
+def test_after_a_torn_line_the_next_begins_on_its_own(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: list[int | OSError] = [len("one\ntorn"), OSError(28, "full"), OSError(28, "full")]
+    real = os.write
+
+    def torn_write(descriptor: int, data: bytes) -> int:
+        answer = answers.pop(0) if answers else len(data)
+        if isinstance(answer, OSError):
+            raise answer
+        return real(descriptor, data[:answer])
+
+    monkeypatch.setattr("authz.audit.os.write", torn_write)
+    writer = LineWriter(pipe[1])
+    with writer._changed:  # the thread waits until both are there, and takes them as one batch
+        writer.write("one")
+        writer.write("torn line")
+    wait_until(lambda: writer.dropped == 1)
+    writer.write("lost")
+    wait_until(lambda: writer.dropped == 2)
+    writer.write("next")
+    writer.close(5)
+    os.close(pipe[1])
+    assert os.read(pipe[0], 100) == b"one\ntorn\nnext\n"
+
+
+def test_many_threads_lose_no_line(pipe: tuple[int, int]) -> None:
+    fcntl.fcntl(pipe[1], fcntl.F_SETPIPE_SZ, 1024 * 1024)
+    writer = LineWriter(pipe[1])
+    threads = [threading.Thread(target=lambda: [writer.write("0123456789") for _ in range(1000)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close(5)
+    assert writer.dropped == 0
+    assert read_exactly(pipe[0], 44_000) == b"0123456789\n" * 4000
