@@ -131,7 +131,9 @@ class Authorizer:
             return Visit(Deny(Reason.REQUEST_MALFORMED, detail=str(error)), policies=policies)
         route = find_route(policies, request, host, path)
         if route is None:
-            return Visit(Deny(Reason.ROUTE_NOT_FOUND), host=host, policies=policies)
+            return Visit(
+                Deny(Reason.ROUTE_NOT_FOUND, detail=_missing_route(policies, request, host)), None, host, policies
+            )
         principal, credential_error = None, None
         try:
             principal = await self._authenticator.authenticate(request, now)
@@ -147,3 +149,11 @@ def find_route(policies: PolicySet, request: Request, host: Host, path: str) -> 
     if request.route_id is not None:
         return policies.routes.find_by_id(request.route_id)
     return policies.routes.find(host, path)
+
+
+def _missing_route(policies: PolicySet, request: Request, host: Host) -> str:
+    if request.route_id is not None:
+        return "Envoy named a route (`context_extensions`) whose `id` no policy has"
+    if policies.routes.knows(host):
+        return "there are routes for this host, and none takes this path or port"
+    return "no route names this host"

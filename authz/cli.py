@@ -1,4 +1,7 @@
-"""The verbs of `authz`. Exit codes: 0 fine, 1 internal error, 2 bad arguments, 3 does not load, 4 policy tests failed."""
+"""The verbs of `authz`.
+
+Exit codes: 0 fine, 1 internal error, 2 bad arguments, 3 does not load, 4 policy tests failed.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def main() -> NoReturn:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def cli() -> None:
-    """Decide for Envoy who may pass, by Amazon Cognito tokens and YAML policies.
+    r"""Decide for Envoy who may pass, by Amazon Cognito tokens and YAML policies.
 
     \b
     Start here:
@@ -193,7 +196,7 @@ def healthcheck_command(address: str, timeout: float) -> None:
             request = health_pb2.HealthCheckRequest(service=SERVICE)
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
     except grpc.RpcError as error:
-        click.echo(f"not serving: {address}: {error.code().name}")  # type: ignore[attr-defined]
+        click.echo(f"not serving: {address}: {error.code().name}")
         sys.exit(EXIT_INTERNAL)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     click.echo(f"{name.lower().replace('_', ' ')}: {address}")

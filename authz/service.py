@@ -47,21 +47,19 @@ def policy_options(settings: Settings) -> PolicyOptions:
 def claim_shapes(settings: Settings) -> ClaimShapes:
     """Give what the configuration says about claims."""
     return ClaimShapes(
-        splits={name: claim.split for name, claim in settings.claims.items() if claim.split is not None},
+        splits={name: claim.split for name, claim in settings.claims.items() if claim.split},
         aliases={name: claim.alias for name, claim in settings.claims.items() if claim.alias},
     )
 
 
 class Events:
-    """Hears of keys and policies, counts in the metrics and tells the log."""
+    """Hears of policies (StoreObserver) and keys (KeyObserver), counts in the metrics and tells the log."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
-    # policies (StoreObserver)
-
     def reloaded(self, policies: PolicySet) -> None:
-        """A policy set is in force."""
+        """Tell that a policy set is in force."""
         routes = len(policies.routes.routes)
         self._metrics.policy_loaded(policies.revision, routes, time.time())
         log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
@@ -69,34 +67,33 @@ class Events:
             log.warning("%s", problem)
 
     def refused(self, error: LoadError) -> None:
-        """A policy set did not load; the last good one stays in force."""
+        """Tell that a policy set did not load; the last good one stays in force."""
         self._metrics.refused(error)
         log.error("policies refused, the last good set stays in force: %d problems", len(error.problems))
         for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
             log.error("%s", problem)
 
     def stale_mount(self, path: Path) -> None:
-        """A single-file mount shows a deleted file."""
+        """Tell that a single-file mount shows a deleted file."""
         self._metrics.stale_mount(path)
         log.error(
-            "%s was replaced outside; this mount still shows the deleted file: mount the folder instead of the file", path
+            "%s was replaced outside; this mount still shows the deleted file: mount the folder instead of the file",
+            path,
         )
 
-    # keys (KeyObserver)
-
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
-        """A fetch ended."""
+        """Tell that a fetch ended."""
         self._metrics.fetched(issuer, result, keys)
         if result is FetchResult.OK:
             log.info("keys fetched", extra={"fields": {"issuer": issuer, "keys": keys}})
 
     def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
-        """Keys came from the cache folder."""
+        """Tell that keys came from the cache folder."""
         self._metrics.restored(issuer, keys, fetched_at)
         log.info("keys restored from cache_dir", extra={"fields": {"issuer": issuer, "keys": keys}})
 
     def rejected(self, issuer: str, why: str) -> None:
-        """A fetch, a single key or the cache file was not good."""
+        """Tell that a fetch, a single key or the cache file was not good."""
         log.warning("keys: %s", why, extra={"fields": {"issuer": issuer}})
 
 
@@ -147,6 +144,7 @@ class Service:
             decisions=DecisionLog(writer, decisions=settings.log.decisions, format=settings.log.format),
             metrics=metrics,
             client_ip_header=settings.client_ip_header,
+            explain_values=settings.log.explain_values,
         )
         self._draining = False
 

@@ -1,1 +1,10 @@
-"""The local stand behind `make run`: a local Cognito, this service, a real Envoy and an upstream."""
+"""The local stand behind `make run`: a local Cognito, this service, a real Envoy and an upstream.
+
+stand.py      starts everything in order, stays until Ctrl-C, ends everything: the story of `authz demo`
+scenario.py   `--once`: the requests, what is expected of each, and what came
+screen.py     what a person sees: progress, addresses, curl lines, live decisions
+cognito.py    the user pools, app clients, users and tokens of the demo
+upstream.py   the API behind Envoy: it shows the headers that it received
+files.py      authz.yaml, Envoy's configuration and the policies, for the ports of this run
+processes.py  child processes that cannot outlive the stand; tether.py is their first breath
+"""

@@ -1,9 +1,9 @@
 """Where key documents come from: HTTPS, a file, and the copy that survives a restart.
 
 Rules: one total deadline a fetch, the name look-up included; 64 KiB at most, counted while they arrive; status 200
-alone, no redirects, cookies, compression or retries; https, and plain http to loopback only. The host that serves
-the keys may be broken or slow, so whatever it does ends as a KeysError. Files are read in a thread, and only regular
-ones: a pipe would hold the thread forever.
+alone, no redirects, cookies or compression; https, and plain http to loopback only. The host that serves the keys may
+be broken or slow, so whatever it does ends as a KeysError. (aiohttp asks a second time, within the deadline, when the
+host hangs up without a word.) Files are read in a thread, and only regular ones: a pipe would hold it forever.
 """
 
 from __future__ import annotations

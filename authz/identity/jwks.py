@@ -183,7 +183,7 @@ class KeyObserver(Protocol):
     """What metrics and the log hear about keys. Called on the event loop: must not block or raise."""
 
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
-        """Note that a fetch ended; `ok` and `unchanged` are successes. `keys`: how many the issuer has now, 0 for none."""
+        """Note that a fetch ended; `ok` and `unchanged` are successes. `keys`: how many the issuer has now."""
 
     def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
         """Note that keys came from the cache file; wall-clock seconds of their fetch."""

@@ -1,6 +1,6 @@
 """The bounded memory of tokens that were verified before.
 
-Rules: the key is SHA-256 of the whole token, because anything less (a signature, a `jti`) can stand beside other claims.
+Rules: the key is SHA-256 of the whole token: anything less (a signature, a `jti`) can stand beside other claims.
 An entry holds only while its own times hold and while its pool still has the very key set it was verified under; it
 carries the question "which one is current?" with it, so nobody can forget to ask. Refusals are not kept here. There is
 no lock: one event loop owns it. What depends on the route is decided after it, every time.
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Bytes that a remembered token costs, measured with tracemalloc: the entry and its key, then the parsed claims, which
 # grow with the token. An estimate on the high side for what Cognito issues.
-ENTRY_BYTES: Final = 2048
-BYTES_PER_CHARACTER: Final = 4
+ENTRY_BYTES: Final = 1536
+BYTES_PER_CHARACTER: Final = 3
 
 
 class VerifiedTokens:

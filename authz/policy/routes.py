@@ -145,6 +145,10 @@ class RouteIndex:
                 return route
         return None
 
+    def knows(self, host: Host) -> bool:
+        """Tell whether some route names this host, whatever its path and port."""
+        return host.name in self._hosts or any(route.host.matches(host) for route in self._wildcards)
+
     def find_by_id(self, route_id: str) -> Route | None:
         """Give the route that Envoy named, or None."""
         return self._by_id.get(route_id)

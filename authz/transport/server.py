@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -18,14 +18,14 @@ from typing import Final
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from authz.audit import DecisionLog, DecisionRecord
 from authz.authorizer import Authorizer, Visit
 from authz.metrics import Metrics
-from authz.model import Allow, Deny, Reason, Request
+from authz.model import Allow, Deny, Json, Reason, Request
 from authz.pb import external_auth_pb2 as pb
+from authz.policy.explanation import why
 from authz.settings import Listen, TlsSettings
 from authz.transport.envoy import Answers, Stamp, request_id_of, to_request
 
@@ -51,6 +51,7 @@ class Door:
         decisions: DecisionLog,
         metrics: Metrics,
         client_ip_header: str | None = None,
+        explain_values: bool = False,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -59,6 +60,7 @@ class Door:
         self._decisions = decisions
         self._metrics = metrics
         self._client_ip_header = client_ip_header
+        self._explain_values = explain_values
         self._wall = wall
         self._clock = clock
         self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count(1))
@@ -93,10 +95,15 @@ class Door:
         self._metrics.decided(visit.decision, seconds)
         self._metrics.rpc("OK", seconds)
         if self._decisions.wanted(visit.decision):
-            self._decisions.record(
-                _record(request, visit, decision_id, now, int(seconds * 1e6), answer.headers_omitted)
-            )
+            record = _record(request, visit, decision_id, now, int(seconds * 1e6), answer.headers_omitted)
+            self._decisions.record(record._replace(why=self._why(visit)))
         return response
+
+    def _why(self, visit: Visit) -> Mapping[str, Json] | None:
+        """Explain a denial; an allow costs nothing here."""
+        if isinstance(visit.decision, Allow):
+            return None
+        return why(visit.decision, visit.facts, visit.route, visit.credential_error, show=self._explain_values)
 
     def _record_failure(self, decision_id: str, error: Exception, started: float) -> None:
         """Tell of a failure without its message, which may hold a token. Telling must not break the deny."""
@@ -144,7 +151,7 @@ class Server:
 
     def __init__(self, door: Door, listen: Listen, tls: TlsSettings | None) -> None:
         self._listen = listen
-        self._health = health_aio.HealthServicer()
+        self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
         # Bytes in, bytes out: a message that protobuf refuses is answered at the door, not by gRPC.
         check = grpc.unary_unary_rpc_method_handler(door.check)
@@ -195,7 +202,7 @@ def _options() -> list[tuple[str, int]]:
 
 async def keep_health(server: Server, readiness: Callable[[], Sequence[str]], interval_seconds: float = 0.1) -> None:
     """Turn to serving once nothing is missing. It stays so: one pool's lost keys must not refuse everybody."""
-    while readiness():
+    while readiness():  # noqa: ASYNC110 - keys and policies come from several places; a look is cheaper than wiring events
         await asyncio.sleep(interval_seconds)
     await server.set_serving(True)
     log.info("ready")

@@ -1,0 +1,166 @@
+"""Why a request is decided as it is: the same judgement, with every step kept.
+
+`explain` judges through the functions that decide, so its outcome is the decision. `closest` picks the one condition
+that a denied caller came nearest to, for the decision log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from authz.document import shorten
+from authz.errors import TokenError
+from authz.model import Allow, Decision, Deny, Json, Reason
+from authz.policy.criteria import Criterion, Facts, show_values
+from authz.policy.decision import Block, Effect, Operator, join_blocks, judge_block, outcome
+from authz.policy.near_misses import Hint, hint
+from authz.policy.routes import Route
+
+
+class Condition(NamedTuple):
+    """One criterion and what became of it."""
+
+    criterion: Criterion
+    holds: bool  # the criterion itself, before `not` or `nor` turns it round
+    reason: Reason
+    found: tuple[Json, ...]
+    hint: Hint | None  # only for one that does not hold
+
+
+class JudgedBlock(NamedTuple):
+    """One operator of one rule."""
+
+    effect: Effect
+    block: Block
+    holds: bool
+    conditions: tuple[Condition, ...]
+
+
+class Explanation(NamedTuple):
+    """A decision on a route, with its steps."""
+
+    decision: Decision
+    blocks: tuple[JudgedBlock, ...]
+
+
+def explain(facts: Facts, route: Route, credential_error: TokenError | None = None) -> Explanation:
+    """Decide as `decide` does and keep every step."""
+    judged: list[JudgedBlock] = []
+    effects = {}
+    for effect, blocks in ((Effect.ALLOW, route.policy.allow), (Effect.DENY, route.policy.deny)):
+        judgements = []
+        for block in blocks:
+            findings = [criterion.test(facts) for criterion in block.criteria]
+            judgement = judge_block(block.operator, findings)
+            judgements.append(judgement)
+            conditions = tuple(
+                Condition(
+                    criterion,
+                    holds,
+                    reason,
+                    tuple(criterion.look(facts)),
+                    None if holds else hint(criterion, facts, reason),
+                )
+                for criterion, (holds, reason) in zip(block.criteria, findings, strict=True)
+            )
+            judged.append(JudgedBlock(effect, block, judgement.holds, conditions))
+        effects[effect] = join_blocks(judgements)
+    decision = outcome(route, facts, effects[Effect.ALLOW], effects[Effect.DENY], credential_error)
+    return Explanation(decision, tuple(judged))
+
+
+def closest(
+    facts: Facts, route: Route, credential_error: TokenError | None = None
+) -> tuple[JudgedBlock, Condition] | None:
+    """Give the condition that decided a denial, or that came nearest to letting the request in; None when none did."""
+    explanation = explain(facts, route, credential_error)
+    if isinstance(explanation.decision, Allow):
+        return None
+    reason = explanation.decision.reason
+    if credential_error is not None and reason is credential_error.reason:
+        reason = Reason.USER_UNAUTHENTICATED
+    candidates = [
+        (_distance(judged), condition.hint is None, number, judged, condition)
+        for number, judged in enumerate(explanation.blocks)
+        for condition in _deciding(judged, explanation.decision)
+    ]
+    by_reason = [candidate for candidate in candidates if candidate[4].reason is reason]
+    best = min(by_reason or candidates, key=lambda candidate: candidate[:3], default=None)
+    return None if best is None else (best[3], best[4])
+
+
+def _deciding(judged: JudgedBlock, decision: Deny) -> Sequence[Condition]:
+    """Give the block's conditions that stand against the request."""
+    inverted = judged.block.operator in (Operator.NOT, Operator.NOR)
+    if judged.effect is Effect.DENY:
+        return (
+            [c for c in judged.conditions if (c.holds is not inverted) is judged.holds]
+            if _is_deny(judged, decision)
+            else ()
+        )
+    return [c for c in judged.conditions if c.holds is inverted or c.reason is Reason.USER_UNAUTHENTICATED]
+
+
+def _is_deny(judged: JudgedBlock, decision: Deny) -> bool:
+    return judged.holds or any(condition.reason in decision.reasons for condition in judged.conditions)
+
+
+def _distance(judged: JudgedBlock) -> int:
+    """Tell how many conditions of the block stand in the way; a deny that holds stands before everything."""
+    if judged.effect is Effect.DENY:
+        return -1 if judged.holds else 0
+    inverted = judged.block.operator in (Operator.NOT, Operator.NOR)
+    if judged.block.operator in (Operator.OR, Operator.NOR):
+        return 1
+    return sum(condition.holds is inverted for condition in judged.conditions)
+
+
+def why(
+    deny: Deny,
+    facts: Facts | None,
+    route: Route | None,
+    credential_error: TokenError | None = None,
+    *,
+    show: bool = False,
+) -> Mapping[str, Json]:
+    """Give the decision log's `why` of a denial: what was wanted, where, and what was found; values only with `show`.
+
+    Bounded, whatever the request holds.
+    """
+    if deny.reason in _WANTED:
+        return {"condition": _WANTED[deny.reason], "found": shorten(deny.detail or deny.reason.value, 200)}
+    if credential_error is not None and deny.reason is credential_error.reason:
+        return {"condition": "a good token", "found": shorten(credential_error.detail, 200)}
+    found = None if facts is None or route is None else closest(facts, route, credential_error)
+    if facts is None or found is None:
+        return {"condition": "a rule that allows", "found": "none on this route"}
+    judged, condition = found
+    criterion = condition.criterion
+    entry: dict[str, Json] = {
+        "condition": shorten(f"{criterion.name}: {criterion.wanted}", 200),
+        "effect": judged.effect.value,
+        "policy": f"{criterion.source.file}:{criterion.source.line}",
+        "found": _found(facts, condition, show),
+    }
+    if condition.hint is not None:
+        entry["hint"] = condition.hint.long if show else condition.hint.short
+    return entry
+
+
+_WANTED: Final[Mapping[Reason, str]] = {
+    Reason.ROUTE_NOT_FOUND: "a route for this host and path",
+    Reason.REQUEST_MALFORMED: "a request that can only be read one way",
+    Reason.POLICY_UNAVAILABLE: "a policy set",
+    Reason.OVERLOADED: "time to decide",
+    Reason.INTERNAL_ERROR: "a working service",
+}
+
+
+def _found(facts: Facts, condition: Condition, show: bool) -> str:
+    if condition.criterion.of_caller and facts.principal is None:
+        return "nobody signed in"
+    if show:
+        return show_values(condition.found)
+    count = len(condition.found)
+    return "nothing" if not count else "1 value" if count == 1 else f"{count} values"

@@ -1,0 +1,123 @@
+"""What nearly held: the likely mistake behind a condition that did not.
+
+A hint has a short form without any value, which may go into a log, and a long one with values for whoever may see
+them. Hints explain decisions; they never make one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from authz.document import shorten
+from authz.model import Json, Principal, Reason
+from authz.policy.criteria import Criterion, Facts
+
+# Claims that Cognito puts into ID tokens alone, unless a pre-token trigger adds them (reference/cognito.md section 1).
+_ID_TOKEN_CLAIMS: Final = frozenset({
+    "address", "aud", "birthdate", "cognito:preferred_role", "cognito:roles", "cognito:username", "email",
+    "email_verified", "family_name", "gender", "given_name", "identities", "locale", "middle_name", "name", "nickname",
+    "phone_number", "phone_number_verified", "picture", "preferred_username", "profile", "updated_at", "website",
+    "zoneinfo",
+})  # fmt: skip
+_ACCESS_TOKEN_CLAIMS: Final = frozenset({"client_id", "scope", "username", "version", "device_key"})
+MAX_EDITS: Final = 2
+_MIN_LENGTH_FOR_EDITS: Final = 4
+_MAX_LENGTH_FOR_EDITS: Final = 64
+_MAX_VALUES: Final = 100
+
+
+class Hint(NamedTuple):
+    """A likely mistake, told without values and with them."""
+
+    short: str
+    long: str
+
+
+def hint(criterion: Criterion, facts: Facts, reason: Reason) -> Hint | None:
+    """Give the likely mistake behind a condition that did not hold, or None."""
+    principal = facts.principal
+    if reason is Reason.EMAIL_UNVERIFIED:
+        text = "the e-mail address is not verified, so it does not count (`trust_unverified_email`)"
+        return Hint(text, text)
+    found = tuple(criterion.look(facts))[:_MAX_VALUES]
+    if not found:
+        return _missing(criterion, principal) if principal is not None and criterion.of_caller else None
+    for expected in criterion.expects[:_MAX_VALUES]:
+        for value in found:
+            near = _near(expected, value, criterion)
+            if near is not None:
+                return near
+    return None
+
+
+def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
+    claim = _claim_name(criterion)
+    if principal.token_use == "access" and (claim in _ID_TOKEN_CLAIMS or claim.startswith("custom:")):  # noqa: S105
+        text = f"an access token does not carry `{claim}`; ID tokens do, or a pre-token trigger adds it"
+        return Hint(text, text)
+    if principal.token_use == "id" and claim in _ACCESS_TOKEN_CLAIMS:  # noqa: S105
+        text = f"an ID token does not carry `{claim}`; access tokens do"
+        return Hint(text, text)
+    wanted = claim.casefold()
+    near = next((name for name in principal.claims if name != claim and name.casefold() == wanted), None)
+    if near is None:
+        near = next((name for name in list(principal.claims)[:_MAX_VALUES] if is_typo(claim, name)), None)
+    if near is not None:
+        return Hint("the token has a claim of a similar name", f"the token has a claim named `{shorten(near)}`")
+    return None
+
+
+def _claim_name(criterion: Criterion) -> str:
+    """Give the claim that a criterion reads."""
+    name, _, subpath = criterion.name.partition("/")
+    return subpath or {"domain": "email", "groups": "cognito:groups", "user": "sub", "auth_age": "auth_time"}.get(
+        name, name
+    )
+
+
+def _near(expected: Json, value: Json, criterion: Criterion) -> Hint | None:
+    if type(expected) is not type(value):
+        if str(expected) == str(value):
+            kinds = f"{_kind(value)}, the policy wants {_kind(expected)}"
+            return Hint(f"the value is {kinds}", f"`{shorten(str(value))}` is {kinds}")
+        return None
+    if not isinstance(expected, str) or not isinstance(value, str) or expected == value:
+        return None
+    if expected.casefold() == value.casefold():
+        return Hint("differs by case only", f"`{shorten(value)}` differs from `{shorten(expected)}` by case only")
+    if expected.strip() == value.strip():
+        return Hint("differs by blanks only", f"`{shorten(value)}` differs from `{shorten(expected)}` by blanks only")
+    if expected in value.strip("[]").replace(" ", ",").split(","):
+        claim = _claim_name(criterion)
+        split = '"[,]"' if value.startswith("[") else '","' if "," in value else '" "'
+        text = f"the claim is one text that holds a list; split it: claims: {{{claim}: {{split: {split}}}}}"
+        return Hint("the claim is one text that holds a list; see `claims:` with `split`", text)
+    if is_typo(expected, value):
+        return Hint("differs by a letter or two", f"`{shorten(value)}` is nearly `{shorten(expected)}`: a typo?")
+    return None
+
+
+def _kind(value: Json) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    return "text" if isinstance(value, str) else "a number" if isinstance(value, int | float) else "something else"
+
+
+def is_typo(one: str, other: str) -> bool:
+    """Tell whether two different texts are at most MAX_EDITS insertions, deletions or replacements apart."""
+    if one == other or min(len(one), len(other)) < _MIN_LENGTH_FOR_EDITS:
+        return False
+    if max(len(one), len(other)) > _MAX_LENGTH_FOR_EDITS or abs(len(one) - len(other)) > MAX_EDITS:
+        return False
+    return _edits(one, other) <= MAX_EDITS
+
+
+def _edits(one: str, other: str) -> int:
+    row: Sequence[int] = range(len(other) + 1)
+    for number, char in enumerate(one, 1):
+        next_row = [number]
+        for column, other_char in enumerate(other, 1):
+            next_row.append(min(row[column] + 1, next_row[-1] + 1, row[column - 1] + (char != other_char)))
+        row = next_row
+    return row[-1]

@@ -1,0 +1,536 @@
+"""The policy files: read as one set, swapped whole, the last good set kept.
+
+Rules: a set is taken only after every file of it has kept still for `settle`, and not if anything moved while it was
+read, because a half-written policy often parses, with conditions missing. A set that does not load changes nothing.
+File events only wake the loop; what counts is the comparison of signatures, at least every `poll`, so that all works
+where no event arrives. Requests read `PolicyStore.current`, which one assignment replaces: no lock, no half set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import stat
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from watchfiles import awatch
+
+from authz.errors import LoadError, Problem
+from authz.model import Source
+
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+MAX_FILES: Final = 10_000
+MAX_FOLDERS: Final = 10_000
+LOAD_ATTEMPTS: Final = 20  # with 150 ms each: three seconds for a writer to finish while we start
+EVENTS_RETRY: Final = timedelta(seconds=1)  # until the watcher is started again; the poll goes on meanwhile
+
+T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class PolicyFile(NamedTuple):
+    """One file of the set. `name` is what messages show: relative to the configured folder's parent."""
+
+    name: str
+    data: bytes
+
+
+class FileState(NamedTuple):
+    """What tells one version of a file from another without reading it (links followed)."""
+
+    name: str
+    path: Path
+    device: int
+    inode: int
+    size: int
+    modified_ns: int
+    changed_ns: int  # catches tools that set the old modification time back
+    links: int  # 0: the file was deleted and only a mount still shows it
+
+
+class FolderState(NamedTuple):
+    """A folder that was looked into; a re-created one has another inode."""
+
+    path: Path
+    device: int
+    inode: int
+
+
+class Listing(NamedTuple):
+    """The set without its content. Two equal listings are taken for the same content."""
+
+    files: tuple[FileState, ...]  # in order of their relative POSIX path
+    folders: tuple[FolderState, ...]  # each folder where a change can show, the set's parent first
+    problems: tuple[Problem, ...]
+
+
+class Reading(NamedTuple):
+    """The set as it was found at one moment."""
+
+    files: tuple[PolicyFile, ...]
+    signature: tuple[FileState, ...]
+
+
+class StoreObserver(Protocol[T_contra]):
+    """Hears what becomes of changed files. Called on the event loop; what it raises is dropped."""
+
+    def reloaded(self, policies: T_contra) -> None:
+        """Say that `policies` are in force now (`ok`)."""
+
+    def refused(self, error: LoadError) -> None:
+        """Say that the files do not load and the last good set stays in force (`error`)."""
+
+    def stale_mount(self, path: Path) -> None:
+        """Say that the mounted file was replaced outside (`stale-mount`); see `stale_mount_message`."""
+
+
+def stale_mount_message(path: Path) -> str:
+    """Tell an operator what happened to a single-file mount and what to do."""
+    return f"{path} was replaced outside; this mount still shows the deleted file: mount the folder instead"
+
+
+def read_files(path: Path) -> Reading:
+    """Read the set as it is now, a folder or one file. Raises LoadError with every problem; settles nothing."""
+    source = PolicySource(path)
+    listing = source.look()
+    return Reading(source.read(listing), listing.files)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySource:
+    """Where the policies are: a folder, or one file of any name."""
+
+    path: Path
+
+    def look(self) -> Listing:
+        """List the set without reading it. What is wrong stands in `problems`; nothing is raised."""
+        walk = _Walk(self.path)
+        walk.go()
+        return walk.listing()
+
+    def read(self, listing: Listing) -> tuple[PolicyFile, ...]:
+        """Read every file that was listed, in order. Raises LoadError with every problem."""
+        problems = list(listing.problems)
+        files = []
+        for state in () if problems else listing.files:
+            try:
+                data = _read_bounded(state.path)
+            except OSError as error:
+                problems.append(_unreadable(state.name, error))
+                continue
+            if len(data) > MAX_FILE_BYTES:  # it grew, or its file system tells no size
+                problems.append(_too_large(state.name))
+            files.append(PolicyFile(state.name, data))
+        if problems:
+            raise LoadError(problems)
+        return tuple(files)
+
+    def read_unmoved(self, listing: Listing) -> tuple[PolicyFile, ...] | None:
+        """Read what was listed; None if anything changed since. Raises LoadError for problems that stay."""
+        try:
+            files = self.read(listing)
+        except LoadError:
+            if self.look() != listing:
+                return None
+            raise
+        return files if self.look() == listing else None
+
+
+def _read_bounded(path: Path) -> bytes:
+    # O_NONBLOCK: should a pipe have taken the file's place since it was listed, opening it must not hang.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
+
+
+def _unreadable(name: str, error: OSError) -> Problem:
+    reason = error.strerror or type(error).__name__
+    return Problem(Source(name, 1, 1), f"cannot be read ({reason}): let the service's user read it, or remove it")
+
+
+def _too_large(name: str) -> Problem:
+    return Problem(Source(name, 1, 1), f"larger than {MAX_FILE_BYTES >> 20} MiB: split it into several files")
+
+
+def is_policy_file(name: str) -> bool:
+    """Tell whether a folder's file of this name belongs to the set."""
+    stem, dot, extension = name.rpartition(".")
+    return bool(dot) and extension in {"yaml", "yml"} and not stem.endswith("_test") and not name.startswith(".")
+
+
+def _shown(name: str) -> str:
+    """Escape what must not reach a terminal or a hash: control characters, bytes that are no text."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in name)
+
+
+class _Full(Exception):  # noqa: N818 - ends a walk whose problem is already noted
+    pass
+
+
+class _Walk:
+    """One pass over the set. Links are followed; each folder is entered once, so a loop of links ends."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._prefix = _shown(root.absolute().name) + "/"
+        self._files: list[FileState] = []
+        self._folders: list[FolderState] = []
+        self._problems: list[Problem] = []
+        self._entered: set[tuple[int, int]] = set()
+        self._pending: list[tuple[Path, str, os.stat_result]] = []
+
+    def listing(self) -> Listing:
+        """Give what was found, in an order that does not depend on the file system's."""
+        return Listing(tuple(sorted(self._files)), tuple(self._folders), tuple(self._problems))
+
+    def go(self) -> None:
+        """Look at the path, and below it if it is a folder."""
+        parent = self._root.absolute().parent
+        with suppress(OSError):  # without it there is nothing to watch, and the next lines tell why
+            self._note_folder(parent, parent.stat())
+        try:
+            status = self._root.stat()
+        except FileNotFoundError:
+            self._problem(str(self._root), "no such file or folder: create it, or correct `policies`")
+        except OSError as error:
+            self._problems.append(_unreadable(_shown(str(self._root)), error))
+        else:
+            self._root_found(status)
+
+    def _root_found(self, status: os.stat_result) -> None:
+        if not stat.S_ISDIR(status.st_mode):
+            self._file(self._root, _shown(self._root.name), status)
+            return
+        self._pending.append((self._root, self._prefix, status))
+        with suppress(_Full):
+            while self._pending:
+                self._folder(*self._pending.pop())
+        if not self._files and not self._problems:
+            ignored = "*_test.yaml and names that start with a dot do not count"
+            self._problem(str(self._root), f"no policy file in this folder: add a *.yaml or *.yml file ({ignored})")
+
+    def _folder(self, path: Path, prefix: str, status: os.stat_result) -> None:
+        identity = (status.st_dev, status.st_ino)
+        if identity in self._entered:
+            return
+        self._entered.add(identity)
+        self._note_folder(path, status)
+        if len(self._entered) > MAX_FOLDERS:
+            self._problem(str(self._root), f"more than {MAX_FOLDERS} folders: is `policies` the right path?")
+            raise _Full
+        try:
+            with os.scandir(path) as entries:  # tells kinds without a stat of every foreign file
+                children = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except OSError as error:
+            self._problems.append(_unreadable(prefix, error))
+            return
+        for child in children:
+            self._child(child, path / child.name, prefix + _shown(child.name))
+
+    def _child(self, entry: os.DirEntry[str], path: Path, name: str) -> None:
+        wanted = is_policy_file(entry.name)
+        if entry.name.startswith(".") or (not wanted and entry.is_file(follow_symlinks=False)):
+            return
+        try:
+            status = entry.stat()
+        except OSError as error:  # a link to nothing may have been a folder of rules: doubt refuses
+            self._problems.append(_unreadable(name, error))
+            return
+        if stat.S_ISDIR(status.st_mode):
+            self._pending.append((path, name + "/", status))
+        elif wanted:
+            self._file(path, name, status)
+
+    def _file(self, path: Path, name: str, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode):
+            self._problem(name, "not a regular file: put a file or a link to a file there")
+        elif status.st_size > MAX_FILE_BYTES:
+            self._problems.append(_too_large(name))
+        elif len(self._files) == MAX_FILES:
+            self._problem(str(self._root), f"more than {MAX_FILES} policy files: is `policies` the right path?")
+            raise _Full
+        else:
+            self._files.append(
+                FileState(
+                    name=name,
+                    path=path,
+                    device=status.st_dev,
+                    inode=status.st_ino,
+                    size=status.st_size,
+                    modified_ns=status.st_mtime_ns,
+                    changed_ns=status.st_ctime_ns,
+                    links=status.st_nlink,
+                )
+            )
+
+    def _note_folder(self, path: Path, status: os.stat_result) -> None:
+        self._folders.append(FolderState(path.absolute(), status.st_dev, status.st_ino))
+
+    def _problem(self, name: str, message: str) -> None:
+        self._problems.append(Problem(Source(_shown(name), 1, 1), message))
+
+
+class Settling:
+    """Decides from listings and times alone when the set is worth reading."""
+
+    def __init__(self, settle: timedelta) -> None:
+        self._settle = settle.total_seconds()
+        self._seen: Listing | None = None
+        self._since = 0.0
+        self._judged: Listing | None = None
+
+    def wait(self, listing: Listing, now: float) -> float | None:
+        """Give the seconds the set must still keep still, 0 to read it now, None if it was judged already."""
+        if listing != self._seen:
+            self._seen, self._since = listing, now
+        if listing == self._judged:
+            return None
+        return max(0.0, self._since + self._settle - now)
+
+    def judged(self, listing: Listing) -> None:
+        """Note that this set was read and taken or refused; it is not read again until it changes."""
+        self._judged = listing
+
+    def ask_again(self) -> None:
+        """Forget what was judged, so that the set is read even if nothing seems to have changed."""
+        self._judged = None
+
+
+def changed_within(listing: Listing, span: timedelta, now_ns: int) -> bool:
+    """Tell whether any file is younger than `span`, or from the future. `now_ns` is wall-clock time."""
+    limit = now_ns - int(span.total_seconds() * 1e9)
+    return any(max(state.modified_ns, state.changed_ns) > limit for state in listing.files)
+
+
+def cut_off(files: Sequence[PolicyFile], in_force: Sequence[PolicyFile]) -> list[Problem]:
+    """Find the files that look like an interrupted write of the very version that is in force."""
+    before = {file.name: file.data for file in in_force}
+    message = (
+        "looks cut off: it is the beginning of the version in force and ends in the middle of a line; "
+        "finish the save (or end the last line)"
+    )
+    return [
+        Problem(Source(name, data.count(b"\n") + 1, 1), message)
+        for name, data in files
+        if data and not data.endswith(b"\n") and data != before.get(name) and before.get(name, b"").startswith(data)
+    ]
+
+
+def internal_error(path: Path, error: Exception) -> LoadError:
+    """Make an unforeseen failure a refusal. Only its kind is told: its text may quote anything."""
+    problem = f"internal error ({type(error).__name__}) while loading the policies: please report it"
+    return LoadError([Problem(Source(_shown(str(path)), 1, 1), problem)])
+
+
+def _concerns(path: Path, folders: Sequence[Path]) -> Callable[[object, str], bool]:
+    """Let a busy parent folder not wake us, unless the set is a single file: then a link beside it may lead to it."""
+    root = str(path.absolute())
+    below = root + os.sep if len(folders) > 1 else ""
+    return lambda _change, changed: changed == root or changed.startswith(below)
+
+
+Events: TypeAlias = Callable[[Path, Sequence[Path], timedelta], AsyncGenerator[bool, None]]
+"""(set, folders, interval) → True after a change in the folders, False after a quiet interval. May raise anything."""
+
+
+async def file_events(path: Path, folders: Sequence[Path], interval: timedelta) -> AsyncGenerator[bool, None]:
+    """Watch the folders, none of them recursively: a link below may lead to the whole disk."""
+    changes = awatch(
+        *folders,
+        watch_filter=_concerns(path, folders),
+        debounce=100,  # milliseconds; its own 1.6 s is longer than we may take for everything
+        step=25,
+        rust_timeout=int(interval.total_seconds() * 1000),
+        yield_on_timeout=True,
+        recursive=False,
+    )
+    async with aclosing(changes):
+        async for change in changes:
+            yield bool(change)
+
+
+class PolicyStore(Generic[T]):
+    """The policy set in force. `compile` turns files into a set and raises LoadError; it runs in a thread."""
+
+    current: T | None
+    """The set in force; immutable."""
+    error: LoadError | None
+    """Why the files as they are now are not in force; None while they are."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        compile: Callable[[Sequence[PolicyFile]], T],  # noqa: A002 - the verb for it; the builtin is not used here
+        observe: StoreObserver[T],
+        settle: timedelta = timedelta(milliseconds=150),
+        poll: timedelta = timedelta(milliseconds=300),
+        events: Events | None = file_events,
+    ) -> None:
+        """`events` None: the poll alone."""
+        self.current = None
+        self.error = None
+        self._path = path
+        self._source = PolicySource(path)
+        self._compile = compile
+        self._observe = observe
+        self._settle = settle
+        self._poll = poll
+        self._events = events
+        self._settling = Settling(settle)
+        self._in_force: tuple[PolicyFile, ...] = ()
+        self._refused: tuple[PolicyFile, ...] | None = None  # the content that `error` is about, if it could be read
+        self._stale: frozenset[Path] = frozenset()
+        self._folders: tuple[FolderState, ...] = ()
+        self._asked = False
+        self._woken = asyncio.Event()
+
+    def load(self) -> T:
+        """Load for the first time. Raises LoadError with every problem. Blocks while files are being written."""
+        listing, files = self._read_settled()
+        compiled = self._compiled(files)
+        self._report_stale_mounts(listing)
+        self._settling.judged(listing)
+        self._folders = listing.folders
+        self._take(files, compiled)
+        return compiled
+
+    def reload_now(self) -> None:
+        """Look at once, even if nothing seems to have changed, and report a refusal anew. For the loop's thread."""
+        self._asked = True
+        self._woken.set()
+
+    async def watch(self) -> None:
+        """Follow the files until cancelled. No error ends it."""
+        listening = asyncio.create_task(self._listen())
+        try:
+            while True:
+                await self._rest(await self._turn())
+        finally:
+            listening.cancel()
+            await asyncio.gather(listening, return_exceptions=True)
+
+    def _read_settled(self) -> tuple[Listing, tuple[PolicyFile, ...]]:
+        for _ in range(LOAD_ATTEMPTS):
+            listing = self._source.look()
+            if changed_within(listing, self._settle, time.time_ns()):
+                time.sleep(self._settle.total_seconds())
+            files = self._source.read_unmoved(listing)
+            if files is not None:
+                return listing, files
+        place = Source(_shown(str(self._path)), 1, 1)
+        raise LoadError([Problem(place, "the files keep changing: start again when they are written")])
+
+    def _compiled(self, files: tuple[PolicyFile, ...]) -> T:
+        problems = cut_off(files, self._in_force)
+        if problems:
+            raise LoadError(problems)
+        try:
+            return self._compile(files)
+        except LoadError:
+            raise
+        except Exception as error:
+            raise internal_error(self._path, error) from error
+
+    async def _turn(self) -> float:
+        """Look once and do what is due. Gives the seconds until the next look."""
+        poll = self._poll.total_seconds()
+        if self._asked:
+            self._settling.ask_again()
+        try:
+            listing = await asyncio.to_thread(self._source.look)
+            self._folders = listing.folders
+            wait = self._settling.wait(listing, asyncio.get_running_loop().time())
+            if wait is None:
+                return poll
+            if wait > 0:
+                return min(wait, poll)
+            return poll if await self._judge(listing) else 0.0
+        except Exception as error:  # noqa: BLE001 - the loop must outlive what nobody foresaw; the old set stays
+            self._settling.ask_again()
+            self._refuse(None, internal_error(self._path, error))
+            return poll
+
+    async def _judge(self, listing: Listing) -> bool:
+        """Read a settled set and take or refuse it. False if it moved meanwhile."""
+        asked, self._asked = self._asked, False
+        self._report_stale_mounts(listing)
+        try:
+            files = await asyncio.to_thread(self._source.read_unmoved, listing)
+        except LoadError as error:
+            self._settling.ask_again()  # a folder that comes back looks as it was: try at every look
+            self._refuse(None, error, again=asked)
+            return True
+        if files is None:
+            self._asked |= asked
+            return False
+        if files == self._in_force:
+            self._refused = self.error = None
+        elif files != self._refused or asked:
+            await self._try(files, asked=asked)
+        self._settling.judged(listing)
+        return True
+
+    async def _try(self, files: tuple[PolicyFile, ...], *, asked: bool) -> None:
+        try:
+            compiled = await asyncio.to_thread(self._compiled, files)
+        except LoadError as error:
+            self._refuse(files, error, again=asked)
+            return
+        self._take(files, compiled)
+        with self._telling() as observe:
+            observe.reloaded(compiled)
+
+    def _take(self, files: tuple[PolicyFile, ...], compiled: T) -> None:
+        self.current = compiled
+        self._in_force = files
+        self._refused = self.error = None
+
+    def _refuse(self, files: tuple[PolicyFile, ...] | None, error: LoadError, *, again: bool = False) -> None:
+        known = self.error is not None and self.error.problems == error.problems and self._refused == files
+        self._refused, self.error = files, error
+        if again or not known:
+            with self._telling() as observe:
+                observe.refused(error)
+
+    def _report_stale_mounts(self, listing: Listing) -> None:
+        stale = frozenset(state.path for state in listing.files if state.links == 0)
+        for path in sorted(stale - self._stale):
+            with self._telling() as observe:
+                observe.stale_mount(path)
+        self._stale = stale
+
+    @contextmanager
+    def _telling(self) -> Iterator[StoreObserver[T]]:
+        with suppress(Exception):  # a log that cannot be written must not stop reloads
+            yield self._observe
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        self._woken.clear()
+
+    async def _listen(self) -> None:
+        """Wake the loop at file events. A watcher that fails or whose folders were replaced is started anew."""
+        if self._events is None:
+            return
+        while True:
+            with suppress(Exception):  # no inotify, no watches left, folder gone: the poll sees everything too
+                await self._listen_to(self._events, self._folders)
+            await asyncio.sleep(EVENTS_RETRY.total_seconds())
+
+    async def _listen_to(self, events: Events, folders: tuple[FolderState, ...]) -> None:
+        paths = [folder.path for folder in folders]
+        async with aclosing(events(self._path, paths, self._poll)) as changes:
+            async for changed in changes:
+                if changed:
+                    self._woken.set()
+                if folders != self._folders:
+                    return

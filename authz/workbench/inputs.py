@@ -1,0 +1,194 @@
+"""What a person has in hand, made into a Request: options, a pasted curl command, or a line of a log."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from authz.model import Json, Request
+
+
+class InputError(ValueError):
+    """What was given cannot be read; the text says what to write instead."""
+
+
+class Asked(NamedTuple):
+    """A request to explain."""
+
+    request: Request
+    scheme: str = "https"
+    logged: Mapping[str, Json] | None = None  # what a log line says became of it
+
+
+def from_options(
+    url: str, method: str = "GET", headers: Iterable[str] = (), source_ip: str = "", route_id: str | None = None
+) -> Asked:
+    """Read `--url`, `--method`, `--header 'Name: value'`."""
+    scheme, host, path = split_url(url)
+    collected: dict[str, tuple[str, ...]] = {}
+    for header in headers:
+        _add(collected, header)
+    host = collected.pop("host", (host,))[0]
+    return Asked(Request(method, host, path, collected, source_ip, route_id), scheme)
+
+
+def split_url(url: str) -> tuple[str, str, str]:
+    """Give scheme, authority and path with query. No URL parser: it would tidy up what we must judge as it is."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        scheme, rest = "https", url
+    if scheme.lower() not in ("http", "https") or not rest:
+        raise InputError(f"`{url}` is no http(s) URL: write https://HOST/PATH")
+    cut = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
+    authority, path = rest[:cut], rest[cut:]
+    path = path.partition("#")[0]  # a client keeps the fragment to itself
+    if not path.startswith("/"):
+        path = "/" + path
+    return scheme.lower(), authority, path
+
+
+def _add(headers: dict[str, tuple[str, ...]], text: str) -> None:
+    name, separator, value = text.partition(":")
+    if not separator or not name:
+        raise InputError(f"a header is written `Name: value`, found one named `{name[:40]}` without `:`")
+    name = name.strip(" ").lower()
+    headers[name] = (*headers.get(name, ()), value.strip(" \t"))
+
+
+# curl's options that take a value and mean nothing to a decision.
+_CURL_WITH_VALUE: Final = frozenset({
+    "-o", "--output", "-m", "--max-time", "--connect-timeout", "-x", "--proxy", "--cacert", "--cert", "-E", "--key",
+    "--capath", "--resolve", "--connect-to", "-w", "--write-out", "-c", "--cookie-jar", "--retry", "--retry-delay", "-r",
+    "--range", "-T", "--upload-file", "-K", "--config", "--interface", "-D", "--dump-header", "--limit-rate", "--ciphers",
+    "--tls-max", "-F", "--form", "--unix-socket", "--dns-servers", "--max-redirs",
+})  # fmt: skip
+_CURL_DATA: Final = frozenset({
+    "-d", "--data", "--data-raw", "--data-binary", "--data-ascii", "--data-urlencode", "--json",
+})  # fmt: skip
+_CURL_SHORT_WITH_VALUE: Final = frozenset("oHXdbAeumxEwcrTKDF")
+
+
+def from_curl(arguments: Sequence[str]) -> Asked:
+    """Read a pasted curl command, as the shell split it: `curl -H 'Authorization: Bearer …' https://…`."""
+    words = list(arguments)
+    if not words or words[0].rpartition("/")[2] != "curl":
+        raise InputError(
+            "after `--` comes a curl command: authz explain -- curl -H 'Authorization: Bearer …' https://…"
+        )
+    reader = _Curl()
+    rest = iter(_unclustered(words[1:]))
+    for word in rest:
+        reader.take(word, rest)
+    return reader.asked()
+
+
+def _unclustered(words: Sequence[str]) -> Iterable[str]:
+    """Split `-sXPOST` and `--url=…` into words of their own."""
+    for word in words:
+        if word.startswith("--") and "=" in word:
+            name, _, value = word.partition("=")
+            yield from (name, value)
+        elif word.startswith("-") and not word.startswith("--") and len(word) > 2:
+            for position, letter in enumerate(word[1:], 2):
+                yield f"-{letter}"
+                if letter in _CURL_SHORT_WITH_VALUE:
+                    if word[position:]:
+                        yield word[position:]
+                    break
+        else:
+            yield word
+
+
+class _Curl:
+    def __init__(self) -> None:
+        self._method: str | None = None
+        self._url: str | None = None
+        self._headers: dict[str, tuple[str, ...]] = {}
+        self._has_data = False
+        self._get = False
+
+    def take(self, word: str, rest: Iterable[str]) -> None:
+        def value() -> str:
+            for following in rest:
+                return following
+            raise InputError(f"curl's `{word}` wants a value")
+
+        if word in ("-X", "--request"):
+            self._method = value()
+        elif word in ("-H", "--header"):
+            _add(self._headers, value())
+        elif word in ("-b", "--cookie"):
+            _add(self._headers, f"cookie: {value()}")
+        elif word in ("-A", "--user-agent"):
+            _add(self._headers, f"user-agent: {value()}")
+        elif word in ("-e", "--referer"):
+            _add(self._headers, f"referer: {value()}")
+        elif word in ("-u", "--user"):
+            _add(self._headers, f"authorization: Basic {b64encode(value().encode()).decode()}")
+        elif word == "--oauth2-bearer":
+            _add(self._headers, f"authorization: Bearer {value()}")
+        elif word == "--url":
+            self._url = value()
+        elif word in ("-I", "--head"):
+            self._method = self._method or "HEAD"
+        elif word in ("-G", "--get"):
+            self._get = True
+        elif word in _CURL_DATA:
+            value()
+            self._has_data = True
+        elif word in _CURL_WITH_VALUE:
+            value()
+        elif not word.startswith("-"):
+            self._url = word
+
+    def asked(self) -> Asked:
+        if self._url is None:
+            raise InputError("the curl command has no URL")
+        scheme, host, path = split_url(self._url)
+        method = self._method or ("POST" if self._has_data and not self._get else "GET")
+        host = self._headers.pop("host", (host,))[0]
+        return Asked(Request(method, host, path, self._headers), scheme)
+
+
+_HOST_KEYS: Final = ("host", "authority", ":authority")
+_PATH_KEYS: Final = ("path", ":path")
+
+
+def from_log_line(line: str) -> Asked:
+    """Read one line of Envoy's JSON access log or of our decision log: method, host and path, and what became of it."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        raise InputError("the line is not JSON: paste one line of the decision log or of Envoy's JSON log") from None
+    if not isinstance(entry, dict):
+        raise InputError("the line is not a JSON object")
+    host = _first(entry, _HOST_KEYS)
+    path = _first(entry, _PATH_KEYS)
+    if host is None or path is None:
+        raise InputError(f"the line lacks {'a host' if host is None else 'a path'}: add it to Envoy's log format")
+    method = entry.get("method")
+    source_ip = entry.get("source_ip")
+    return Asked(
+        Request(
+            method if isinstance(method, str) else "GET",
+            host,
+            path,
+            {},
+            source_ip if isinstance(source_ip, str) else "",
+        ),
+        logged=_logged(entry),
+    )
+
+
+def _first(entry: Mapping[str, Json], names: Sequence[str]) -> str | None:
+    return next((value for name in names if isinstance(value := entry.get(name), str) and value), None)
+
+
+def _logged(entry: Mapping[str, Json]) -> Mapping[str, Json]:
+    """Give the decision that a line tells: ours at the top level, Envoy's under the metadata key of our sample."""
+    inner = entry.get("authz")
+    source = inner if isinstance(inner, Mapping) else entry
+    known = ("decision", "reason", "reasons", "route", "policy", "policy_revision", "subject", "client_id", "why")
+    return {name: source[name] for name in known if source.get(name) not in (None, "")}

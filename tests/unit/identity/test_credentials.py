@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import pytest
+
+from authz.errors import TokenError
+from authz.identity.credentials import Credential, TokenPlace, find_credential, without_cookies
+from authz.model import Reason, Request
+
+AUTHORIZATION = TokenPlace("header", "authorization")
+OTHER = TokenPlace("header", "x-other-token")
+COOKIE = TokenPlace("cookie", "BearerToken")
+PLACES = (AUTHORIZATION, OTHER, COOKIE)
+
+
+def request(**headers: str | tuple[str, ...]) -> Request:
+    values = {name.replace("_", "-"): (value,) if isinstance(value, str) else value for name, value in headers.items()}
+    return Request("GET", "example.com", "/", values)
+
+
+def found(sent: Request) -> tuple[str, TokenPlace] | None:
+    credential = find_credential(sent, PLACES)
+    return None if credential is None else (credential.token, credential.place)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        pytest.param(request(authorization="Bearer A"), ("A", AUTHORIZATION), id="the ordinary Bearer"),
+        pytest.param(request(authorization="bEARER A"), ("A", AUTHORIZATION), id="the scheme in any case"),
+        pytest.param(request(authorization="Bearer   A"), ("A", AUTHORIZATION), id="several blanks between"),
+        pytest.param(request(authorization="Bearer\tA"), ("A", AUTHORIZATION), id="a tab between"),
+        pytest.param(request(authorization=" \tBearer A\t "), ("A", AUTHORIZATION), id="blanks around"),
+        pytest.param(request(authorization="Bearer A\xa0B"), ("A\xa0B", AUTHORIZATION), id="exotic blanks stay"),
+        pytest.param(request(), None, id="nothing at all"),
+        pytest.param(request(authorization=()), None, id="a header without values"),
+        pytest.param(request(authorization=""), None, id="an empty Authorization"),
+        pytest.param(request(authorization=" \t"), None, id="a blank Authorization"),
+        pytest.param(request(authorization="Basic dTpw"), None, id="another scheme holds no token"),
+        pytest.param(request(authorization="Bearer\x0bA"), None, id="a vertical tab ends no scheme"),
+        pytest.param(request(authorization="Bearers A"), None, id="a scheme that only begins like Bearer"),
+        pytest.param(request(authorization='Digest a="b", c="d"'), None, id="Digest may hold commas"),
+        pytest.param(
+            request(authorization="Basic x", x_other_token="B"), ("B", OTHER), id="Basic, then the next place"
+        ),
+        pytest.param(
+            request(authorization='Digest a="b", c="d"', x_other_token="B"), ("B", OTHER), id="Digest, then the next"
+        ),
+        pytest.param(
+            request(authorization="Bearer A", x_other_token="B", cookie="BearerToken=C"),
+            ("A", AUTHORIZATION),
+            id="the first place that holds something counts",
+        ),
+        pytest.param(request(x_other_token=" B "), ("B", OTHER), id="another header: the whole value"),
+        pytest.param(request(x_other_token="Bearer B"), ("Bearer B", OTHER), id="another header knows no scheme"),
+        pytest.param(request(x_other_token="", cookie="BearerToken=C"), ("C", COOKIE), id="an empty other header"),
+        pytest.param(request(cookie="a=1; BearerToken=C; b=2"), ("C", COOKIE), id="a cookie among others"),
+        pytest.param(request(cookie="a=1,BearerToken=C,b=2"), ("C", COOKIE), id="cookie headers joined with commas"),
+        pytest.param(request(cookie=("a=1", "BearerToken=C")), ("C", COOKIE), id="the second cookie header"),
+        pytest.param(request(cookie="BearerToken=C; BearerToken=C"), ("C", COOKIE), id="one token twice"),
+        pytest.param(request(cookie=("BearerToken=C", "BearerToken=C")), ("C", COOKIE), id="one token in two headers"),
+        pytest.param(request(cookie="BearerToken=; BearerToken=C"), ("C", COOKIE), id="an empty cookie beside it"),
+        pytest.param(request(cookie='BearerToken="C"'), ("C", COOKIE), id="a quoted cookie"),
+        pytest.param(request(cookie='BearerToken=""C""'), ('"C"', COOKIE), id="unquoted once only"),
+        pytest.param(request(cookie='BearerToken="'), ('"', COOKIE), id="a single quote is no pair"),
+        pytest.param(request(cookie="BearerToken = C"), ("C", COOKIE), id="blanks around the equals sign"),
+        pytest.param(request(cookie="BearerToken=C=="), ("C==", COOKIE), id="equals signs in the value"),
+        pytest.param(request(cookie="BearerToken=C,D"), ("C,D", COOKIE), id="a comma that begins no cookie"),
+        pytest.param(request(cookie="bearertoken=C"), None, id="cookie names keep their case"),
+        pytest.param(request(cookie="XBearerToken=C"), None, id="a cookie whose name ends alike"),
+        pytest.param(request(cookie="a=BearerToken=C"), None, id="the name in another cookie's value"),
+        pytest.param(request(cookie='BearerToken=""'), None, id="an empty quoted cookie"),
+        pytest.param(request(cookie="BearerToken"), None, id="a cookie without a value"),
+        pytest.param(request(cookie=";,; ,"), None, id="separators only"),
+    ],
+)
+def test_finds(sent: Request, expected: tuple[str, TokenPlace] | None) -> None:
+    assert found(sent) == expected
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        pytest.param(request(authorization=("Bearer A", "Bearer B")), Reason.TOKEN_AMBIGUOUS, id="two Authorizations"),
+        pytest.param(request(authorization=("Bearer A", "Bearer A")), Reason.TOKEN_AMBIGUOUS, id="the same one twice"),
+        pytest.param(request(authorization=("Basic x", "Bearer A")), Reason.TOKEN_AMBIGUOUS, id="Basic and Bearer"),
+        pytest.param(request(authorization=("Basic x", "Basic y")), Reason.TOKEN_AMBIGUOUS, id="two without Bearer"),
+        pytest.param(request(authorization=("", "Bearer A")), Reason.TOKEN_AMBIGUOUS, id="an empty one beside it"),
+        pytest.param(request(authorization="Bearer A,Bearer B"), Reason.TOKEN_AMBIGUOUS, id="two lines joined"),
+        pytest.param(request(authorization="Bearer A, bearer B"), Reason.TOKEN_AMBIGUOUS, id="joined with a blank"),
+        pytest.param(
+            request(authorization="Basic x,\tBEARER A"), Reason.TOKEN_AMBIGUOUS, id="Basic joined with Bearer"
+        ),
+        pytest.param(request(authorization="Bearer A,Basic x"), Reason.TOKEN_AMBIGUOUS, id="Bearer joined with Basic"),
+        pytest.param(request(authorization="Bearer A,"), Reason.TOKEN_AMBIGUOUS, id="a comma at the end"),
+        pytest.param(request(authorization=",Bearer A"), Reason.TOKEN_AMBIGUOUS, id="a comma at the start"),
+        pytest.param(request(authorization="Bearer,A"), Reason.TOKEN_AMBIGUOUS, id="a comma for a blank"),
+        pytest.param(request(authorization="Bearer"), Reason.TOKEN_MALFORMED, id="Bearer alone"),
+        pytest.param(request(authorization="Bearer \t "), Reason.TOKEN_MALFORMED, id="Bearer and blanks"),
+        pytest.param(request(authorization="Bearer A B"), Reason.TOKEN_MALFORMED, id="two words after Bearer"),
+        pytest.param(request(authorization="Bearer A\tB"), Reason.TOKEN_MALFORMED, id="two words with a tab between"),
+        pytest.param(request(authorization="Bearer Bearer A"), Reason.TOKEN_MALFORMED, id="Bearer twice"),
+        pytest.param(
+            request(authorization="Bearer", x_other_token="B"), Reason.TOKEN_MALFORMED, id="no way round a bad place"
+        ),
+        pytest.param(request(x_other_token=("A", "B")), Reason.TOKEN_AMBIGUOUS, id="another header twice"),
+        pytest.param(request(x_other_token="A,B"), Reason.TOKEN_AMBIGUOUS, id="another header with a comma"),
+        pytest.param(request(x_other_token=","), Reason.TOKEN_AMBIGUOUS, id="another header that is a comma"),
+        pytest.param(request(cookie="BearerToken=A; BearerToken=B"), Reason.TOKEN_AMBIGUOUS, id="two cookies"),
+        pytest.param(request(cookie="BearerToken=A,BearerToken=B"), Reason.TOKEN_AMBIGUOUS, id="two joined cookies"),
+        pytest.param(request(cookie=("BearerToken=A", "BearerToken=B")), Reason.TOKEN_AMBIGUOUS, id="in two headers"),
+        pytest.param(
+            request(cookie="BearerToken=A; BearerToken =B"), Reason.TOKEN_AMBIGUOUS, id="a blank after a name"
+        ),
+    ],
+)
+def test_refuses(sent: Request, reason: Reason) -> None:
+    with pytest.raises(TokenError) as caught:
+        find_credential(sent, PLACES)
+    assert caught.value.reason is reason
+
+
+def test_asks_only_the_configured_places_in_their_order() -> None:
+    sent = request(authorization="Bearer A", x_other_token="B", cookie="BearerToken=C")
+    assert find_credential(sent, ()) is None
+    assert find_credential(sent, (COOKIE, AUTHORIZATION)) == Credential("C", COOKIE)
+
+
+def test_shows_no_token() -> None:
+    credential = Credential("secret", COOKIE)
+    assert repr(credential) == "Credential(cookie BearerToken)"
+    with pytest.raises(TokenError) as caught:
+        find_credential(request(authorization="Bearer secret secret"), PLACES)
+    assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [
+        pytest.param(request(), None, id="no cookie header"),
+        pytest.param(request(cookie="a=1; b=2"), None, id="nothing to remove"),
+        pytest.param(request(cookie="BearerToken=C"), "", id="nothing is left"),
+        pytest.param(request(cookie="a=1; BearerToken=C; b=2"), "a=1; b=2", id="one of three"),
+        pytest.param(request(cookie="a=1,BearerToken=C,b=2"), "a=1; b=2", id="one of three joined with commas"),
+        pytest.param(request(cookie=("a=1", "BearerToken=C", "b=2")), "a=1; b=2", id="one of three headers"),
+        pytest.param(request(cookie="BearerToken=C; a=1; BearerToken=D"), "a=1", id="every occurrence"),
+        pytest.param(request(cookie="BearerToken =C; a=1"), "a=1", id="a blank before the equals sign"),
+        pytest.param(request(cookie="BearerToken=C; a=1;; "), "a=1", id="empty cookies are dropped"),
+        pytest.param(request(cookie="BearerToken=C,D; theme=a,b"), "theme=a,b", id="commas stay in their values"),
+        pytest.param(request(cookie="BearerToken; a=1"), "a=1", id="a cookie without a value"),
+    ],
+)
+def test_without_cookies(sent: Request, left: str | None) -> None:
+    assert without_cookies(sent, {"BearerToken"}) == left

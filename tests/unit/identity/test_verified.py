@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import pytest
+
+from authz.identity.cognito import Verified, peek, verify
+from authz.identity.jwks import KeySet
+from authz.identity.verified import BYTES_PER_CHARACTER, ENTRY_BYTES, VerifiedTokens
+from tests.support.user_pool import LIFETIME, NOW, FakeUserPool
+
+
+class Situation:
+    """A pool, its key set in force, and one verified token."""
+
+    def __init__(self) -> None:
+        self.pool = FakeUserPool()
+        self.keys = KeySet(self.pool.keys)
+        self.in_force: KeySet | None = self.keys
+        self.token = self.pool.token()
+        self.verified = self.verify(self.token)
+
+    def verify(self, token: str) -> Verified:
+        unverified = peek(token)
+        return verify(unverified, self.pool.keys[unverified.kid], self.pool.trust(), NOW)
+
+    def current(self) -> KeySet | None:
+        return self.in_force
+
+    def remember(self, tokens: VerifiedTokens, token: str) -> None:
+        tokens.add(token, self.verified, self.keys, self.current)
+
+
+@pytest.fixture
+def situation() -> Situation:
+    return Situation()
+
+
+@pytest.fixture
+def tokens(situation: Situation) -> VerifiedTokens:
+    tokens = VerifiedTokens(max_entries=3, max_bytes=1_000_000)
+    situation.remember(tokens, situation.token)
+    return tokens
+
+
+def test_a_token_added_is_found(situation: Situation, tokens: VerifiedTokens) -> None:
+    assert tokens.find(situation.token, NOW) is situation.verified.principal
+
+
+@pytest.mark.parametrize(
+    ("now", "is_found"),
+    [
+        pytest.param(NOW - 61, False, id="before a minute before iat"),
+        pytest.param(NOW - 60, True, id="a minute before iat"),
+        pytest.param(NOW + LIFETIME - 1, True, id="a second before exp"),
+        pytest.param(NOW + LIFETIME, False, id="exp itself"),
+        pytest.param(float("nan"), False, id="no number"),
+    ],
+)
+def test_is_found_only_within_its_times(
+    situation: Situation, tokens: VerifiedTokens, now: float, is_found: bool
+) -> None:
+    assert (tokens.find(situation.token, now) is not None) is is_found
+    assert len(tokens) == is_found  # and dropped when met otherwise
+
+
+@pytest.mark.parametrize("place", [0, 50, -1], ids=["header", "payload", "signature"])
+def test_another_spelling_is_another_token(situation: Situation, tokens: VerifiedTokens, place: int) -> None:
+    characters = list(situation.token)
+    characters[place] = "A" if characters[place] != "A" else "Q"
+    assert tokens.find("".join(characters), NOW) is None
+    assert len(tokens) == 1
+
+
+def test_a_new_key_set_forgets_what_the_old_one_verified(situation: Situation, tokens: VerifiedTokens) -> None:
+    situation.in_force = KeySet(situation.pool.keys)  # the same keys, another generation
+    assert tokens.find(situation.token, NOW) is None
+    situation.in_force = situation.keys
+    assert tokens.find(situation.token, NOW) is None  # gone, not hidden
+
+
+def test_no_key_set_in_force_forgets_too(situation: Situation, tokens: VerifiedTokens) -> None:
+    situation.in_force = None
+    assert tokens.find(situation.token, NOW) is None
+
+
+def test_adding_again_under_a_new_key_set_replaces_the_old_entry(situation: Situation, tokens: VerifiedTokens) -> None:
+    situation.keys = situation.in_force = KeySet(situation.pool.keys)
+    situation.remember(tokens, situation.token)
+    assert tokens.find(situation.token, NOW) is situation.verified.principal
+    assert len(tokens) == 1
+
+
+def test_the_one_unused_for_longest_leaves_first(situation: Situation, tokens: VerifiedTokens) -> None:
+    for name in ("b", "c"):
+        situation.remember(tokens, name)
+    assert tokens.find(situation.token, NOW) is not None
+    situation.remember(tokens, "d")
+    assert [name for name in (situation.token, "b", "c", "d") if tokens.find(name, NOW)] == [situation.token, "c", "d"]
+
+
+def test_bytes_are_bounded(situation: Situation) -> None:
+    tokens = VerifiedTokens(max_entries=1000, max_bytes=2 * (ENTRY_BYTES + 10 * BYTES_PER_CHARACTER))
+    for number in range(5):
+        situation.remember(tokens, f"{number:010}")
+    assert len(tokens) == 2
+    situation.remember(tokens, "x" * 16_000)  # larger than all there is
+    assert len(tokens) == 0
+    for number in range(5):
+        situation.remember(tokens, f"{number:010}")
+    assert len(tokens) == 2  # the count of bytes did not drift
+
+
+def test_no_entries_allowed_remembers_nothing(situation: Situation) -> None:
+    tokens = VerifiedTokens(max_entries=0, max_bytes=1_000_000)
+    situation.remember(tokens, situation.token)
+    assert tokens.find(situation.token, NOW) is None
+
+
+def test_what_no_utf_8_can_hold_is_unknown(tokens: VerifiedTokens) -> None:
+    assert tokens.find("\ud800", NOW) is None
+
+
+def test_shows_nothing(situation: Situation, tokens: VerifiedTokens) -> None:
+    assert repr(next(iter(tokens._entries.values()))) == "_Entry(…)"
+    assert situation.token not in repr(vars(tokens))
