@@ -175,6 +175,58 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+@cli.command("explain")
+@_config_option
+@click.option(
+    "--policies", type=click.Path(path_type=Path, exists=True), help="Policies alone, without a configuration."
+)
+@click.option("--url", help="https://HOST/PATH")
+@click.option("--method", default="GET", show_default=True)
+@click.option("--header", "-H", "headers", multiple=True, help="'Name: value'; may be given again.")
+@click.option("--token", help="The token, or @FILE. It is never printed.")
+@click.option("--claims", help="Claims as JSON, or @FILE: judge them without a token.")
+@click.option("--source-ip", default="", help="The TCP peer that Envoy sees.")
+@click.option("--route", "route_id", help="The route that Envoy names (context_extensions).")
+@click.option("--now", help="When: ISO 8601; now unless given.")
+@_output_option
+@click.argument("command", nargs=-1)
+def explain_command(**options: Any) -> None:  # noqa: ANN401 - click hands over what the options say
+    r"""Decide one request and show why, criterion by criterion.
+
+    \b
+    The request comes from what you have in hand:
+      authz explain -c authz.yaml --url https://admin.example.com/ --token @token.txt
+      authz explain -c authz.yaml --url https://admin.example.com/ --claims '{"cognito:groups": ["devs"]}'
+      authz explain -c authz.yaml -- curl -H 'Authorization: Bearer …' https://admin.example.com/
+      tail -1 decisions.log | authz explain -c authz.yaml
+
+    A token is verified when the keys of its pool can be reached; otherwise it is read, and marked unverified.
+    """
+    from authz.workbench.explain_verb import UsageError, explain  # noqa: PLC0415 - other verbs need none of it
+
+    options["stdin"] = sys.stdin
+    try:
+        click.echo(explain(options, color=_color()), color=True)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    except LoadError as error:
+        _report(error.problems)
+        sys.exit(EXIT_NOT_LOADED)
+
+
+def _color() -> bool:
+    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+
+
+@cli.command("schema")
+@click.argument("what", type=click.Choice(["config", "policies", "tests"]))
+def schema_command(what: str) -> None:
+    """Print the JSON Schema of a file, for editors to complete and check with."""
+    from authz.workbench.schemas import schema  # noqa: PLC0415 - other verbs need none of it
+
+    click.echo(json.dumps(schema(what), indent=2))
+
+
 @cli.command("healthcheck")
 @click.option(
     "--address",

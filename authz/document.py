@@ -22,6 +22,7 @@ from authz.model import Source
 MAX_DEPTH: Final = 64
 MAX_EXPANDED_NODES: Final = 2_000_000  # 10,000 large routes are a tenth of it
 MAX_ALIASED_NODES: Final = 100_000  # what all aliases together may stand for
+MAX_NUMBER_LENGTH: Final = 400  # characters; Python itself refuses to write an integer of thousands of digits
 
 ScalarValue: TypeAlias = bool | int | float | str | None
 
@@ -103,7 +104,8 @@ def parse(data: bytes, file: str, problems: Problems) -> Node | None:
     return None
 
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+# libyaml's, never the fallback in Python: it reads some files differently, and lets errors of Python's out.
+_Loader = yaml.CSafeLoader
 
 
 class _Stop(Exception):  # noqa: N818 - ends a parse whose problem is already noted
@@ -202,7 +204,7 @@ class _Builder:
         if (event.tag is None and plain) or event.tag in _TYPED_TAGS:
             try:
                 value = resolve(text)
-            except ValueError:  # thousands of digits
+            except ValueError:
                 self._problems.append(Problem(self._source(event), "a number with too many digits"))
         return Scalar(self._source(event), value, text)
 
@@ -249,7 +251,7 @@ _NUMBER = re.compile(
 
 
 def resolve(text: str) -> ScalarValue:
-    """Give the core-schema value of plain text."""
+    """Give the core-schema value of plain text. Raises ValueError for a number of too many digits."""
     if text in _NULL:
         return None
     if text in _BOOL:
@@ -257,6 +259,8 @@ def resolve(text: str) -> ScalarValue:
     match = _NUMBER.fullmatch(text)
     if match is None:
         return text
+    if len(text) > MAX_NUMBER_LENGTH:
+        raise ValueError("too many digits")
     digits = match.group(match.lastgroup or 0)
     return _CONVERT[match.lastgroup or ""](digits)
 

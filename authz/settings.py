@@ -94,9 +94,10 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True)
 class ClaimSettings:
-    """What to make of one claim: `claims:`."""
+    """What to make of one claim: `claims:`. One of the two is there."""
 
-    split: str  # one character, or BRACKETS
+    split: str | None = None  # one character, or BRACKETS
+    alias: tuple[str, ...] = ()  # the claim is the first of these that is there
 
 
 DEFAULT_LISTEN: Final = Listen("127.0.0.1", 9191)
@@ -466,13 +467,19 @@ _PORT = re.compile(r"[0-9]{1,5}")
 _MAX_SOCKET_PATH: Final = 107  # bytes; the kernel's `sun_path` is 108 with its closing zero
 
 
-def _listen(node: Node, name: str, problems: Problems) -> Listen | None:
-    text = node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
-    address = _socket(text.removeprefix("unix://")) if text.startswith("unix:") else _host_and_port(text)
-    if address is None:
-        expected = "`host:port`, `:port`, `[::1]:port` or `unix:///path` (at most 107 bytes)"
-        problems.error(node, f"{name}: found {describe(node)}, expected {expected}")
-    return address
+def _address(expected: str) -> _Reader[Listen]:
+    def read(node: Node, name: str, problems: Problems) -> Listen | None:
+        text = node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
+        address = _socket(text.removeprefix("unix://")) if text.startswith("unix:") else _host_and_port(text)
+        if address is None:
+            limit = f"; a socket's path has at most {_MAX_SOCKET_PATH} bytes" if text.startswith("unix:") else ""
+            problems.error(node, f"{name}: found {describe(node)}, expected {expected}{limit}")
+        return address
+
+    return read
+
+
+_ADDRESSES: Final = "`host:port`, `:port`, `[::1]:port`"
 
 
 def _socket(path: str) -> Listen | None:
@@ -497,7 +504,7 @@ def _admin(root: _Section) -> Listen | None:
     node = root.node("admin")
     if isinstance(node, Scalar) and (node.value == "off" or node.value is False):
         return None
-    return root.read("admin", _listen, DEFAULT_ADMIN)
+    return root.read("admin", _address(f"{_ADDRESSES}, `unix:///path` or `off`"), DEFAULT_ADMIN)
 
 
 def _overlap(one: Listen, other: Listen) -> bool:
@@ -757,7 +764,7 @@ def _token_place(node: Node, name: str, problems: Problems) -> TokenPlace | None
     header = section.read("header", _token_header, None)
     cookie = section.read("cookie", _cookie, None)
     kinds = [kind for kind in ("header", "cookie") if section.node(kind) is not None]
-    if len(kinds) != 1:
+    if len(kinds) == 2 or not section.fields.entries:
         found = "both" if kinds else "neither"
         problems.error(node, f"{name}: found {found} `header` and `cookie`, expected one: start another entry with `-`")
     if header is not None:
@@ -826,6 +833,8 @@ def _pomerium_headers(node: Node, name: str, problems: Problems) -> IdentityHead
         if claim is not None and not _TOKEN.fullmatch(claim):
             advice = f"write a map, {name}: {{x-pomerium-claim-…: {claim}}}"
             problems.error(item, f"{name}: `x-pomerium-claim-{claim}` is not a possible header name: {advice}")
+        elif claim is not None and f"x-pomerium-claim-{claim.lower()}" in headers:
+            problems.error(item, f"{name}: `x-pomerium-claim-{claim.lower()}` is there twice: delete one")
         elif claim is not None:
             headers[f"x-pomerium-claim-{claim.lower()}"] = (claim,)
     return tuple(headers.items())
@@ -835,9 +844,9 @@ def _read_identity_headers(root: _Section) -> IdentityHeaders:
     ours, theirs = root.node("identity_headers"), root.node("jwt_claims_headers")
     if theirs is None:
         return root.read("identity_headers", _identity_headers, DEFAULT_IDENTITY_HEADERS)
-    headers = root.read("jwt_claims_headers", _pomerium_headers, ())
+    headers = root.read("jwt_claims_headers", _pomerium_headers, DEFAULT_IDENTITY_HEADERS)
     if ours is not None:
-        root.read("identity_headers", _identity_headers, ())
+        root.read("identity_headers", _identity_headers, DEFAULT_IDENTITY_HEADERS)
         root.problems.error(
             theirs, "jwt_claims_headers: `identity_headers` is there too and means the same: delete one"
         )
@@ -871,11 +880,19 @@ def _claims(node: Node, name: str, problems: Problems) -> Mapping[str, ClaimSett
         return None
     claims = {}
     for key, value in fields.entries:
-        section = _section(value, f"{name}.{key.text}", ("split",), problems)
-        split = None if section is None else section.mandatory("split", _split, 'write `split: "[,]"` or a character')
-        if split is not None:
-            claims[key.text] = ClaimSettings(split)
+        section = _section(value, f"{name}.{key.text}", ("split", "alias"), problems)
+        if section is not None:
+            claims[key.text] = _claim(section)
     return claims
+
+
+def _claim(section: _Section) -> ClaimSettings:
+    if len(section.fields.entries) != 1:
+        found = "both" if section.fields.entries else "neither"
+        advice = "to split an alias, split the claims that it lists"
+        name = section.name("split").removesuffix(".split")
+        section.problems.error(section.fields, f"{name}: found {found} `split` and `alias`, expected one; {advice}")
+    return ClaimSettings(split=section.read("split", _split, None), alias=section.read("alias", _claim_names, ()))
 
 
 def _split(node: Node, name: str, problems: Problems) -> str | None:
@@ -908,19 +925,19 @@ def _jwks(root: _Section) -> JwksSettings:
     return settings
 
 
+_LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
+_FORMATS: Final[tuple[LogFormat, ...]] = ("json", "text")
+_DECISIONS: Final[tuple[LoggedDecisions, ...]] = ("all", "denied", "none")
+
+
 def _log(root: _Section) -> LogSettings:
     log = root.section("log", ("level", "format", "decisions", "explain_values"))
     return LogSettings(
-        level=log.read("level", _LEVEL, "info"),
-        format=log.read("format", _FORMAT, "json"),
-        decisions=log.read("decisions", _DECISIONS, "all"),
+        level=log.read("level", _choice(_LEVELS), "info"),
+        format=log.read("format", _choice(_FORMATS), "json"),
+        decisions=log.read("decisions", _choice(_DECISIONS), "all"),
         explain_values=log.read("explain_values", _boolean, default=False),
     )
-
-
-_LEVEL: Final[_Reader[LogLevel]] = _choice(("debug", "info", "warning", "error"))
-_FORMAT: Final[_Reader[LogFormat]] = _choice(("json", "text"))
-_DECISIONS: Final[_Reader[LoggedDecisions]] = _choice(("all", "denied", "none"))
 
 
 def _tls(node: Node, name: str, problems: Problems) -> TlsSettings | None:
@@ -946,9 +963,8 @@ def _policies(root: _Section, path: Path) -> tuple[Path, bool]:
     node = root.node("policies")
     own = next((key for key in _INLINE if root.node(key) is not None), None)
     if own is None:
-        return root.mandatory(
-            "policies", _path, "write a folder, or `routes:` with the policies themselves"
-        ) or path, False
+        policies = root.mandatory("policies", _path, "write a folder, or `routes:` with the policies themselves")
+        return policies or path, False
     if node is not None:
         root.problems.error(node, f"policies: `{own}` is in the configuration file too: keep one of them")
     return path, True
@@ -969,7 +985,7 @@ def _settings(root: _Section, path: Path) -> Settings:
         policies=policies,
         inline=inline,
         pools=root.mandatory("cognito", _pools, "write a list with at least one `user_pool`") or (),
-        listen=root.read("listen", _listen, DEFAULT_LISTEN),
+        listen=root.read("listen", _address(f"{_ADDRESSES} or `unix:///path`"), DEFAULT_LISTEN),
         admin=_admin(root),
         workers=root.read("workers", _workers, 1),
         tokens=root.read("tokens", _tokens, DEFAULT_TOKENS),

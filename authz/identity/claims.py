@@ -34,10 +34,15 @@ class ClaimShapes:
             if isinstance(value, str):
                 claims[name] = split_claim(value, separator)
         for name, sources in self.aliases.items():
-            found = next((source for source in sources if source in claims), None)
+            found = next((source for source in sources if _counts(source, claims, principal)), None)
             if found is not None:
                 claims[name] = claims[found]
         return principal._replace(claims=claims)
+
+
+def _counts(name: str, claims: Mapping[str, Json], principal: Principal) -> bool:
+    """Tell whether the claim is there. An e-mail that does not count must not get a second name."""
+    return name in claims and (name != "email" or principal.email is not None)
 
 
 def split_claim(text: str, separator: str) -> list[str]:

@@ -21,13 +21,21 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, list_of, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, list_of
 from authz.policy.matchers import StringMatcher, any_of, string_matcher
 
 Authorities: TypeAlias = tuple[x509.Certificate, ...]
 """The trusted issuers of client certificates; empty when none is configured."""
 
 _MAX_PEM: Final = 64 * 1024
+_UNREADABLE: Final = (  # what `cryptography` raises for a certificate that is none, is odd, or uses what it lacks
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 
 
@@ -65,7 +73,7 @@ def read_certificate(url_encoded_pem: str) -> ClientCertificate | None:
             uris=tuple(names.get_values_for_type(x509.UniformResourceIdentifier)) if names else (),
             leaf=leaf,
         )
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except _UNREADABLE:
         return None
 
 
@@ -109,7 +117,7 @@ def _issued(issuer: x509.Certificate, leaf: x509.Certificate) -> bool:
         if not issuer.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
             return False
         leaf.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.ExtensionNotFound):
+    except (*_UNREADABLE, InvalidSignature, x509.ExtensionNotFound):
         return False
     return True
 
@@ -164,28 +172,27 @@ def _has_name(attribute: str, matcher: StringMatcher) -> Callable[[ClientCertifi
     return lambda certificate: test(getattr(certificate, attribute))
 
 
-_SHA256_HEX = re.compile(r"[0-9a-f]{64}")
-_SHA256_BASE64 = re.compile(r"[A-Za-z0-9+/]{43}=")
+_HASH_SHAPES: Final = {
+    "fingerprint": (
+        re.compile(r"[0-9a-f]{64}"),
+        "the SHA-256 of the certificate in hex (openssl x509 -fingerprint -sha256)",
+    ),
+    "spki_hash": (re.compile(r"[A-Za-z0-9+/]{43}="), "the SHA-256 of the public key in base64 (44 characters)"),
+}
 
 
 def _hashes(name: str, node: Node, problems: Problems) -> list[str]:
     what = f"`client_certificate`: `{name}`"
+    pattern, expected = _HASH_SHAPES[name]
     hashes = []
     values = list_of(node, what, problems)
     if isinstance(node, Items) and not values:
         problems.error(node, f"{what}: found an empty list, expected at least one")
     for item in values:
-        text = text_of(item, what, problems) if isinstance(item, Scalar) else None
-        if name == "fingerprint":
-            plain = None if text is None else text.replace(":", "").lower()
-            if plain is not None and _SHA256_HEX.fullmatch(plain):
-                hashes.append(plain)
-                continue
-            expected = "the SHA-256 of the certificate in hex (openssl x509 -fingerprint -sha256)"
+        text = item.text if isinstance(item, Scalar) else ""  # 64 digits without quotes are a number to YAML
+        plain = text.replace(":", "").lower() if name == "fingerprint" else text
+        if pattern.fullmatch(plain):
+            hashes.append(plain)
         else:
-            if text is not None and _SHA256_BASE64.fullmatch(text):
-                hashes.append(text)
-                continue
-            expected = "the SHA-256 of the public key in base64 (44 characters)"
-        problems.error(item, f"{what}: found {describe(item)}, expected {expected}")
+            problems.error(item, f"{what}: found {describe(item)}, expected {expected}")
     return hashes

@@ -29,7 +29,7 @@ from authz.document import (
 from authz.model import Json, Principal, Reason, Request, Source
 from authz.policy import times
 from authz.policy.certificates import Authorities, certificate_matcher, is_trusted, read_certificate
-from authz.policy.matchers import StringMatcher, any_of, list_matcher, string_matcher
+from authz.policy.matchers import StringMatcher, any_of, list_matcher, show, string_matcher
 from authz.policy.path import decoded_path
 
 
@@ -193,21 +193,26 @@ def _address_criterion(
 ) -> Callable[[_Builder], _Parts | None]:
     """Build an e-mail criterion, which says so when there is an address that does not count."""
     plain = _text_criterion(read, yes, no)
-    unverified: Finding = (False, Reason.EMAIL_UNVERIFIED)
 
     def build(builder: _Builder) -> _Parts | None:
         parts = plain(builder)
-        if parts is None:
-            return None
-
-        def test(facts: Facts) -> Finding:
-            if facts.principal is not None and facts.principal.email_is_unverified:
-                return unverified
-            return parts.test(facts)
-
-        return parts._replace(test=test)
+        return None if parts is None else _refuse_unverified(parts)
 
     return build
+
+
+_UNVERIFIED: Final[Finding] = (False, Reason.EMAIL_UNVERIFIED)
+
+
+def _refuse_unverified(parts: _Parts) -> _Parts:
+    """Make a criterion false for callers whose address does not count, whatever its matcher says."""
+
+    def test(facts: Facts) -> Finding:
+        if facts.principal is not None and facts.principal.email_is_unverified:
+            return _UNVERIFIED
+        return parts.test(facts)
+
+    return parts._replace(test=test)
 
 
 def claim_values(claims: Mapping[str, Json], name: str) -> Sequence[Json]:
@@ -232,23 +237,32 @@ def claim_values(claims: Mapping[str, Json], name: str) -> Sequence[Json]:
 
 
 def _claim(builder: _Builder) -> _Parts | None:
-    return claim_criterion(builder.subpath, builder, Reason.CLAIM_OK, Reason.CLAIM_UNAUTHORIZED)
+    claim = builder.subpath
+    if claim == "email":  # by this name too, only an address that counts
+        parts = _list_criterion(builder, _email, Reason.CLAIM_OK, Reason.CLAIM_UNAUTHORIZED)
+        return None if parts is None else _refuse_unverified(parts)
+    return _list_criterion(
+        builder,
+        lambda principal: claim_values(principal.claims, claim),
+        Reason.CLAIM_OK,
+        Reason.CLAIM_UNAUTHORIZED,
+    )
 
 
 def _groups(builder: _Builder) -> _Parts | None:
-    return claim_criterion("cognito:groups", builder, Reason.GROUPS_OK, Reason.GROUPS_UNAUTHORIZED)
+    return _list_criterion(
+        builder,
+        lambda principal: claim_values(principal.claims, "cognito:groups"),
+        Reason.GROUPS_OK,
+        Reason.GROUPS_UNAUTHORIZED,
+    )
 
 
-def claim_criterion(claim: str, builder: _Builder, yes: Reason, no: Reason) -> _Parts | None:
-    """Compile a list matcher over one claim."""
+def _list_criterion(
+    builder: _Builder, read: Callable[[Principal], Sequence[Json]], yes: Reason, no: Reason
+) -> _Parts | None:
     matcher = list_matcher(builder.data, builder.name, builder.problems)
-    if matcher is None:
-        return None
-
-    def read(principal: Principal) -> Sequence[Json]:
-        return claim_values(principal.claims, claim)
-
-    return _of_principal(read, matcher.test, yes, no, matcher.wanted, matcher.expects)
+    return None if matcher is None else _of_principal(read, matcher.test, yes, no, matcher.wanted, matcher.expects)
 
 
 def _scopes(principal: Principal) -> Sequence[Json]:
@@ -531,5 +545,4 @@ def show_values(values: Sequence[Json], limit: int = 200) -> str:
     """Write found values for people, bounded."""
     if not values:
         return "nothing"
-    shown = ", ".join(f"`{shorten(value)}`" if isinstance(value, str) else str(value) for value in values[:20])
-    return shorten(shown, limit)
+    return shorten(", ".join(show(value) for value in values[:20]), limit)

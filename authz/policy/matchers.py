@@ -229,12 +229,11 @@ def _is_number(value: Json) -> bool:
 
 def claim_value(node: Node, what: str, problems: Problems) -> ClaimValue | None:
     """Read what a claim is compared with: text, number or boolean. None after adding a problem."""
-    if isinstance(node, Scalar) and node.value is not None and not _is_unequal(node.value):
+    if isinstance(node, Scalar) and node.value not in (None, "") and not _is_unequal(node.value):
         return node.value
-    hint = ""
-    if isinstance(node, Fields):
-        hint = ": a nested claim is named with dots (`a.b`)"
-    problems.error(node, f"{what}: found {describe(node)}, expected text, a number or a boolean{hint}")
+    found = "empty text" if isinstance(node, Scalar) and node.value == "" else describe(node)
+    hint = ": a nested claim is named with dots (`a.b`)" if isinstance(node, Fields) else ""
+    problems.error(node, f"{what}: found {found}, expected text, a number or a boolean{hint}")
     return None
 
 

@@ -28,12 +28,12 @@ from authz.document import (
     shorten,
     text_of,
 )
-from authz.errors import LoadError, Problem, RequestError
+from authz.errors import LoadError, Problem, RequestError, Severity
 from authz.model import RouteName, Source
 from authz.policy.criteria import CriteriaContext, Criterion, compile_criterion
 from authz.policy.decision import Block, Effect, Operator, Policy
 from authz.policy.matchers import claim_value
-from authz.policy.path import Host, canonical_host, canonical_pattern
+from authz.policy.path import MAX_PORT, Host, canonical_host, canonical_pattern
 from authz.policy.routes import HostMatcher, PathKind, PathMatcher, Route, RouteIndex
 
 END_MARK: Final = b"# end"
@@ -85,7 +85,7 @@ def revision_of(files: Sequence[tuple[str, bytes]]) -> str:
     """Give the hash of a set's content: 16 hex digits of SHA-256 over names, lengths and bytes."""
     digest = sha256()
     for name, data in files:
-        digest.update(f"{name}\0{len(data)}\0".encode())
+        digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogatepass"))  # not every file name is UTF-8
         digest.update(data)
     return digest.hexdigest()[:16]
 
@@ -267,10 +267,10 @@ class _RouteReader:
                 return None
             return HostMatcher(host.name, _explicit_port(host, default_port))
         match = _WILDCARD_HOST.fullmatch(authority)
-        if match is None or ".." in match[1]:
+        port = int(match[2]) if match and match[2] else None
+        if match is None or ".." in match[1] or (port is not None and port > MAX_PORT):
             return None
         name = match[1].lower().rstrip(".")
-        port = int(match[2]) if match[2] else None
         pattern = ".*".join(re2.escape(part) for part in name.split("*"))
         return HostMatcher(name, None if port == default_port else port, _compile(pattern))
 
@@ -377,7 +377,8 @@ class _RouteReader:
         for key, values in value.entries:
             name = f"{label}: `{key.text}`"
             if not key.text:
-                self._problems.error(key, f"{label}: an empty claim name")
+                self._problems.error(key, f"{label}: found an empty key, expected a claim's name")
+                continue
             if isinstance(values, Fields):
                 self._problems.error(
                     values, f"{name}: found a map: a nested claim is named with dots (`{key.text}.NAME`)"
@@ -449,8 +450,19 @@ class _RouteReader:
     def _compile(self, nodes: Sequence[Node], what: str) -> tuple[Criterion, ...]:
         problems = Problems()
         compiled = [compile_criterion(node, problems, self._context) for node in nodes]
+        good = tuple(criterion for criterion in compiled if criterion is not None)
+        for name, source in {one.name: one.source for one in reversed(good)}.items():
+            if name.startswith("claim/custom:"):
+                problems.warn(source, f"`{name}`: {_WRITABLE}", Severity.NOTE)
         self._problems += [problem._replace(message=f"{what}: {problem.message}") for problem in problems]
-        return tuple(criterion for criterion in compiled if criterion is not None)
+        return good
+
+
+# AWS: "Working with user attributes": custom attributes are writable by default, and the token of any signed-in user
+# with the scope aws.cognito.signin.user.admin writes them.
+_WRITABLE: Final = (
+    "users may be able to write this attribute themselves: make sure that no app client of the pool may write it"
+)
 
 
 _PATH_ORDER: Final = (PathKind.REGEX, PathKind.PATH, PathKind.PREFIX)

@@ -32,7 +32,7 @@ _DOUBLE_ESCAPE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
 _METHOD: Final = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 token without lower case
 _HOST: Final = re.compile(r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?(?::([1-9][0-9]{0,4}))?")
 _HOST_IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::([1-9][0-9]{0,4}))?")
-_MAX_PORT: Final = 65535
+MAX_PORT: Final = 65535
 
 
 class Host(NamedTuple):
@@ -128,7 +128,7 @@ def canonical_host(raw: str) -> Host:
     port = match.group(2)
     if port is None:
         return Host(name, None)
-    if int(port) > _MAX_PORT:
+    if int(port) > MAX_PORT:
         raise RequestError("the host's port is out of range")
     return Host(name, int(port))
 

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from authz.document import Fields, Node, Problems, Scalar, describe, did_you_mean, text_of
+from authz.document import Fields, Node, Problems, Scalar, describe, did_you_mean, shorten, text_of
 
 TimeTest: TypeAlias = Callable[[float], bool]
 
@@ -189,7 +189,7 @@ def _zone(node: Node | None, name: str, problems: Problems) -> tzinfo | None:
         return ZoneInfo(text)
     except (ValueError, OSError, KeyError):  # ZoneInfoNotFoundError is a KeyError; a folder's name is an OSError
         problems.error(
-            node, f"`{name}`: `timezone`: unknown time zone `{text}`: write one such as Europe/Berlin or UTC"
+            node, f"`{name}`: `timezone`: unknown time zone `{shorten(text)}`: write one such as Europe/Berlin or UTC"
         )
         return None
 

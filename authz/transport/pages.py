@@ -51,7 +51,7 @@ def denial_page(request: Request, status: int, request_id: str, reason: Reason |
 
 def prefers_html(accept: str) -> bool:
     """Tell whether an Accept header ranks HTML above JSON (RFC 9110 section 12.5.1)."""
-    if "text/" not in accept and "TEXT/" not in accept:
+    if "text/" not in accept.lower():
         return False
     return _quality(accept, "text", "html") > _quality(accept, "application", "json")
 

@@ -249,7 +249,8 @@ def _block_lines(judged: JudgedBlock) -> list[tuple[str, str]]:
 def _condition_lines(condition: Condition) -> list[tuple[str, str]]:
     mark = _TICK if condition.holds else _CROSS
     found = "nobody signed in" if condition.reason is Reason.USER_UNAUTHENTICATED else show_values(condition.found)
-    text = f"    {mark} {condition.criterion.name}  wants: {condition.criterion.wanted}  found: {found}  [{condition.reason}]"
+    criterion = condition.criterion
+    text = f"    {mark} {criterion.name}  wants: {criterion.wanted}  found: {found}  [{condition.reason}]"
     told = [("good" if condition.holds else "bad", text)]
     if condition.hint is not None:
         told.append(("dim", f"      {condition.hint.long}"))
@@ -263,7 +264,8 @@ def _decision_lines(story: Story) -> list[tuple[str, str]]:
         told = [("", ""), ("good", f"{_TICK} allow: {reasons}")]
     else:
         told = [("", ""), ("bad", f"{_CROSS} deny {http_status(decision.reason)}: {reasons}")]
-    told += [("dim", f"  sets     {name}: {value}") for name, value in story.headers_set]
+    verb = "sets    " if isinstance(decision, Allow) else "answers "
+    told += [("dim", f"  {verb} {name}: {value}") for name, value in story.headers_set]
     if story.headers_removed:
         told.append(("dim", f"  removes  {', '.join(story.headers_removed)}"))
     if story.headers_omitted:

@@ -60,9 +60,10 @@ def _add(headers: dict[str, tuple[str, ...]], text: str) -> None:
 # curl's options that take a value and mean nothing to a decision.
 _CURL_WITH_VALUE: Final = frozenset({
     "-o", "--output", "-m", "--max-time", "--connect-timeout", "-x", "--proxy", "--cacert", "--cert", "-E", "--key",
-    "--capath", "--resolve", "--connect-to", "-w", "--write-out", "-c", "--cookie-jar", "--retry", "--retry-delay", "-r",
-    "--range", "-T", "--upload-file", "-K", "--config", "--interface", "-D", "--dump-header", "--limit-rate", "--ciphers",
-    "--tls-max", "-F", "--form", "--unix-socket", "--dns-servers", "--max-redirs",
+    "--capath", "--resolve", "--connect-to",
+    "-w", "--write-out", "-c", "--cookie-jar", "--retry", "--retry-delay",
+    "-r", "--range", "-T", "--upload-file", "-K", "--config", "--interface", "-D", "--dump-header", "--limit-rate",
+    "--ciphers", "--tls-max", "-F", "--form", "--unix-socket", "--dns-servers", "--max-redirs",
 })  # fmt: skip
 _CURL_DATA: Final = frozenset({
     "-d", "--data", "--data-raw", "--data-binary", "--data-ascii", "--data-urlencode", "--json",

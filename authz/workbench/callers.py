@@ -1,0 +1,119 @@
+"""Who is taken to be calling when a person asks for an explanation: a token, some claims, or nobody.
+
+Nothing here makes a principal for the service: what comes out is for telling, and says how far it may be trusted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from authz.errors import TokenError
+from authz.identity.claims import ClaimShapes
+from authz.identity.cognito import UserPool, peek, verify
+from authz.identity.credentials import TokenPlace, find_credential
+from authz.identity.fetch import FetchResult, HttpFetch
+from authz.identity.jwks import KeyStore
+from authz.model import Json, Principal, Reason, Request
+from authz.settings import DEFAULT_TOKENS, Settings
+from authz.workbench.explain import Caller
+
+GIVEN_ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Given0000"
+"""Stands for the user pool when claims name no issuer."""
+
+
+def principal_of_claims(claims: Mapping[str, Json], *, trust_unverified_email: bool = False) -> Principal:
+    """Make a principal of claims that nobody signed: for explanations and policy tests only."""
+    token_use = _text(claims, "token_use") or ("id" if "aud" in claims and "client_id" not in claims else "access")
+    client_id = _text(claims, "client_id") or _text(claims, "aud")
+    email = _text(claims, "email")
+    counts = bool(email) and (trust_unverified_email or claims.get("email_verified") is True)
+    return Principal(
+        subject=_text(claims, "sub") or "someone",
+        issuer=_text(claims, "iss") or GIVEN_ISSUER,
+        client_id=client_id,
+        token_use=token_use,
+        claims=claims,
+        email=email if counts else None,
+        email_is_unverified=bool(email) and not counts,
+    )
+
+
+def _text(claims: Mapping[str, Json], name: str) -> str:
+    value = claims.get(name)
+    return value if isinstance(value, str) else ""
+
+
+class GivenClaims:
+    """The caller is who `--claims` says."""
+
+    def __init__(self, claims: Mapping[str, Json], shapes: ClaimShapes, *, trust_unverified_email: bool) -> None:
+        self._principal = shapes.shape(principal_of_claims(claims, trust_unverified_email=trust_unverified_email))
+
+    async def __call__(self, _: Request, __: float) -> Caller:
+        """Give the caller of any request."""
+        return Caller(self._principal, trust="claims as given, no token")
+
+
+class PresentedToken:
+    """The caller is who the request's token says, verified where the keys can be reached."""
+
+    def __init__(self, settings: Settings | None, shapes: ClaimShapes) -> None:
+        self._settings = settings
+        self._shapes = shapes
+
+    async def __call__(self, request: Request, now: float) -> Caller:
+        """Verify the token as the service would; without keys, read it and say so."""
+        places: tuple[TokenPlace, ...] = DEFAULT_TOKENS if self._settings is None else self._settings.tokens
+        try:
+            credential = find_credential(request, places)
+            if credential is None:
+                return Caller()
+            unverified = peek(credential.token)
+        except TokenError as error:
+            return Caller(error=error)
+        read = self._shapes.shape(principal_of_claims(unverified.unverified_claims))
+        if self._settings is None:
+            return Caller(read, trust="unverified: give --config to verify the token")
+        pools = {issuer: entry for entry in self._settings.pools for issuer in entry.pool.issuers}
+        entry = pools.get(unverified.issuer)
+        if entry is None:
+            error = TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
+            return Caller(error=error, claims_of_bad_token=read)
+        fetch = HttpFetch()
+        try:
+            store = _key_store(self._settings, entry.pool, entry.jwks_uri, fetch)
+            _, key = await store.find(unverified.kid)
+            verified = verify(unverified, key, entry.pool, now)
+        except TokenError as error:
+            if error.reason is Reason.KEYS_UNAVAILABLE:
+                return Caller(read, trust="unverified: the keys of its pool cannot be reached")
+            return Caller(error=error, claims_of_bad_token=read)
+        finally:
+            await fetch.close()
+        return Caller(self._shapes.shape(verified.principal), trust="verified")
+
+
+def _key_store(settings: Settings, pool: UserPool, uri: str, fetch: HttpFetch) -> KeyStore:
+    return KeyStore(
+        issuer=pool.issuers[0],
+        uri=uri,
+        settings=settings.jwks,
+        fetch=fetch,
+        clock=time.monotonic,
+        wall=time.time,
+        observe=_Silence(),
+    )
+
+
+class _Silence:
+    """A KeyObserver for whom the outcome is enough."""
+
+    def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
+        """Ignore it."""
+
+    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+        """Ignore it."""
+
+    def rejected(self, issuer: str, why: str) -> None:
+        """Ignore it."""
