@@ -208,43 +208,46 @@ _FLAGS: Final[Mapping[str, tuple[str, ...]]] = {
 
 def _with_environment(root: Fields, environ: Mapping[str, str], problems: Problems) -> Fields:
     """Put the environment's values for `${NAME}`, everywhere but in policies that stand in the same file."""
-    return Fields(
-        root.source,
-        tuple(
-            (key, value if key.value in _INLINE else _substituted(value, environ, problems))
-            for key, value in root.entries
-        ),
+    entries = (
+        (key, value if key.value in _INLINE else _substituted(value, key.text, environ, problems))
+        for key, value in root.entries
     )
+    return Fields(root.source, tuple(entries))
 
 
-def _substituted(node: Node, environ: Mapping[str, str], problems: Problems) -> Node:
+def _substituted(node: Node, name: str, environ: Mapping[str, str], problems: Problems) -> Node:
     match node:
         case Fields():
-            entries = ((key, _substituted(value, environ, problems)) for key, value in node.entries)
+            entries = (
+                (key, _substituted(value, f"{name}.{key.text}", environ, problems)) for key, value in node.entries
+            )
             return Fields(node.source, tuple(entries))
         case Items():
-            return Items(node.source, tuple(_substituted(item, environ, problems) for item in node))
+            items = (_substituted(item, f"{name}[{number}]", environ, problems) for number, item in enumerate(node))
+            return Items(node.source, tuple(items))
         case Scalar(value=str(text)) if "$" in text:
-            value = _REFERENCE.sub(lambda match: _referenced(match, node, environ, problems), text)
+            try:
+                value = _REFERENCE.sub(lambda match: _referenced(match, environ), text)
+            except ValueError as error:
+                problems.error(node, f"{name}: {error}")
+                return node
             return _Given(node.source, value, value)
         case Scalar():
             return node
 
 
-def _referenced(match: re.Match[str], node: Node, environ: Mapping[str, str], problems: Problems) -> str:
-    name = match.group(1)
+def _referenced(match: re.Match[str], environ: Mapping[str, str]) -> str:
+    """Give what `${NAME}` or `$$` stands for. Raises ValueError."""
+    written, name = match.group(), match.group(1)
     if name is None:
         return "$"
-    written = match.group()
     if not _NAME.fullmatch(name) or not written.endswith("}"):
-        problems.error(node, f"found `{shorten(written)}`, expected `${{NAME}}`, or `$$` for a dollar sign")
-    elif name not in environ:
-        problems.error(node, f"the environment variable `{name}` is not set: set it, or write the value here")
-    elif _UNPRINTABLE.search(environ[name]):
-        problems.error(node, f"the environment variable `{name}` holds a control character or is not UTF-8 text")
-    else:
-        return environ[name]
-    return written
+        raise ValueError(f"found `{shorten(written)}`, expected `${{NAME}}`, or `$$` for a dollar sign")
+    if name not in environ:
+        raise ValueError(f"the environment variable `{name}` is not set: set it, or write the value here")
+    if _UNPRINTABLE.search(environ[name]):
+        raise ValueError(f"the environment variable `{name}` holds a control character or is not UTF-8 text")
+    return environ[name]
 
 
 def _with_flags(root: Fields, environ: Mapping[str, str], overrides: Mapping[str, str], problems: Problems) -> Fields:
@@ -518,7 +521,7 @@ def _overlap(one: Listen, other: Listen) -> bool:
 
 _POOL_KEYS: Final = ("user_pool", "clients", "token_use", "issuers", "jwks_uri", "leeway", "trust_unverified_email")
 _POOL_ID = re.compile(r"[\w-]{1,53}_[0-9a-zA-Z]+", re.ASCII)  # Amazon Cognito API reference, UserPoolType
-_ISSUER = re.compile(r"https?://[!-\"$->@-~]+")  # printable ASCII without `#` and `?`
+_ISSUER = re.compile(r"https?://[!-\"$->A-~]+")  # printable ASCII without `#`, `?` and `@`
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _JWKS: Final = "/.well-known/jwks.json"
 _ANY: Final = frozenset({"any"})
@@ -595,7 +598,7 @@ def _user_pool(node: Node, name: str, problems: Problems) -> _UserPoolName | Non
         last = issuer.rpartition("/")[2]
         return _UserPoolName(last if _POOL_ID.fullmatch(last) else issuer, issuer)
     expected = "a pool id such as `eu-west-1_AbCdEfGhI`, or its issuer URL without a slash at the end"
-    problems.error(node, f"{name}: found {describe(node)}, expected {expected}")
+    problems.error(node, f"{name}: found {_describe_url(node)}, expected {expected}")
     return None
 
 
@@ -617,8 +620,8 @@ def _issuers(node: Node, name: str, problems: Problems) -> tuple[str, ...] | Non
         if issuer in issuers:
             problems.error(item, f"{name}[{number}]: `{issuer}` is there twice: delete one")
         elif issuer is not None and not _ISSUER.fullmatch(issuer):
-            expected = "an http(s) URL without blanks, query or fragment"
-            problems.error(item, f"{name}[{number}]: found {describe(item)}, expected {expected}")
+            expected = "an http(s) URL without blanks, user name, query or fragment"
+            problems.error(item, f"{name}[{number}]: found {_describe_url(item)}, expected {expected}")
         elif issuer is not None:
             issuers.append(issuer)
     return tuple(issuers) or None
@@ -626,8 +629,9 @@ def _issuers(node: Node, name: str, problems: Problems) -> tuple[str, ...] | Non
 
 def _filled_list(node: Node, name: str, of_what: str, problems: Problems) -> Sequence[Node]:
     """Read a list, or a single value as a list of one. An empty list is a problem: nothing would ever match it."""
-    if isinstance(node, Items) and not node.items:
-        problems.error(node, f"{name}: found an empty list, expected {of_what}")
+    if (isinstance(node, Items) and not node.items) or (isinstance(node, Scalar) and node.value is None):
+        problems.error(node, f"{name}: found {describe(node)}, expected {of_what}")
+        return ()
     return list_of(node, name, problems)
 
 
@@ -677,11 +681,14 @@ def _jwks_uri(node: Node, name: str, problems: Problems) -> str | None:
     uri = text_of(node, name, problems)
     flaw = uri and _flaw(uri)
     if flaw:
-        # A URL with a password is not repeated.
-        found = "a URL" if "@" in (uri or "") else describe(node)
-        problems.error(node, f"{name}: found {found}, which {flaw}")
+        problems.error(node, f"{name}: found {_describe_url(node)}, which {flaw}")
         return None
     return uri
+
+
+def _describe_url(node: Node) -> str:
+    """Say what was found, without repeating a password."""
+    return "a URL with `@`" if isinstance(node, Scalar) and "@" in node.text else describe(node)
 
 
 def _flaw(uri: str) -> str | None:
@@ -765,8 +772,8 @@ def _token_place(node: Node, name: str, problems: Problems) -> TokenPlace | None
     cookie = section.read("cookie", _cookie, None)
     kinds = [kind for kind in ("header", "cookie") if section.node(kind) is not None]
     if len(kinds) == 2 or not section.fields.entries:
-        found = "both" if kinds else "neither"
-        problems.error(node, f"{name}: found {found} `header` and `cookie`, expected one: start another entry with `-`")
+        found = "`header` and `cookie` together" if kinds else "neither `header` nor `cookie`"
+        problems.error(node, f"{name}: found {found}, expected one: start another entry with `-`")
     if header is not None:
         return TokenPlace("header", header)
     return None if cookie is None else TokenPlace("cookie", cookie)
@@ -822,11 +829,14 @@ def _pomerium_headers(node: Node, name: str, problems: Problems) -> IdentityHead
     """Read Pomerium's `jwt_claims_headers`: a map as ours, or claim names that each give `x-pomerium-claim-<name>`."""
     if isinstance(node, Fields):
         return _identity_headers(node, name, problems)
-    items: Sequence[Node] = (node,)
+    items: Sequence[Node]
     if isinstance(node, Items):
         items = node.items
     elif isinstance(node.value, str):
         items = [Scalar(node.source, word, word) for word in re.split(r"[, \t]+", node.value) if word]
+    else:
+        problems.error(node, f"{name}: found {describe(node)}, expected a map of headers to claims")
+        return None
     headers: dict[str, tuple[str, ...]] = {}
     for item in items:
         claim = text_of(item, name, problems)
@@ -888,10 +898,10 @@ def _claims(node: Node, name: str, problems: Problems) -> Mapping[str, ClaimSett
 
 def _claim(section: _Section) -> ClaimSettings:
     if len(section.fields.entries) != 1:
-        found = "both" if section.fields.entries else "neither"
+        found = "`split` and `alias` together" if section.fields.entries else "neither `split` nor `alias`"
         advice = "to split an alias, split the claims that it lists"
         name = section.name("split").removesuffix(".split")
-        section.problems.error(section.fields, f"{name}: found {found} `split` and `alias`, expected one; {advice}")
+        section.problems.error(section.fields, f"{name}: found {found}, expected one; {advice}")
     return ClaimSettings(split=section.read("split", _split, None), alias=section.read("alias", _claim_names, ()))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,7 @@ class Population:
     jwks_uri: str
     clients: Sequence[str]
     subjects: Mapping[str, str]  # `sub` → name
+    expires_at: float  # when the token called expired is so: wall clock, seconds since the epoch
     tokens: Mapping[str, str] = field(repr=False)
 
     @property
@@ -89,7 +91,8 @@ class LocalCognito:
         machine = await self._create_machine(pool)
         subjects = {await self._create_user(pool, user): user.name for user in USERS}
 
-        expired = await self._sign_in(brief, "alice")  # good for a second: the rest takes longer
+        expired = await self._sign_in(brief, "alice")  # good for one second from here
+        expires_at = time.time() + 1.0
         alice = await self._sign_in(app, "alice")
         tokens = {
             "alice": alice["AccessToken"],
@@ -106,6 +109,7 @@ class LocalCognito:
             jwks_uri=f"{self._url}/{pool}/.well-known/jwks.json",
             clients=[app, brief, machine["ClientId"]],
             subjects={**subjects, machine["ClientId"]: "machine"},
+            expires_at=expires_at,
             tokens=tokens,
         )
 
@@ -160,7 +164,7 @@ class LocalCognito:
         for group in user.groups:
             await self._call("CreateGroup", UserPoolId=pool, GroupName=group)
             await self._call("AdminAddUserToGroup", **person, GroupName=group)
-        return next(one["Value"] for one in created["User"]["Attributes"] if one["Name"] == "sub")
+        return str(next(one["Value"] for one in created["User"]["Attributes"] if one["Name"] == "sub"))
 
     async def _sign_in(self, client_id: str, name: str) -> Mapping[str, str]:
         answer = await self._call(

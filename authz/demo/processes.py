@@ -1,7 +1,7 @@
 """Child processes that cannot outlive the stand.
 
-Each child has a session of its own, so that Ctrl-C reaches the stand alone and the stand ends them in order, and is tied
-to the stand (tether.py), so that even `kill -9` of the stand leaves nothing behind. Its environment is the few
+Each child has a session of its own, so that Ctrl-C reaches the stand alone and the stand ends them in order. It is
+tied to the stand (tether.py), so that even `kill -9` of the stand leaves nothing behind. Its environment is the few
 variables given here: no proxy, no AWS profile and no Python option of the person's shell changes what happens.
 """
 
@@ -96,6 +96,7 @@ class Processes:
     def __init__(self, home: Path) -> None:
         self._home = home
         self._children: list[Child] = []
+        self._ended: asyncio.Queue[Child] = asyncio.Queue()
 
     async def start(
         self,
@@ -120,25 +121,26 @@ class Processes:
         )
         child = Child(name, process, on_line)
         self._children.append(child)
+        child.ended.add_done_callback(lambda _: self._ended.put_nowait(child))
         return child
 
     def _environment(self) -> dict[str, str]:
         return {"PATH": os.environ.get("PATH", os.defpath), "HOME": str(self._home), "PYTHONUNBUFFERED": "1"}
 
     async def first_death(self) -> StandError:
-        """Wait until any of the children ends, and say which and why."""
-        children = {child.ended: child for child in self._children}
-        done, _ = await asyncio.wait(children, return_when=asyncio.FIRST_COMPLETED)
-        return await children[done.pop()].death()
+        """Wait until a child ends that nobody told to, and say which and why."""
+        while (child := await self._ended.get()) not in self._children:
+            pass
+        return await child.death()
 
     async def end(self, child: Child | None = None) -> None:
         """End one child, or all: the last one started is told first."""
-        ending = [child] if child is not None else self._children[::-1]
+        ending = self._children[::-1] if child is None else [child]
         for one in ending:
+            self._children.remove(one)
             one.signal(signal.SIGTERM)
         for one in ending:
             await one.end()
-            self._children.remove(one)
 
 
 async def ready(child: Child, probe: Callable[[], Awaitable[bool]], seconds: float = READY_SECONDS) -> None:

@@ -114,7 +114,8 @@ class Answers:
 
     def __init__(self, settings: AnswerSettings) -> None:
         self._settings = settings
-        self._names = tuple(name for name, _ in settings.identity_headers)
+        self._names = frozenset(name for name, _ in settings.identity_headers)
+        self._forms = frozenset(map(_cgi_form, self._names))
         self._token_headers = tuple(place.name for place in settings.tokens if place.kind == "header")
         self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
 
@@ -127,7 +128,8 @@ class Answers:
                 return Answer(self._deny(request, decision, stamp, host))
 
     def _allow(self, request: Request, allow: Allow, stamp: Stamp) -> Answer:
-        ok = pb.OkHttpResponse()
+        to_set: dict[str, str] = {}
+        to_remove: dict[str, None] = {}  # a set that keeps its order
         passes = allow.route.pass_identity_headers
         if passes is None:
             passes = self._settings.pass_identity_headers
@@ -136,25 +138,34 @@ class Answers:
         for name, claims in self._settings.identity_headers:
             value = None if principal is None else header_value(principal, claims, self._settings.max_header_bytes)
             if isinstance(value, str):
-                _set(ok.headers, name, value)
+                to_set[name] = value
                 continue
             if value is Unfit.OMITTED:
                 omitted.append(name)
-            ok.headers_to_remove.append(name)
-        ok.headers_to_remove.extend(_twins(request, self._names))
+            to_remove[name] = None
+        to_remove.update(dict.fromkeys(self._twins(request)))
         if self._settings.hide_credentials:
-            self._hide_credentials(request, ok)
+            self._hide_credentials(request, to_set, to_remove)
         response = _response(OK, allow, stamp)
-        response.ok_response.CopyFrom(ok)
+        ok = response.ok_response
+        ok.SetInParent()  # also when it is empty
+        for name, value in to_set.items():
+            _set(ok.headers, name, value)
+        # Envoy removes after it sets: a name in both would be gone.
+        ok.headers_to_remove.extend(name for name in to_remove if name not in to_set)
         return Answer(response, tuple(omitted))
 
-    def _hide_credentials(self, request: Request, ok: pb.OkHttpResponse) -> None:
-        ok.headers_to_remove.extend(self._token_headers)
+    def _twins(self, request: Request) -> Iterable[str]:
+        """Give the request's headers that CGI-style upstreams read as one of ours: `x_auth_subject` and kin."""
+        return (name for name in request.headers if _cgi_form(name) in self._forms and name not in self._names)
+
+    def _hide_credentials(self, request: Request, to_set: dict[str, str], to_remove: dict[str, None]) -> None:
+        to_remove.update(dict.fromkeys(self._token_headers))
         remaining = without_cookies(request, self._token_cookies) if self._token_cookies else None
         if remaining:
-            _set(ok.headers, "cookie", remaining)
+            to_set.setdefault("cookie", remaining)
         elif remaining is not None:
-            ok.headers_to_remove.append("cookie")
+            to_remove["cookie"] = None
 
     def _deny(self, request: Request, deny: Deny, stamp: Stamp, host: str) -> pb.CheckResponse:
         status = http_status(deny.reason)
@@ -193,7 +204,7 @@ def _denial_headers(status: int, reason: Reason, host: str, page: Page) -> Itera
     yield "vary", "accept"
     if page.policy:
         yield "content-security-policy", page.policy
-    if status == 401:  # noqa: PLR2004 - the status that RFC 9110 section 11.6.1 ties to this header
+    if status == 401:  # RFC 9110 section 11.6.1 ties this header to it
         error = "" if reason is Reason.USER_UNAUTHENTICATED else ', error="invalid_token"'
         yield "www-authenticate", f'Bearer realm="{host}"{error}'
 
@@ -205,10 +216,8 @@ def _set(headers: object, name: str, value: str) -> None:
     option.header.value = value
 
 
-def _twins(request: Request, names: Sequence[str]) -> list[str]:
-    """Give the request's headers that CGI-style upstreams read as one of ours: `x_auth_subject`, `x.auth.subject`."""
-    suspects = [name for name in request.headers if "_" in name or "." in name]
-    return [name for name in suspects if name.replace("_", "-").replace(".", "-") in names and name not in names]
+def _cgi_form(name: str) -> str:
+    return name.replace("-", "_").replace(".", "_")
 
 
 class Unfit(Enum):
@@ -225,17 +234,13 @@ def header_value(principal: Principal, claims: Sequence[str], max_bytes: int) ->
     look like two groups. What cannot be a header value unchanged (control characters, outer blanks, nested values, too
     long) is omitted whole, never cut. An e-mail that does not count is none: upstreams trust this header.
     """
-    name = next((claim for claim in claims if claim in principal.claims), None)
-    if name is None:
-        name = next((claim for claim in claims if claim_values(principal.claims, claim)), None)
+    held = principal.claims
+    name = next((claim for claim in claims if claim in held or claim_values(held, claim)), None)
     if name is None:
         return Unfit.ABSENT
-    if name == "email" and principal.email is None:
+    if isinstance(held.get(name), Mapping) or (name == "email" and principal.email is None):
         return Unfit.OMITTED
-    claim = principal.claims.get(name)
-    if isinstance(claim, Mapping):
-        return Unfit.OMITTED
-    values = claim_values(principal.claims, name)
+    values = claim_values(held, name)
     texts = [_text(value) for value in values if value is not None]
     if any(text is None for text in texts):
         return Unfit.OMITTED

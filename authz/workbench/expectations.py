@@ -7,10 +7,10 @@ says nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple
 
 from authz.document import (
     Fields,
@@ -39,12 +39,9 @@ DEFAULT_NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
 DEFAULT_SOURCE_IP: Final = "192.0.2.1"  # RFC 5737: an address that is nobody's
 TIME_CLAIMS: Final = frozenset({"iat", "exp", "nbf", "auth_time"})
 CREDENTIAL_ERRORS: Final = TOKEN_REASONS | {Reason.KEYS_UNAVAILABLE}
-_OUTCOMES: Final[Mapping[str, bool]] = {"allow": True, "deny": False}
-_STATUSES: Final = frozenset(map(http_status, Reason))
+_SHORT_KEYS: Final = ("as", "request", "expect")
 _SHORT_ROW: Final = "[WHO, METHOD URL, EXPECTED]"
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
-T = TypeVar("T")
 
 
 class Expected(NamedTuple):
@@ -130,8 +127,7 @@ class _Reader:
             return ()
         if isinstance(node, Items) and not node.items:
             self._problems.error(node, "`policies`: an empty list: name files, or delete it for the file's own folder")
-        found = list_of(node, "`policies`", self._problems)
-        return tuple(item for item in found if self._is_text(item, "`policies`") and isinstance(item, Scalar))
+        return tuple(self._texts(node, "`policies`"))
 
     def _rows(self, document: Fields) -> tuple[Row, ...]:
         tests = document.get("tests")
@@ -169,7 +165,7 @@ class _Reader:
                 continue
             claims[key.text] = self._json(value, name)
             if key.text in ("sub", "iss", "client_id", "aud", "token_use"):
-                self._is_text(value, name)
+                text_of(value, name, self._problems)
         token_use = claims.get("token_use", "access")
         if isinstance(token_use, str) and token_use not in ("access", "id"):
             self._problems.error(node, f"{what}: `token_use`: found `{shorten(token_use)}`, expected `access` or `id`")
@@ -192,210 +188,191 @@ class _Reader:
     # --- one row --------------------------------------------------------------------------------------------------
 
     def _row(self, node: Node) -> Row | None:
-        if isinstance(node, Items):
-            node = self._long_form(node)
-        elif not isinstance(node, Fields):
-            self._problems.error(node, f"a test: found {describe(node)}, expected {_SHORT_ROW} or a map")
+        fields = self._long_form(node)
+        if fields is None:
             return None
-        if node is None:
+        self._refuse_unknown(fields, ROW_KEYS, "a test")
+        name = self._text(fields, "name")
+        who = self._text(fields, "as")
+        claims = None if who is None else self._principal(who)
+        token_error = self._token_error(fields)
+        certificate = self._text(fields, "certificate")
+        now = fields.get("now")
+        moment = self._now if now is None else self._time(now, "`now`")
+        asked = self._required_text(fields, "request", "GET https://HOST/PATH")
+        request = None if asked is None else self._request(fields, asked)
+        expected = self._expected(fields)
+        if asked is None or request is None or expected is None:
             return None
-        self._refuse_unknown(node, ROW_KEYS, "a test")
-        now = node.get("now")
-        request = self._request(node)
-        expected = self._expected(node)
-        who = self._text(node, "as") or ANONYMOUS
-        claims = self._principal(node, who)
-        token_error = self._token_error(node)
-        name = self._text(node, "name")
-        certificate = node.get("certificate")
-        row_now = self._now if now is None else self._time(now, "`now`")
-        if request is None or expected is None:
-            return None
-        asked = self._text(node, "request") or ""
+        caller = ANONYMOUS if who is None else who.text
+        caller = caller if token_error is None else f"{caller} ({token_error})"
         return Row(
             source=node.source,
-            name=name or f"{who if token_error is None else token_error} {asked} → {expected}",
-            who=who if token_error is None else f"{who} ({token_error})",
+            name=f"{caller} {asked.text} → {expected}" if name is None else name.text,
+            who=caller,
             claims=claims,
-            asked=asked,
+            asked=asked.text,
             request=request,
-            certificate=certificate if certificate is None or self._is_text(certificate, "`certificate`") else None,  # type: ignore[arg-type]  # text is a Scalar
-            now=row_now,
+            certificate=certificate,
+            now=moment,
             token_error=token_error,
             expected=expected,
         )
 
-    def _long_form(self, node: Items) -> Fields | None:
+    def _long_form(self, node: Node) -> Fields | None:
         """Write the short form `[who, request, expected]` as the map it stands for."""
-        if len(node.items) != 3:
-            self._problems.error(node, f"a test: found a list of {len(node.items)}, expected {_SHORT_ROW} or a map")
-            return None
-        keys = (Scalar(item.source, key, key) for key, item in zip(ROW_KEYS, node.items, strict=False))
-        return Fields(node.source, tuple(zip(keys, node.items, strict=True)))
-
-    def _principal(self, node: Fields, who: str) -> Mapping[str, Json] | None:
-        if who == ANONYMOUS:
-            return None
-        if who not in self._principals:
-            known = (*self._principals, ANONYMOUS)
-            place = node.get("as") or node
-            self._problems.error(
-                place, f"unknown principal `{shorten(who)}`: name it under `principals:`{did_you_mean(who, known)}"
-            )
-        return self._principals.get(who)
-
-    def _token_error(self, node: Fields) -> Reason | None:
-        value = node.get("token_error")
-        if value is None:
-            return None
-        text = value.text if isinstance(value, Scalar) else ""
-        if text in CREDENTIAL_ERRORS:
-            return Reason(text)
-        hint = did_you_mean(text, CREDENTIAL_ERRORS)
-        self._problems.error(
-            value, f"`token_error`: found {describe(value)}, expected a token's reason such as token-expired{hint}"
-        )
+        if isinstance(node, Fields):
+            return node
+        if isinstance(node, Items) and len(node.items) == len(_SHORT_KEYS):
+            keys = [Scalar(item.source, key, key) for key, item in zip(_SHORT_KEYS, node.items, strict=True)]
+            return Fields(node.source, tuple(zip(keys, node.items, strict=True)))
+        found = f"a list of {len(node.items)}" if isinstance(node, Items) and node.items else describe(node)
+        self._problems.error(node, f"a test: found {found}, expected {_SHORT_ROW} or a map")
         return None
 
-    def _request(self, node: Fields) -> Request | None:
-        written = node.get("request")
-        if written is None:
-            self._problems.error(node, "a test: `request` is missing: write request: GET https://HOST/PATH")
-        text = self._text(node, "request")
-        headers = self._headers(node)
-        source_ip = self._text(node, "source_ip")
-        route_id = self._text(node, "route_id")
-        if written is None or text is None:
+    def _principal(self, who: Scalar) -> Mapping[str, Json] | None:
+        if who.text == ANONYMOUS:
             return None
-        method, _, url = text.partition(" ")
+        if who.text not in self._principals:
+            hint = did_you_mean(who.text, (*self._principals, ANONYMOUS)) or ": name it under `principals:`"
+            self._problems.error(who, f"unknown principal `{shorten(who.text)}`{hint}")
+        return self._principals.get(who.text)
+
+    def _token_error(self, fields: Fields) -> Reason | None:
+        written = self._text(fields, "token_error")
+        if written is None:
+            return None
+        if written.text in CREDENTIAL_ERRORS:
+            return Reason(written.text)
+        hint = did_you_mean(written.text, CREDENTIAL_ERRORS) or ", expected a token's reason such as `token-expired`"
+        self._problems.error(written, f"`token_error`: found {describe(written)}{hint}")
+        return None
+
+    def _request(self, fields: Fields, asked: Scalar) -> Request | None:
+        headers = {
+            name: tuple(
+                text
+                for item in (value.items if isinstance(value, Items) else (value,))
+                if (text := self._header_text(item, f"`headers`: `{name}`")) is not None
+            )
+            for name, value in self._header_map(fields, "headers")
+        }
+        source_ip = self._text(fields, "source_ip")
+        route_id = self._text(fields, "route_id")
+        method, _, url = asked.text.partition(" ")
         try:
             _, host, path = split_url(url.strip(" "))
         except InputError as error:
-            self._problems.error(written, f"`request`: found {describe(written)}, expected METHOD URL: {error}")
+            self._problems.error(asked, f"`request`: found {describe(asked)}, expected METHOD URL: {error}")
             return None
-        return Request(method, host, path, headers, source_ip or DEFAULT_SOURCE_IP, route_id)
-
-    def _headers(self, node: Fields) -> Mapping[str, tuple[str, ...]]:
-        return {
-            name: tuple(
-                item.text
-                for item in _items(value)
-                if self._is_scalar(item, f"`headers`: `{name}`") and isinstance(item, Scalar)
-            )
-            for name, value in self._header_map(node, "headers")
-        }
-
-    def _header_map(self, node: Fields, key: str) -> Iterable[tuple[str, Node]]:
-        """Give a map's entries under header names in lower case."""
-        value = node.get(key)
-        if value is None:
-            return
-        if not isinstance(value, Fields):
-            self._problems.error(value, f"`{key}`: found {describe(value)}, expected a map of header names and values")
-            return
-        for name, entry in value.entries:
-            if self._is_header_name(name, f"`{key}`"):
-                yield name.text.lower(), entry
-
-    def _is_header_name(self, node: Scalar, what: str) -> bool:
-        if _HEADER_NAME.fullmatch(node.text):
-            return True
-        self._problems.error(node, f"{what}: `{shorten(node.text)}` is no header name")
-        return False
+        return Request(
+            method=method,
+            host=host,
+            path=path,
+            headers=headers,
+            source_ip=DEFAULT_SOURCE_IP if source_ip is None else source_ip.text,
+            route_id=None if route_id is None else route_id.text,
+        )
 
     # --- what is expected -----------------------------------------------------------------------------------------
 
-    def _expected(self, node: Fields) -> Expected | None:
-        written = node.get("expect")
-        if written is None:
-            self._problems.error(node, "a test: `expect` is missing: write expect: allow, or 403 claim-unauthorized")
-            return None
-        if not isinstance(written, Scalar) or not written.text:
-            self._problems.error(
-                written, f"`expect`: found {describe(written)}, expected words such as `403 claim-unauthorized`"
-            )
-            return None
-        words = self._words(written)
-        route = node.get("route")
-        if route is not None and not self._is_text(route, "`route`"):
-            route = None
+    def _expected(self, fields: Fields) -> Expected | None:
+        written = self._required_text(fields, "expect", "allow, or 403 claim-unauthorized")
+        expected = None if written is None else self._words(written)
+        route = self._text(fields, "route")
         headers_set = tuple(
-            (name, value.text)
-            for name, value in self._header_map(node, "set")
-            if self._is_scalar(value, f"`set`: `{name}`") and isinstance(value, Scalar)
+            (name, text)
+            for name, value in self._header_map(fields, "set")
+            if (text := self._header_text(value, f"`set`: `{name}`")) is not None
         )
-        removed = node.get("removed")
+        removed = fields.get("removed")
         headers_removed = tuple(
             item.text.lower()
-            for item in (() if removed is None else list_of(removed, "`removed`", self._problems))
-            if self._is_text(item, "`removed`") and isinstance(item, Scalar) and self._is_header_name(item, "`removed`")
+            for item in (() if removed is None else self._texts(removed, "`removed`"))
+            if self._is_header_name(item, "`removed`")
         )
-        if words is None:
-            return None
-        if not words.allowed and (headers_set or headers_removed):
-            self._problems.error(
-                written,
-                f"`expect`: `{written.text}` beside `set` or `removed`: only an allowed request goes on with headers",
-            )
         both = sorted({name for name, _ in headers_set} & set(headers_removed))
         if both:
-            self._problems.error(node, f"`set` and `removed` both name `{both[0]}`: a header is either set or removed")
-        return words._replace(
-            route=route if isinstance(route, Scalar) else None, headers_set=headers_set, headers_removed=headers_removed
-        )
+            self._problems.error(
+                fields, f"`set` and `removed` both name `{both[0]}`: a header is either set or removed"
+            )
+        if expected is None or written is None:
+            return None
+        if not expected.allowed and (headers_set or headers_removed):
+            self._problems.error(written, "`set` and `removed` need `expect: allow`: a denied request goes nowhere")
+        return expected._replace(route=route, headers_set=headers_set, headers_removed=headers_removed)
 
     def _words(self, written: Scalar) -> Expected | None:
         """Read `allow`, `deny` or a status, and reasons."""
         outcomes: list[bool] = []
         statuses: list[int] = []
         reasons: list[Reason] = []
-        before = len(self._problems)
-        for word in re.split(r"[\s,]+", written.text.strip(" ,")):
+        unknown = False
+        for word in written.text.replace(",", " ").split():
             if word in _OUTCOMES:
                 outcomes.append(_OUTCOMES[word])
-            elif word.isdecimal() and int(word) in _STATUSES:
-                statuses.append(int(word))
-            elif word in frozenset(Reason):
-                reasons.append(Reason(word))
+            elif word in _STATUSES:
+                statuses.append(_STATUSES[word])
+            elif word in _REASONS:
+                reasons.append(_REASONS[word])
             else:
-                self._unknown_word(written, word)
-        if len(self._problems) > before:
+                unknown = True
+                self._problems.error(written, f"`expect`: unknown word `{shorten(word)}`{_word_hint(word)}")
+        if unknown:
             return None
         contradiction = _contradiction(outcomes, statuses, reasons)
         if contradiction:
-            self._problems.error(written, f"`expect`: `{written.text}`: {contradiction}")
+            self._problems.error(written, f"`expect`: `{shorten(written.text)}`: {contradiction}")
             return None
-        allowed = outcomes[0] if outcomes else False
-        return Expected(allowed, statuses[0] if statuses else None, tuple(reasons))
-
-    def _unknown_word(self, written: Scalar, word: str) -> None:
-        if word.isdecimal():
-            statuses = ", ".join(map(str, sorted(_STATUSES)))
-            hint = f", expected `allow` or one of {statuses}"
-        else:
-            hint = did_you_mean(word, (*_OUTCOMES, *Reason)) or ": write allow, deny or a status, and reasons"
-        self._problems.error(written, f"`expect`: unknown word `{shorten(word)}`{hint}")
+        return Expected(True in outcomes, statuses[0] if statuses else None, tuple(reasons))
 
     # --- plain values ---------------------------------------------------------------------------------------------
 
     def _refuse_unknown(self, fields: Fields, known: Sequence[str], what: str) -> None:
         for key, _ in fields.entries:
             if key.text not in known:
-                self._problems.error(key, f"{what}: unknown key `{shorten(key.text)}`{did_you_mean(key.text, known)}")
+                hint = did_you_mean(key.text, known) or f", expected one of {', '.join(known)}"
+                self._problems.error(key, f"{what}: unknown key `{shorten(key.text)}`{hint}")
 
-    def _text(self, node: Fields, key: str) -> str | None:
-        value = node.get(key)
-        return None if value is None else text_of(value, f"`{key}`", self._problems)
+    def _text(self, fields: Fields, key: str) -> Scalar | None:
+        value = fields.get(key)
+        return None if value is None else next(self._texts(Items(value.source, (value,)), f"`{key}`"), None)
 
-    def _is_text(self, node: Node, what: str) -> bool:
-        return text_of(node, what, self._problems) is not None
+    def _required_text(self, fields: Fields, key: str, example: str) -> Scalar | None:
+        """Read one value as it is written: an expected `403` is no number here."""
+        value = fields.get(key)
+        if isinstance(value, Scalar) and value.text.strip():
+            return value
+        found = "is missing" if value is None else f"found {describe(value)}"
+        self._problems.error(fields if value is None else value, f"`{key}`: {found}: write {key}: {example}")
+        return None
 
-    def _is_scalar(self, node: Node, what: str) -> bool:
-        """Tell whether it is one value; a header's value may look like a number."""
+    def _texts(self, node: Node, what: str) -> Iterator[Scalar]:
+        for item in list_of(node, what, self._problems):
+            if text_of(item, what, self._problems) is not None and isinstance(item, Scalar):
+                yield item
+
+    def _header_map(self, fields: Fields, key: str) -> Iterator[tuple[str, Node]]:
+        """Give a map's entries under header names in lower case."""
+        value = fields.get(key)
+        if value is not None and not isinstance(value, Fields):
+            self._problems.error(value, f"`{key}`: found {describe(value)}, expected a map of header names and values")
+        for name, entry in value.entries if isinstance(value, Fields) else ():
+            if self._is_header_name(name, f"`{key}`"):
+                yield name.text.lower(), entry
+
+    def _is_header_name(self, node: Scalar, what: str) -> bool:
+        good = _HEADER_NAME.fullmatch(node.text) is not None
+        if not good:
+            self._problems.error(node, f"{what}: `{shorten(node.text)}` is no header name")
+        return good
+
+    def _header_text(self, node: Node, what: str) -> str | None:
+        """Read a header's value, which may look like a number."""
         if isinstance(node, Scalar) and node.value is not None:
-            return True
+            return node.text
         self._problems.error(node, f"{what}: found {describe(node)}, expected text")
-        return False
+        return None
 
     def _time(self, node: Node, what: str) -> float:
         """Give seconds since 1970. A time without its offset would mean another one on another machine."""
@@ -405,14 +382,20 @@ class _Reader:
                 return moment.timestamp()
         except (ValueError, OverflowError):
             pass
-        self._problems.error(
-            node, f"{what}: found {describe(node)}, expected a time with its offset such as 2026-01-31T12:00:00Z"
-        )
+        expected = "expected a time with its offset such as 2026-01-31T12:00:00Z"
+        self._problems.error(node, f"{what}: found {describe(node)}, {expected}")
         return DEFAULT_NOW
 
 
-def _items(node: Node) -> Sequence[Node]:
-    return node.items if isinstance(node, Items) else (node,)
+_OUTCOMES: Final[Mapping[str, bool]] = {"allow": True, "deny": False}
+_STATUSES: Final = {str(http_status(reason)): http_status(reason) for reason in Reason}
+_REASONS: Final = {reason.value: reason for reason in Reason}
+
+
+def _word_hint(word: str) -> str:
+    if word.isdecimal():
+        return f", expected `allow` or one of {', '.join(sorted(_STATUSES))}"
+    return did_you_mean(word, (*_OUTCOMES, *_REASONS)) or ": write allow, deny or a status, then reasons"
 
 
 _NEVER_ALLOWS: Final = frozenset(reason for reason in Reason if http_status(reason) != 403) | {Reason.NO_RULE}
@@ -423,7 +406,7 @@ def _contradiction(outcomes: Sequence[bool], statuses: Sequence[int], reasons: S
     if not outcomes and not statuses:
         return "the outcome is missing: write allow, deny or a status before the reason"
     if len(outcomes) > 1 or len(statuses) > 1 or len(set(reasons)) < len(reasons):
-        return "says the same thing twice: write one outcome, one status, and each reason once"
+        return "write one outcome, one status, and each reason once"
     allowed = True in outcomes
     if allowed and statuses:
         return f"contradicts itself: {statuses[0]} is a denial"
