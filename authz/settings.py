@@ -154,8 +154,8 @@ def load_settings(path: Path, *, environ: Mapping[str, str], overrides: Mapping[
     nowhere = {problem.source for problem in missing}
     problems += [*missing, *(problem for problem in read if problem.source not in nowhere)]
     if problems.errors:
-        raise LoadError(tuple(dict.fromkeys(problems)))  # an alias makes one place be read twice
-    return replace(settings, warnings=tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.source)))
+        raise LoadError(problems)
+    return replace(settings, warnings=tuple(sorted(problems, key=lambda problem: problem.source)))
 
 
 def _read_file(path: Path, problems: Problems) -> Fields:
@@ -232,7 +232,7 @@ def _substituted(node: Node, name: str, environ: Mapping[str, str], problems: Pr
                 problems.error(node, f"{name}: {error}")
                 return node
             return _Given(node.source, value, value)
-        case Scalar():
+        case _:
             return node
 
 

@@ -169,7 +169,7 @@ class _Reader:
         token_use = claims.get("token_use", "access")
         if isinstance(token_use, str) and token_use not in ("access", "id"):
             self._problems.error(node, f"{what}: `token_use`: found `{shorten(token_use)}`, expected `access` or `id`")
-        if token_use == "id" and "client_id" in claims:
+        if token_use == "id" and "client_id" in claims:  # noqa: S105 - a kind of token
             self._problems.error(node, f"{what}: an ID token has no `client_id`: it names its app client in `aud`")
         return claims
 

@@ -404,7 +404,7 @@ def test_durations_are_read(text: str, duration: timedelta) -> None:
     assert parse_duration(text) == duration
 
 
-@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "1.5s", "5S", "5s ", "30m1h", "1d", "٣s", "5s5s", "999999999h"])
+@pytest.mark.parametrize("text", ["", "5", "s", "-5s", "1.5s", "5S", "5s ", "30m1h", "1d", "٣s", "5s5s", "1000000000h"])
 def test_what_is_no_duration_is_an_error(text: str) -> None:
-    with pytest.raises(ValueError, match=r"not a duration|too long"):
+    with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
