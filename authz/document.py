@@ -290,7 +290,8 @@ def describe(node: Node) -> str:
             return f"text `{shorten(node.text)}`"
         case Scalar(value=bool()):
             return f"`{node.text}` (a boolean)"
-    return f"`{shorten(node.text)}` (a number)"
+        case Scalar():  # pragma: no branch - the last kind there is
+            return f"`{shorten(node.text)}` (a number)"
 
 
 def shorten(text: str, limit: int = 60) -> str:

@@ -1004,7 +1004,7 @@ def _settings(root: _Section, path: Path) -> Settings:
         pass_identity_headers=root.read("pass_identity_headers", _boolean, default=True),
         jwks=_jwks(root),
         log=_log(root),
-        tls=root.optional("tls", _tls),
+        tls=root.read("tls", _tls, None),  # `null` is an error: it would mean plain text
         claims=root.read("claims", _claims, {}),
         allow_path_parameters=root.read("allow_path_parameters", _boolean, default=False),
         require_end=root.read("require_end", _boolean, default=False),

@@ -17,7 +17,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
@@ -208,14 +208,19 @@ async def start_service(
 
 
 async def start_envoy(
-    processes: Processes, http: aiohttp.ClientSession, ports: Mapping[str, int], config: Path
+    processes: Processes,
+    http: aiohttp.ClientSession,
+    ports: Mapping[str, int],
+    config: Path,
+    on_line: Callable[[str], None] | None = None,
 ) -> Child:
     """Start Envoy and wait until it listens, which it does once it has checked the service's health."""
     command = (
         str(envoy_binary()),
         *("-c", str(config), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"),
+        *("--file-flush-interval-msec", "100"),  # its access log, too, is for reading along
     )
-    child = await processes.start("Envoy", command)
+    child = await processes.start("Envoy", command, on_line=on_line)
     await ready(child, lambda: answers_ok(http, f"http://127.0.0.1:{ports['envoy_admin_port']}/ready"))
     return child
 

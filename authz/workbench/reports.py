@@ -7,7 +7,7 @@ able to write to a terminal what it likes, and XML cannot hold them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from xml.etree import ElementTree as ET
@@ -15,11 +15,11 @@ from xml.etree import ElementTree as ET
 from rich.console import Console
 from rich.text import Text
 
-from authz.model import Allow, Deny, Json, Source, http_status
+from authz.model import Allow, Deny, Source, http_status
 from authz.policy.criteria import show_values
 from authz.policy.decision import Operator
 from authz.policy.explanation import Condition, JudgedBlock
-from authz.workbench.coverage import Coverage, Kind, Share
+from authz.workbench.coverage import Kind, Share
 from authz.workbench.policy_tests import Check, FileReport, Report, outcome_text, route_label
 
 _JOINED: Final = {
@@ -145,7 +145,7 @@ def json_report(report: Report) -> str:
         "files": [_file_fields(file) for file in report.files],
         "coverage": _coverage_fields(report),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False)
+    return json.dumps(content, indent=2)
 
 
 def _file_fields(file: FileReport) -> Mapping[str, Any]:
@@ -196,7 +196,7 @@ def _block_fields(judged: JudgedBlock) -> Mapping[str, Any]:
                 "holds": condition.holds,
                 "reason": condition.reason,
                 "wanted": condition.criterion.wanted,
-                "found": _plain(condition.found),
+                "found": list(condition.found),
                 "hint": None if condition.hint is None else condition.hint.long,
             }
             for condition in judged.conditions
@@ -204,12 +204,8 @@ def _block_fields(judged: JudgedBlock) -> Mapping[str, Any]:
     }
 
 
-def _plain(values: Sequence[Json]) -> Sequence[Json]:
-    return list(values)
-
-
 def _coverage_fields(report: Report) -> Mapping[str, Any]:
-    coverage: Coverage = report.coverage
+    coverage = report.coverage
     return {
         **{name: _share_fields(coverage.share(kind)) for kind, name in _KIND_NAMES.items()},
         "missing": [

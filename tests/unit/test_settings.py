@@ -246,8 +246,8 @@ def certificate() -> str:
     return "ca.pem"
 
 
-@pytest.mark.parametrize("key", ["client_certificate_ca", "tls"])
-def test_null_leaves_an_optional_section_out(key: str) -> None:
+@pytest.mark.parametrize("key", ["client_certificate_ca", "client_ip_header"])
+def test_null_leaves_an_optional_setting_out(key: str) -> None:
     assert load(f"{VALID}{key}: null\n") == load(VALID)
 
 
