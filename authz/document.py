@@ -286,6 +286,8 @@ def describe(node: Node) -> str:
             return "a list"
         case Scalar(value=None):
             return "nothing"
+        case Scalar(value=""):
+            return "empty text"
         case Scalar(value=str()):
             return f"text `{shorten(node.text)}`"
         case Scalar(value=bool()):
@@ -311,8 +313,7 @@ def text_of(node: Node, what: str, problems: Problems) -> str | None:
     if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
         return node.value
     hint = f": write '{node.text}' in quotes" if isinstance(node, Scalar) and node.text else ""
-    found = "empty text" if isinstance(node, Scalar) and node.value == "" else describe(node)
-    problems.error(node, f"{what}: found {found}, expected text{hint}")
+    problems.error(node, f"{what}: found {describe(node)}, expected text{hint}")
     return None
 
 

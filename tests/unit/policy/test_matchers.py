@@ -134,7 +134,10 @@ STRINGS = "`is`, `not`, `starts_with`, `ends_with`, `contains`, `in`, `not_in`"
         ("[]", ["`email`: found a list where one value is meant; write or: [{email: …}]"]),
         (
             "{not: [a, b]}",
-            ["`email`: `not`: found a list where one value is meant; write and: [{email: {not: a}}, {email: {not: b}}]"],
+            [
+                ("`email`: `not`: found a list where one value is meant; "
+                "write and: [{email: {not: a}}, {email: {not: b}}]"),
+            ],
         ),
         ("{is: [[a]]}", ["`email`: `is`: found a list where one value is meant; write or: [{email: {is: …}}]"]),
         ("5", ["`email`: found `5` (a number), expected text: write '5' in quotes"]),
@@ -296,8 +299,8 @@ LISTS = "`has`, `is`, `exclude`"
             "`claim/x`: found a list where one value is meant; write or: [{claim/x: a}, {claim/x: b}]"
         ]),
         ("{exclude: [a, b]}", [
-            "`claim/x`: `exclude`: found a list where one value is meant; "
-            "write and: [{claim/x: {exclude: a}}, {claim/x: {exclude: b}}]"
+            ("`claim/x`: `exclude`: found a list where one value is meant; "
+            "write and: [{claim/x: {exclude: a}}, {claim/x: {exclude: b}}]")
         ]),
         ("{}", [f"`claim/x`: found an empty map, expected one of {LISTS}"]),
         ("''", ["`claim/x`: found empty text, expected text, a number or a boolean"]),
@@ -307,13 +310,13 @@ LISTS = "`has`, `is`, `exclude`"
         ("1e999", ["`claim/x`: found `1e999` (a number), expected text, a number or a boolean"]),
         ("-.inf", ["`claim/x`: found `-.inf` (a number), expected text, a number or a boolean"]),
         ("{has: {b: c}}", [
-            "`claim/x`: `has`: found a map, expected text, a number or a boolean: "
-            "a nested claim is named with dots (`a.b`)"
+            ("`claim/x`: `has`: found a map, expected text, a number or a boolean: "
+            "a nested claim is named with dots (`a.b`)")
         ]),
         ("{exlude: a}", [f"`claim/x`: `exlude`: unknown operator, expected one of {LISTS}; did you mean `exclude`?"]),
         ("{in: [a]}", [
-            f"`claim/x`: `in`: unknown operator, expected one of {LISTS}; "
-            "a list of claim values is asked with `has`: one criterion a value, under `or`"
+            (f"`claim/x`: `in`: unknown operator, expected one of {LISTS}; "
+            "a list of claim values is asked with `has`: one criterion a value, under `or`")
         ]),
         ("{zzz: a, has: ~}", [
             f"`claim/x`: `zzz`: unknown operator, expected one of {LISTS}",
