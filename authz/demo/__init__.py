@@ -5,6 +5,7 @@ scenario.py   `--once`: the requests, what is expected of each, and what came
 screen.py     what a person sees: progress, addresses, curl lines, live decisions
 cognito.py    the user pools, app clients, users and tokens of the demo
 upstream.py   the API behind Envoy: it shows the headers that it received
+decisions.py  the log of the service while it is written: who asked, what was decided
 files.py      authz.yaml, Envoy's configuration and the policies, for the ports of this run
 processes.py  child processes that cannot outlive the stand; tether.py is their first breath
 """

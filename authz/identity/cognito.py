@@ -6,18 +6,19 @@ and key; `verify` checks the signature and then every claim. Only what `verify` 
     peek    1  at most 16 KiB
             2  exactly three parts (RFC 7515 section 7.1), each in canonical base64url: no padding, no foreign
                character, no stray bits in the last character, so that one token has one spelling
-            3  the header is strict JSON, `alg` is RS256, there is no `crit`, `kid` is text. `jku`, `jwk`, `x5u`, `x5c`,
-               `zip` and `b64` are never used (RFC 8725 section 3.10)
+            3  the header is strict JSON, `alg` is RS256, there is no `crit`, `kid` is text. `jku`, `jwk`, `x5u`, `x5c`
+               and their like are never used (RFC 8725 section 3.10), but must be of their JSON type
             4  the payload is strict JSON and `iss` is text
     verify  5  the issuer is one of the pool's, compared whole
             6  RSA key of at least 2048 bits, and the signature over the parts as they were sent
-            7  every required claim is there and has its JSON type
+            7  every required claim is there, and every claim has its JSON type
             8  `token_use` is one that the pool accepts
             9  the app client is one that the pool accepts: `client_id` of an access token, `aud` of an ID token
            10  the times: before `exp`, not before `nbf`, `iat` at most a minute ahead
 
 Strict JSON: a UTF-8 object, no name twice, no NaN or infinite number, no lone surrogate, bounded nesting and digits.
-Claims that are not required are not checked here: policies compare them exactly, with their types.
+Of the claims that are not required, those that RFC 7519 gives a type must have it; the others are not checked here:
+policies compare them exactly, with their types.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from authz.errors import TokenError
 from authz.model import Json, Principal, Reason, SignedClaims
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
@@ -117,6 +118,7 @@ def verify(unverified: UnverifiedToken, key: RSAPublicKey, pool: UserPool, now: 
     subject, token_use = _text(claims, "sub"), _text(claims, "token_use")
     exp, iat = _seconds(claims, "exp"), _seconds(claims, "iat")
     nbf = _seconds(claims, "nbf") if "nbf" in claims else None
+    _check_optional(claims)
     client_claim = _CLIENT_CLAIM.get(token_use)
     client_id = _text(claims, client_claim) if client_claim else ""
     # 8
@@ -187,10 +189,40 @@ def _kid(part: bytes) -> str:
         raise TokenError(Reason.TOKEN_ALGORITHM_REFUSED, "`alg` is not RS256")
     if "crit" in header:
         raise TokenError(Reason.TOKEN_MALFORMED, "`crit` asks for an extension, and we know none")
+    if header.get("b64", True) is not True:  # RFC 7797: other bytes than those we check would be signed
+        raise TokenError(Reason.TOKEN_MALFORMED, "`b64` is not true")
+    for name, has_its_type in _UNUSED_MEMBERS.items():
+        if name in header and not has_its_type(header[name]):
+            raise TokenError(Reason.TOKEN_MALFORMED, f"`{name}` is not of its type")
     kid = header.get("kid")
     if not isinstance(kid, str) or not kid:
         raise TokenError(Reason.TOKEN_MALFORMED, "`kid` is missing or not text")
     return kid
+
+
+def _is_text(value: Json) -> bool:
+    return isinstance(value, str)
+
+
+def _is_url(value: Json) -> bool:
+    return isinstance(value, str) and value.startswith(("https://", "http://"))
+
+
+def _is_object(value: Json) -> bool:
+    return isinstance(value, dict)
+
+
+def _are_texts(value: Json) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+# RFC 7515 section 4.1. Cognito sends none of them, so a wrong one is nobody's mistake.
+_UNUSED_MEMBERS: Final[Mapping[str, Callable[[Json], bool]]] = {
+    **dict.fromkeys(("typ", "cty", "x5t", "x5t#S256"), _is_text),
+    **dict.fromkeys(("jku", "x5u"), _is_url),
+    "jwk": _is_object,
+    "x5c": _are_texts,
+}
 
 
 def _check_signature(unverified: UnverifiedToken, key: RSAPublicKey) -> None:
@@ -221,6 +253,15 @@ def _seconds(claims: SignedClaims, name: str) -> int:
     if type(value) is not int or abs(value) > _MAX_SECONDS:  # not isinstance: true is an int to it
         raise TokenError(Reason.TOKEN_CLAIM_INVALID, f"`{name}` is missing or not a whole number of seconds")
     return value
+
+
+def _check_optional(claims: SignedClaims) -> None:
+    """Check the types that RFC 7519 sections 4.1.3 and 4.1.7 give to claims that Cognito may leave out."""
+    audience = claims.get("aud", "")
+    if not _is_text(audience) and not _are_texts(audience):
+        raise TokenError(Reason.TOKEN_CLAIM_INVALID, "`aud` is neither text nor a list of texts")
+    if not _is_text(claims.get("jti", "")):
+        raise TokenError(Reason.TOKEN_CLAIM_INVALID, "`jti` is not text")
 
 
 def _email(claims: SignedClaims, pool: UserPool) -> tuple[str | None, bool]:

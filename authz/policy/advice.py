@@ -6,7 +6,6 @@ Each says what was found, why it matters and what to write. What the configurati
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -115,7 +114,8 @@ class _Adviser:
             for block in blocks:
                 self._block(effect, block, what)
                 for criterion in block.criteria:
-                    self._criterion(criterion, f"{what}: {_called(criterion, block)}")
+                    if not _is_plain_user(criterion, block):
+                        self._criterion(criterion, f"{what}: {_called(criterion, block)}")
 
     def _path(self, route: Route, what: str) -> None:
         kind, text = route.path.kind, route.path.text
@@ -226,31 +226,29 @@ class _Adviser:
             check(criterion, what)
         for operator, value in _operands(criterion):
             text = value.text
-            if operator in _EXACT and len(text) > 1 and "*" in (text[0], text[-1]) and not text.startswith("**"):
+            if operator in _EXACT and "*" in (text[:1], text[-1:]):
                 instead = _WITHOUT_STAR.get(criterion.name.partition("/")[0], "write each value")
                 self._warn(
                     value.source, f"{what}: the `*` in `{shorten(text)}` is an ordinary character here: {instead}"
                 )
 
     def _address(self, criterion: Criterion, what: str) -> None:
-        texts = [(operator, value) for operator, value in _operands(criterion) if operator not in _NEGATIVE]
-        is_user = _is_user_id(criterion)
-        if not self._accepted.has_id_claims and not is_user:
+        if not self._accepted.has_id_claims:
             self._warn_once(
                 ("e-mail",),
                 criterion.source,
                 f"{what} can never match: only access tokens are accepted, and they carry no e-mail address: accept "
                 "ID tokens, or let a pre token generation trigger add `email` and `email_verified`",
             )
-        for operator, value in texts:
+        for operator, value in _operands(criterion):
             domain = value.text.rpartition("@")[2]
             if criterion.name == "domain" and "@" in value.text:
                 self._warn(
                     value.source, f"{what}: `{shorten(value.text)}` never matches: write what follows the @, `{domain}`"
                 )
-            elif criterion.name == "email" and operator in _EXACT and "@" not in value.text and not is_user:
+            elif criterion.name == "email" and operator in _EXACT and "@" not in value.text:
                 self._warn(value.source, f"{what}: `{shorten(value.text)}` is no e-mail address: write NAME@DOMAIN")
-            elif domain != domain.lower() and not is_user:
+            elif domain != domain.lower():
                 self._warn(
                     value.source,
                     f"{what}: addresses are compared with case, and most are written in lower case: write "
@@ -280,12 +278,14 @@ class _Adviser:
             self._claim_value(claim, value, what)
 
     def _custom(self, claim: str, criterion: Criterion, what: str) -> None:
+        # AWS, "Working with user attributes": custom attributes are writable by default, and the token of any
+        # signed-in user with the scope aws.cognito.signin.user.admin writes them.
         missing = "" if self._accepted.has_id_claims else _NO_CUSTOM
         self._warn_once(
             ("custom", claim),
             criterion.source,
-            f"{what}: an app client may let users write `{claim}` themselves: take it out of the WriteAttributes of "
-            f"every app client, or use a group{missing}",
+            f"{what}: users may be able to write this attribute themselves: take it out of the WriteAttributes of "
+            f"every app client of the pool, or use a group{missing}",
             Severity.NOTE,
         )
 
@@ -366,7 +366,9 @@ class _Adviser:
                 )
 
     def _client_certificate(self, criterion: Criterion, what: str) -> None:
-        names = isinstance(criterion.data, Fields) and any(key.text.startswith("san_") for key, _ in criterion.data.entries)
+        names = isinstance(criterion.data, Fields) and any(
+            key.text.startswith("san_") for key, _ in criterion.data.entries
+        )
         if names and not self._checks_certificates:
             self._warn_once(
                 ("certificate",),
@@ -385,9 +387,7 @@ def _instead(effect: Effect, kept: Operator, others: Sequence[Operator]) -> str:
             "each of them denies on its own; if all must hold, write one operator and turn the conditions around with "
             "`not` or `exclude` in their matchers; if any may, write one rule for each"
         )
-    denials = ", ".join(
-        f"`deny: {{{_OPPOSITE[other]}: […]}}` with the list of `{other}`" for other in others
-    )
+    denials = ", ".join(f"`deny: {{{_OPPOSITE[other]}: […]}}` with the list of `{other}`" for other in others)
     return (
         f"each of them allows on its own, so nobody is kept out by the other; if all must hold, keep `{kept}` and "
         f"write {denials}; if any may, write one rule for each"
@@ -404,11 +404,13 @@ _SINGLE: Final = frozenset({"http_method", "http_path", "user", "email", "domain
 """What a request has one of."""
 _EXACT: Final = frozenset({"is", "in", "has"})
 _NEGATIVE: Final = frozenset({"not", "not_in", "exclude"})
+_FOR_MANY: Final = "write `allowed_domains` for a whole domain, or `allow_any_authenticated_user: true` for everyone"
 _WITHOUT_STAR: Final[Mapping[str, str]] = {
     "http_path": "write {starts_with: …}",
     "http_method": "leave the criterion out for every method",
     "domain": "write {ends_with: .DOMAIN} under `policy:`",
-    "email": "write `domain`, or {ends_with: …} under `policy:`",
+    "email": _FOR_MANY,
+    "user": _FOR_MANY,
     "scope": "write {starts_with: …}",
 }
 
@@ -441,6 +443,16 @@ def _claim_name(criterion: Criterion) -> str:
     return "cognito:groups" if criterion.name == "groups" else criterion.name.partition("/")[2]
 
 
+def _is_plain_user(criterion: Criterion, block: Block) -> bool:
+    """Tell whether this is the e-mail half of an entry of `allowed_users` that is no address."""
+    return (
+        block.rule is None
+        and criterion.name == "email"
+        and isinstance(criterion.data, Scalar)
+        and "@" not in criterion.data.text
+    )
+
+
 def _called(criterion: Criterion, block: Block) -> str:
     """Name a criterion as its author wrote it: the plain keys are criteria too."""
     if block.rule is None:
@@ -459,7 +471,8 @@ _PLAIN_KEYS: Final[Mapping[str, str]] = {
 }
 _TRIGGER: Final = "accept ID tokens, or let a pre token generation trigger add it"
 _NO_CUSTOM: Final = (
-    "; and only access tokens are accepted, which carry no custom attribute unless a pre token generation trigger adds it"
+    "; and only access tokens are accepted, which carry no custom attribute unless a pre token generation trigger "
+    "adds it"
 )
 _ONLY_IN_ID_TOKENS: Final[Mapping[str, str]] = {
     "cognito:username": "in access tokens it is `username`",

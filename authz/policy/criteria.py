@@ -58,6 +58,7 @@ class Criterion:
     look: Look  # what was there, for people; empty when nothing was
     expects: tuple[Json, ...] = ()  # the values it names, for near misses
     of_caller: bool = False
+    data: Node | None = None  # as written, for advice
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def compile_criterion(node: Node, problems: Problems, context: CriteriaContext) 
         problems.error(key, f"`{key.text}`: only `claim` takes a name after the slash: write `{name}`")
         return None
     parts = build(_Builder(key.text, subpath, data, problems, context))
-    return None if parts is None else Criterion(key.text, key.source, *parts)
+    return None if parts is None else Criterion(key.text, key.source, *parts, data=data)
 
 
 def _unknown(name: str) -> str:

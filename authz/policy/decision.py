@@ -53,6 +53,7 @@ class Block:
     operator: Operator
     criteria: tuple[Criterion, ...]
     source: Source
+    rule: Source | None = None  # the PPL rule it is part of; None for the six plain keys
 
     def __post_init__(self) -> None:
         if not self.criteria:

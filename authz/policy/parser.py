@@ -28,8 +28,9 @@ from authz.document import (
     shorten,
     text_of,
 )
-from authz.errors import LoadError, Problem, RequestError, Severity
+from authz.errors import LoadError, Problem, RequestError
 from authz.model import RouteName, Source
+from authz.policy.advice import AcceptedTokens, advise
 from authz.policy.criteria import CriteriaContext, Criterion, compile_criterion
 from authz.policy.decision import Block, Effect, Operator, Policy
 from authz.policy.matchers import claim_value
@@ -46,6 +47,7 @@ class PolicyOptions:
     require_end: bool = False
     inline: bool = False  # the one file is the configuration itself: only its `routes` and `policy` are read
     context: CriteriaContext = field(default_factory=CriteriaContext)
+    accepted: AcceptedTokens = field(default_factory=AcceptedTokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,9 @@ def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -
         problems.append(Problem(Source(file, 1, 1), "no route in the whole set: it would refuse every request"))
     if problems.errors:
         raise LoadError(problems.errors)
-    return PolicySet(RouteIndex(reader.routes), revision_of(files), tuple(sorted(problems)), tuple(reader.envoy_keys))
+    problems += advise(reader.routes, options.accepted, checks_certificates=bool(options.context.authorities))
+    warnings = tuple(sorted(dict.fromkeys(problems)))  # an alias is read in every place that it stands for
+    return PolicySet(RouteIndex(reader.routes), revision_of(files), warnings, tuple(reader.envoy_keys))
 
 
 def revision_of(files: Sequence[tuple[str, bytes]]) -> str:
@@ -293,12 +297,12 @@ class _RouteReader:
             return None
         if kind is PathKind.REGEX:
             try:
-                return PathMatcher(kind, text, _compile(text))
+                return PathMatcher(kind, text, _compile(text), node.source)
             except re2.error as error:
                 self._problems.error(node, f"{what}: `regex`: not an RE2 pattern: {_re2_message(error)}")
                 return None
         try:
-            return PathMatcher(kind, canonical_pattern(text, prefix=kind is PathKind.PREFIX))
+            return PathMatcher(kind, canonical_pattern(text, prefix=kind is PathKind.PREFIX), source=node.source)
         except RequestError as error:
             self._problems.error(
                 node,
@@ -444,25 +448,14 @@ class _RouteReader:
                 continue
             compiled = self._compile(criteria.items, what)
             if compiled:
-                blocks.append(Block(Operator(key.text), compiled, key.source))
+                blocks.append(Block(Operator(key.text), compiled, key.source, rule=node.source))
         return blocks
 
     def _compile(self, nodes: Sequence[Node], what: str) -> tuple[Criterion, ...]:
         problems = Problems()
         compiled = [compile_criterion(node, problems, self._context) for node in nodes]
-        good = tuple(criterion for criterion in compiled if criterion is not None)
-        for name, source in {one.name: one.source for one in reversed(good)}.items():
-            if name.startswith("claim/custom:"):
-                problems.warn(source, f"`{name}`: {_WRITABLE}", Severity.NOTE)
         self._problems += [problem._replace(message=f"{what}: {problem.message}") for problem in problems]
-        return good
-
-
-# AWS: "Working with user attributes": custom attributes are writable by default, and the token of any signed-in user
-# with the scope aws.cognito.signin.user.admin writes them.
-_WRITABLE: Final = (
-    "users may be able to write this attribute themselves: make sure that no app client of the pool may write it"
-)
+        return tuple(criterion for criterion in compiled if criterion is not None)
 
 
 _PATH_ORDER: Final = (PathKind.REGEX, PathKind.PATH, PathKind.PREFIX)

@@ -39,6 +39,7 @@ class PathMatcher:
     kind: PathKind
     text: str = ""  # canonical prefix or path; the pattern as written
     pattern: Any = None  # compiled by RE2, which has no type stubs
+    source: Source | None = None  # where it is written, for advice
 
     def matches(self, path: str) -> bool:
         """Tell whether the canonical path fits."""

@@ -76,7 +76,7 @@ def split_pattern(pattern: str) -> tuple[str, str]:
 
 
 def _is_choice(pattern: str) -> bool:
-    """Tell whether a `|` stands outside of every group. A pattern with `\\Q` is not read, and may be one."""
+    r"""Tell whether a `|` stands outside of every group. A pattern with `\Q` is not read, and may be one."""
     flat = _ESCAPE_OR_CLASS.sub("", pattern)
     while (inner := _GROUP.sub("", flat)) != flat:
         flat = inner
@@ -104,9 +104,7 @@ class _Taken:
             if area.text in self._exact:
                 yield self._exact[area.text]
             yield from (
-                earlier
-                for earlier in list(self._patterns.values())[:_MAX_PATTERNS]
-                if earlier.path.matches(area.text)
+                earlier for earlier in list(self._patterns.values())[:_MAX_PATTERNS] if earlier.path.matches(area.text)
             )
         elif area.kind is AreaKind.PATTERN and route.path.text in self._patterns:
             yield self._patterns[route.path.text]

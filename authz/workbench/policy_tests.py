@@ -61,6 +61,7 @@ from authz.policy.store import MAX_FILE_BYTES, read_files
 from authz.service import answer_settings, claim_shapes, policy_options
 from authz.settings import DEFAULT_IDENTITY_HEADERS, Settings
 from authz.transport.envoy import Answers, AnswerSettings, Stamp
+from authz.workbench.callers import principal_of_claims
 from authz.workbench.coverage import Coverage, CoverageRecord
 from authz.workbench.expectations import Expectations, Expected, Row, read_expectations
 
@@ -379,24 +380,10 @@ def _claims(row: Row, pools: Sequence[UserPool]) -> Mapping[str, Json]:
 
 def _principal(claims: Mapping[str, Json], pools: Sequence[UserPool], trust_unverified_email: bool | None) -> Principal:
     """Make the principal as verification would: an address counts when it is verified, or its pool trusts it."""
-    issuer = str(claims["iss"])
-    pool = next((pool for pool in pools if issuer in pool.issuers), None)
-    trusts = trust_unverified_email
-    if trusts is None:
-        trusts = pool is not None and pool.trust_unverified_email
-    address = claims.get("email")
-    email = address if isinstance(address, str) and address else None
-    counts = email is not None and (trusts or claims.get("email_verified") is True)
-    token_use = str(claims["token_use"])
-    return Principal(
-        subject=str(claims["sub"]),
-        issuer=issuer,
-        client_id=str(claims["aud" if token_use == "id" else "client_id"]),  # noqa: S105 - a kind of token
-        token_use=token_use,
-        claims=claims,
-        email=email if counts else None,
-        email_is_unverified=email is not None and not counts,
-    )
+    if trust_unverified_email is None:
+        pool = next((pool for pool in pools if claims["iss"] in pool.issuers), None)
+        trust_unverified_email = pool is not None and pool.trust_unverified_email
+    return principal_of_claims(claims, trust_unverified_email=trust_unverified_email)
 
 
 def _header_changes(row: Row, visit: Visit, ground: Ground) -> HeaderChanges:

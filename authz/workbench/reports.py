@@ -86,7 +86,8 @@ def explanation_lines(check: Check) -> Iterator[str]:
     row = check.row
     yield f"{row.who}: {row.asked}, at {_time(row.now)}"
     if check.explanation is None or check.visit.route is None:
-        yield f"no route was judged: {_why_no_route(check)}"
+        decision = check.visit.decision
+        yield f"no route was judged: {decision.detail if isinstance(decision, Deny) else ''}"
         return
     yield f"route {route_label(check.visit)} ({_place(check.visit.route.source)})"
     if not check.explanation.blocks:
@@ -96,15 +97,6 @@ def explanation_lines(check: Check) -> Iterator[str]:
         yield f"  {_mark(judged.holds)} {judged.effect}, {_JOINED[block.operator]} ({_place(block.source)})"
         for condition in judged.conditions:
             yield from _condition(condition, check)
-
-
-def _why_no_route(check: Check) -> str:
-    detail = check.visit.decision.detail if isinstance(check.visit.decision, Deny) else ""
-    if detail:
-        return detail
-    if check.row.request.route_id is not None:
-        return f"no route has the id `{check.row.request.route_id}`"
-    return f"no route takes {check.row.request.host}{check.row.request.path}"
 
 
 def _condition(condition: Condition, check: Check) -> Iterator[str]:

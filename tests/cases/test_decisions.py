@@ -38,6 +38,7 @@ from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from tests.support.user_pool import DROP, NOW, FakeUserPool
 
 HERE = Path(__file__).parent
+CERTIFICATES = HERE / "certificates"
 POOL = FakeUserPool()
 CALLERS: Mapping[str, Mapping[str, Any]] = yaml.safe_load((HERE / "callers.yaml").read_text())
 
@@ -54,9 +55,9 @@ class Situation(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Policies, what the configuration says, and who may call."""
+    """Policies as text, what the configuration says, and who may call."""
 
-    policies: PolicySet
+    policies: str
     options: Mapping[str, Any]
     callers: Mapping[str, Mapping[str, Any]]
 
@@ -66,17 +67,15 @@ def read_file(path: Path) -> Iterator[tuple[Group, Situation]]:
     callers = {**CALLERS, **content.get("callers", {})}
     for group in content["groups"]:
         options = group.get("options", {})
-        compiled = Group(compile_policies(group["policies"], options), options, callers)
         for line in group["situations"].splitlines():
-            if line.strip() and not line.startswith("#"):
-                yield compiled, read_line(line, group.get("route", "none"))
+            yield Group(group["policies"], options, callers), read_line(line, group.get("route", "none"))
 
 
-def compile_policies(text: str, options: Mapping[str, Any]) -> PolicySet:
-    pem = (HERE / "certificates" / options["client_certificate_ca"]).read_bytes() if options.get("client_certificate_ca") else b""
-    authorities = parse_authorities(pem) if pem else ()
-    context = CriteriaContext(authorities=authorities)
-    return parse_policies([("policies/case.yaml", text.encode())], PolicyOptions(context=context))
+@cache
+def compile_policies(text: str, client_certificate_ca: str | None) -> PolicySet:
+    authorities = parse_authorities((CERTIFICATES / client_certificate_ca).read_bytes()) if client_certificate_ca else ()
+    options = PolicyOptions(context=CriteriaContext(authorities=authorities))
+    return parse_policies([("policies/case.yaml", text.encode())], options)
 
 
 def read_line(line: str, default_route: str) -> Situation:
@@ -97,7 +96,7 @@ def read_request(text: str) -> tuple[Request, float]:
         path=unescape(slash + path),
         source_ip=facts.pop("ip", "203.0.113.7"),
         route_id=facts.pop("route", None),
-        certificate=quote((HERE / "certificates" / f"{certificate}.pem").read_text()) if certificate else "",
+        certificate=quote((CERTIFICATES / f"{certificate}.pem").read_text()) if certificate else "",
         headers={name: (value,) for name, value in facts.items()},
     )
     return request, at
@@ -160,9 +159,10 @@ SITUATIONS = [
 @pytest.mark.parametrize(("group", "situation"), SITUATIONS)
 async def test_decision(group: Group, situation: Situation) -> None:
     request, now = read_request(situation.request)
+    policies = compile_policies(group.policies, group.options.get("client_certificate_ca"))
     authorizer = Authorizer(
         authenticator=Caller(situation.caller, group),  # type: ignore[arg-type]  # plays the port
-        policies=lambda: group.policies,
+        policies=lambda: policies,
         allow_path_parameters=group.options.get("allow_path_parameters", False),
     )
 

@@ -265,8 +265,10 @@ def test_a_wrong_time_of_day_says_why(text: str, problems: list[str]) -> None:
 def test_a_night_loads_with_a_warning_and_never_holds() -> None:
     criterion, problems = read("time_of_day", "{timezone: UTC, after: 22:00, before: 06:00}")
     assert problems == [
-        "1:3: warning: `time_of_day`: never holds, because `after` is not before `before` on the same day; for a night "
-        "write two criteria under `or`: {after: 22:00:00} and {before: 06:00:00}"
+        (
+            "1:3: warning: `time_of_day`: never holds, because `after` is not before `before` on the same day; "
+            "for a night write two criteria under `or`: {after: 22:00:00} and {before: 06:00:00}"
+        )
     ]
     assert criterion is not None
     assert not any(criterion.test(at(f"2026-01-30T{hour:02}:30:00Z")) for hour in range(24))
