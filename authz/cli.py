@@ -17,8 +17,8 @@ from rich.console import Console
 
 from authz import __version__
 from authz.errors import LoadError, Problem, Severity
+from authz.policy.files import read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
-from authz.policy.store import read_files
 from authz.service import policy_options, serve
 from authz.settings import Settings, load_settings
 from authz.transport.server import SERVICE

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
+from authz.document import Fields, Items, Problems, Scalar, describe, shorten
 from authz.errors import Problem, Severity
 from authz.model import Source
 from authz.policy.criteria import Criterion
@@ -125,7 +125,7 @@ class _Adviser:
             self._regex(text, source, label)
         elif "*" in text:
             start = text.partition("*")[0]
-            instead = f"`prefix: {start}`" if text == f"{start}*" else "`regex:`, with `[^/]*` for one segment,"
+            instead = f"`prefix: {start}`" if text == f"{start}*" else "`regex:` and `[^/]*` for one segment"
             self._warn(source, f"{label}: the `*` in `{shorten(text)}` is an ordinary character: write {instead}")
 
     def _regex(self, pattern: str, source: Source, label: str) -> None:
@@ -135,7 +135,9 @@ class _Adviser:
             self._warn(source, f"{label}: {shown} asks for a `?`, and the query is not part of the path: leave it out")
         elif start and not start.startswith("/"):
             self._warn(
-                source, f"{label}: {shown} never matches, because every path starts with `/`: write `.*{pattern}`"
+                source,
+                f"{label}: {shown} never matches, because every path starts with `/`: write "
+                f"`/{pattern.removeprefix('^')}`",
             )
         elif start and not rest:
             self._warn(
@@ -224,12 +226,12 @@ class _Adviser:
         check = self._checks.get(criterion.name.partition("/")[0])
         if check is not None:
             check(criterion, what)
-        for operator, value in _operands(criterion):
-            text = value.text
-            if operator in _EXACT and "*" in (text[:1], text[-1:]):
-                instead = _WITHOUT_STAR.get(criterion.name.partition("/")[0], "write each value")
+        instead = _WITHOUT_STAR.get(criterion.name.partition("/")[0])
+        for operator, value in _operands(criterion) if instead is not None else ():
+            if operator in _EXACT and "*" in (value.text[:1], value.text[-1:]):
                 self._warn(
-                    value.source, f"{what}: the `*` in `{shorten(text)}` is an ordinary character here: {instead}"
+                    value.source,
+                    f"{what}: the `*` in `{shorten(value.text)}` is an ordinary character here: {instead}",
                 )
 
     def _address(self, criterion: Criterion, what: str) -> None:
@@ -320,15 +322,15 @@ class _Adviser:
             )
 
     def _token_use(self, criterion: Criterion, what: str) -> None:
-        self._never_matches(criterion, what, self._accepted.uses, "`token_use` of the configuration")
+        self._never_matches(criterion, what, self._accepted.uses)
 
     def _issuer(self, criterion: Criterion, what: str) -> None:
-        self._never_matches(criterion, what, self._accepted.issuers, "issuers of the configuration")
+        self._never_matches(criterion, what, self._accepted.issuers)
 
     def _client_id(self, criterion: Criterion, what: str) -> None:
-        self._never_matches(criterion, what, self._accepted.clients, "`clients` of the configuration")
+        self._never_matches(criterion, what, self._accepted.clients)
 
-    def _never_matches(self, criterion: Criterion, what: str, values: frozenset[str] | None, whose: str) -> None:
+    def _never_matches(self, criterion: Criterion, what: str, values: frozenset[str] | None) -> None:
         """Warn of a string matcher that no accepted value satisfies."""
         if values is None or criterion.data is None:
             return
@@ -337,8 +339,8 @@ class _Adviser:
             shown = ", ".join(f"`{shorten(value)}`" for value in sorted(values)[:3])
             self._warn(
                 criterion.source,
-                f"{what} can never match: it wants {shorten(matcher.wanted)}, and the {whose} "
-                f"{'is' if len(values) == 1 else 'are'} {shown}{', …' if len(values) > 3 else ''}: write one of them",
+                f"{what} can never match, because no accepted token has one that {matcher.wanted}: the configuration "
+                f"accepts {shown}{', …' if len(values) > 3 else ''}",
             )
 
     def _http_method(self, criterion: Criterion, what: str) -> None:
@@ -356,7 +358,8 @@ class _Adviser:
             if "?" in text:
                 self._warn(
                     value.source,
-                    f"{what}: `{shorten(text)}` holds a `?`, and the query is not part of the path: leave it out",
+                    f"{what}: the `?` in `{shorten(text)}` stands for an encoded one (`%3F`), because the query is not "
+                    "part of the path: leave the query out",
                 )
             elif operator in (*_EXACT, *_NEGATIVE, "starts_with") and not text.startswith("/"):
                 self._warn(
@@ -406,27 +409,25 @@ _EXACT: Final = frozenset({"is", "in", "has"})
 _NEGATIVE: Final = frozenset({"not", "not_in", "exclude"})
 _FOR_MANY: Final = "write `allowed_domains` for a whole domain, or `allow_any_authenticated_user: true` for everyone"
 _WITHOUT_STAR: Final[Mapping[str, str]] = {
-    "http_path": "write {starts_with: …}",
-    "http_method": "leave the criterion out for every method",
-    "domain": "write {ends_with: .DOMAIN} under `policy:`",
-    "email": _FOR_MANY,
     "user": _FOR_MANY,
+    "email": _FOR_MANY,
+    "domain": "write {ends_with: .DOMAIN} under `policy:`",
+    "claim": "write each value",
+    "groups": "write each group",
     "scope": "write {starts_with: …}",
+    "client_id": "write each app client, or leave the criterion out",
+    "http_method": "write each method, or leave the criterion out",
+    "http_path": "write {starts_with: …}",
 }
 
 
 def _operands(criterion: Criterion) -> Iterator[tuple[str, Scalar]]:
     """Give the values that the criterion compares with, each with its operator; a bare value is an `is`."""
     data = criterion.data
-    entries: Sequence[tuple[str, Node]] = ()
-    if isinstance(data, Scalar):
-        entries = [("is", data)]
-    elif isinstance(data, Fields):
-        entries = [(key.text, value) for key, value in data.entries]
+    entries = [(key.text, value) for key, value in data.entries] if isinstance(data, Fields) else [("is", data)]
     for operator, value in entries:
-        for item in value.items if isinstance(value, Items) else (value,):
-            if isinstance(item, Scalar):
-                yield operator, item
+        items = value.items if isinstance(value, Items) else (value,)
+        yield from ((operator, item) for item in items if isinstance(item, Scalar))
 
 
 def _exact_texts(criterion: Criterion) -> frozenset[str] | None:

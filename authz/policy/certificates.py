@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, list_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, list_of, shorten
 from authz.policy.matchers import StringMatcher, any_of, string_matcher
 
 Authorities: TypeAlias = tuple[x509.Certificate, ...]
@@ -137,7 +137,10 @@ def certificate_matcher(node: Node, problems: Problems) -> CertificateMatcher | 
     """Compile `{fingerprint, spki_hash: text or list; san_email, san_dns, san_uri: string matcher}`."""
     known = (*_HASH_KEYS, *_NAME_KEYS)
     if not isinstance(node, Fields) or not node.entries:
-        problems.error(node, f"`client_certificate`: found {describe(node)}, expected a map with {', '.join(known)}")
+        found = "an empty map" if isinstance(node, Fields) else describe(node)
+        problems.error(
+            node, f"`client_certificate`: found {found}, expected a map with {', '.join(f'`{word}`' for word in known)}"
+        )
         return None
     tests: list[Callable[[ClientCertificate], bool]] = []
     words: list[str] = []
@@ -149,15 +152,28 @@ def certificate_matcher(node: Node, problems: Problems) -> CertificateMatcher | 
                 tests.append(_has_hash(name, hashes))
                 words.append(f"{name} is one of {len(hashes)}" if len(hashes) > 1 else f"{name} is {hashes[0]}")
         elif name in _NAME_KEYS:
-            matcher = string_matcher(value, name, problems)
+            matcher = _name_matcher(name, value, problems)
             if matcher is not None:
                 tests.append(_has_name(_NAME_KEYS[name], matcher))
                 words.append(f"{name} {matcher.wanted}")
         else:
-            problems.error(key, f"`client_certificate`: unknown key `{name}`{did_you_mean(name, known)}")
+            hint = did_you_mean(name, known) or f", expected {', '.join(f'`{word}`' for word in known)}"
+            problems.error(key, f"`client_certificate`: unknown key `{shorten(name)}`{hint}")
     if len(tests) < len(node.entries):
         return None
     return CertificateMatcher(lambda certificate: all(test(certificate) for test in tests), " and ".join(words))
+
+
+def _name_matcher(name: str, node: Node, problems: Problems) -> StringMatcher | None:
+    if isinstance(node, Items):
+        texts = ", ".join(item.text for item in node if isinstance(item, Scalar)) or "…"
+        message = f"`{name}`: found a list where one value is meant; write {name}: {{in: [{shorten(texts)}]}}"
+        problems.error(node, f"`client_certificate`: {message}")
+        return None
+    found = Problems()
+    matcher = string_matcher(node, name, found)
+    problems += [problem._replace(message=f"`client_certificate`: {problem.message}") for problem in found]
+    return matcher
 
 
 def _has_hash(name: str, hashes: Sequence[str]) -> Callable[[ClientCertificate], bool]:

@@ -94,9 +94,7 @@ _UNAUTHENTICATED: Final[Finding] = (False, Reason.USER_UNAUTHENTICATED)
 def compile_criterion(node: Node, problems: Problems, context: CriteriaContext) -> Criterion | None:
     """Compile `{NAME: data}` or `{NAME/SUBPATH: data}` (split at the first slash). None after adding a problem."""
     if not isinstance(node, Fields) or len(node.entries) != 1:
-        found = f"a map with {len(node.entries)} keys" if isinstance(node, Fields) and node.entries else describe(node)
-        hint = f": write `- {node.text}: …`" if isinstance(node, Scalar) and node.text in _KINDS else ""
-        problems.error(node, f"a criterion: found {found}, expected a map with exactly one key{hint}")
+        problems.error(node, f"a criterion: {_no_criterion(node)}")
         return None
     key, data = node.entries[0]
     name, slash, subpath = key.text.partition("/")
@@ -115,12 +113,21 @@ def compile_criterion(node: Node, problems: Problems, context: CriteriaContext) 
     return None if parts is None else Criterion(key.text, key.source, *parts, data=data)
 
 
+def _no_criterion(node: Node) -> str:
+    if isinstance(node, Fields) and node.entries:
+        return f"found a map with {len(node.entries)} keys, expected exactly one: write each after a `-` of its own"
+    found = "an empty map" if isinstance(node, Fields) else describe(node)
+    known = node.text if isinstance(node, Scalar) and node.text in _KINDS else None
+    return f"found {found}, expected a name and its data, such as `{f'{known}: …' if known else 'groups: admins'}`"
+
+
 def _unknown(name: str) -> str:
     if name in _REFUSED:
         return f"criterion `{name}` is not supported: {_REFUSED[name]}"
     if name in ("and", "or", "not", "nor"):
         return f"`{name}` inside a rule's list: operators do not nest; write a second rule"
-    return f"unknown criterion `{name}`{did_you_mean(name, _KINDS)}"
+    hint = did_you_mean(name, _KINDS) or f"; if it is a claim, write `claim/{shorten(name)}`"
+    return f"unknown criterion `{shorten(name)}`{hint}"
 
 
 _REFUSED: Final[Mapping[str, str]] = {
@@ -289,12 +296,14 @@ MAX_CLOCK_AHEAD_SECONDS: Final = 60
 def _auth_age(builder: _Builder) -> _Parts | None:
     data, problems = builder.data, builder.problems
     if not isinstance(data, Fields) or [key.text for key, _ in data.entries] != ["max"]:
-        problems.error(data, f"`auth_age`: found {describe(data)}, expected a map with one key: write {{max: 15m}}")
+        problems.error(data, f"`auth_age`: found {describe(data)}, expected `max` and nothing else: write {{max: 15m}}")
         return None
     limit = data.entries[0][1]
     seconds = _seconds(limit)
     if seconds is None:
-        problems.error(limit, f"`auth_age`: `max`: found {describe(limit)}, expected a duration such as 15m")
+        problems.error(
+            limit, f"`auth_age`: `max`: found {describe(limit)}, expected a duration such as 90s, 15m or 24h"
+        )
         return None
     good: Finding = (True, Reason.AUTH_AGE_OK)
     bad: Finding = (False, Reason.AUTH_AGE_UNAUTHORIZED)
@@ -400,6 +409,13 @@ def _cors_preflight(builder: _Builder) -> _Parts:
 
 def _source_ip(builder: _Builder) -> _Parts | None:
     problems = builder.problems
+    if isinstance(builder.data, Fields) or (isinstance(builder.data, Scalar) and builder.data.value is None):
+        problems.error(
+            builder.data,
+            f"`source_ip`: found {describe(builder.data)}, expected an address, a network or a list of them; it takes "
+            "no operators",
+        )
+        return None
     if isinstance(builder.data, Items) and not builder.data.items:
         problems.warn(builder.data.source, "`source_ip`: an empty list never matches: write an address or a network")
     networks = [_network(item, problems) for item in list_of(builder.data, "`source_ip`", problems)]

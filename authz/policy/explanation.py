@@ -44,8 +44,10 @@ class Explanation(NamedTuple):
     blocks: tuple[JudgedBlock, ...]
 
 
-def explain(facts: Facts, route: Route, credential_error: TokenError | None = None) -> Explanation:
-    """Decide as `decide` does and keep every step."""
+def explain(
+    facts: Facts, route: Route, credential_error: TokenError | None = None, *, hints: bool = True
+) -> Explanation:
+    """Decide as `decide` does and keep every step; without `hints`, no near misses are looked for."""
     judged: list[JudgedBlock] = []
     effects = {}
     for effect, blocks in ((Effect.ALLOW, route.policy.allow), (Effect.DENY, route.policy.deny)):
@@ -60,7 +62,7 @@ def explain(facts: Facts, route: Route, credential_error: TokenError | None = No
                     holds,
                     reason,
                     tuple(criterion.look(facts)),
-                    None if holds else hint(criterion, facts, reason),
+                    hint(criterion, facts, reason) if hints and not holds else None,
                 )
                 for criterion, (holds, reason) in zip(block.criteria, findings, strict=True)
             )
@@ -74,36 +76,53 @@ def closest(
     facts: Facts, route: Route, credential_error: TokenError | None = None
 ) -> tuple[JudgedBlock, Condition] | None:
     """Give the condition that decided a denial, or that came nearest to letting the request in; None when none did."""
-    explanation = explain(facts, route, credential_error)
-    if isinstance(explanation.decision, Allow):
+    explanation = explain(facts, route, credential_error, hints=False)
+    decision = explanation.decision
+    if isinstance(decision, Allow):
         return None
-    reason = explanation.decision.reason
+    reason = decision.reason
     if credential_error is not None and reason is credential_error.reason:
         reason = Reason.USER_UNAUTHENTICATED
     candidates = [
-        (_distance(judged), condition.hint is None, number, judged, condition)
-        for number, judged in enumerate(explanation.blocks)
-        for condition in _deciding(judged, explanation.decision)
+        (_distance(judged), judged, condition)
+        for judged in explanation.blocks
+        for condition in _deciding(judged, reason)
     ]
-    by_reason = [candidate for candidate in candidates if candidate[4].reason is reason]
-    best = min(by_reason or candidates, key=lambda candidate: candidate[:3], default=None)
-    return None if best is None else (best[3], best[4])
+    if reason in _DECIDE_ANYWHERE:
+        candidates = [candidate for candidate in candidates if candidate[2].reason is reason]
+    nearest = min((distance for distance, _, _ in candidates), default=0)
+    tied = [(judged, condition) for distance, judged, condition in candidates if distance == nearest]
+    return _likeliest(tied, facts)
 
 
-def _deciding(judged: JudgedBlock, decision: Deny) -> Sequence[Condition]:
+MAX_HINTED: Final = 5
+"""Conditions in which a denial looks for a near miss: the caller's values times the policy's are compared in each."""
+
+
+def _likeliest(tied: Sequence[tuple[JudgedBlock, Condition]], facts: Facts) -> tuple[JudgedBlock, Condition] | None:
+    """Give the first that nearly held, else the first."""
+    for judged, condition in tied[:MAX_HINTED]:
+        found = None if condition.holds else hint(condition.criterion, facts, condition.reason)
+        if found is not None:
+            return judged, condition._replace(hint=found)
+    return tied[0] if tied else None
+
+
+def _deciding(judged: JudgedBlock, reason: Reason) -> Sequence[Condition]:
     """Give the block's conditions that stand against the request."""
     inverted = judged.block.operator in (Operator.NOT, Operator.NOR)
-    if judged.effect is Effect.DENY:
-        return (
-            [c for c in judged.conditions if (c.holds is not inverted) is judged.holds]
-            if _is_deny(judged, decision)
-            else ()
-        )
-    return [c for c in judged.conditions if c.holds is inverted or c.reason is Reason.USER_UNAUTHENTICATED]
+    if judged.effect is Effect.ALLOW:
+        return [c for c in judged.conditions if c.holds is inverted or c.reason is Reason.USER_UNAUTHENTICATED]
+    # A deny that does not hold stands in nobody's way, but for the reasons that decide wherever they are.
+    if not judged.holds and reason not in _DECIDE_ANYWHERE:
+        return ()
+    return [c for c in judged.conditions if (c.holds is not inverted) is judged.holds]
 
 
-def _is_deny(judged: JudgedBlock, decision: Deny) -> bool:
-    return judged.holds or any(condition.reason in decision.reasons for condition in judged.conditions)
+# Rule 5 of decision.py.
+_DECIDE_ANYWHERE: Final = frozenset(
+    {Reason.USER_UNAUTHENTICATED, Reason.CLIENT_CERTIFICATE_REQUIRED, Reason.INVALID_CLIENT_CERTIFICATE}
+)
 
 
 def _distance(judged: JudgedBlock) -> int:

@@ -174,11 +174,7 @@ def _list_operators(node: Fields, name: str, problems: Problems) -> ListMatcher 
     for key, value in node.entries:
         operator = key.text
         if operator not in LIST_OPERATORS:
-            hint = (
-                "; a list of claim values is asked with `has`: one criterion a value, under `or`"
-                if operator in STRING_OPERATORS
-                else did_you_mean(operator, LIST_OPERATORS)
-            )
+            hint = _list_hint(operator, name)
             problems.error(
                 key, f"{what}: `{operator}`: unknown operator, expected one of {_names(LIST_OPERATORS)}{hint}"
             )
@@ -190,6 +186,13 @@ def _list_operators(node: Fields, name: str, problems: Problems) -> ListMatcher 
         if wanted is not None:
             parts.append((operator, wanted))
     return _list_joined(parts) if len(parts) == len(node.entries) else None
+
+
+def _list_hint(operator: str, name: str) -> str:
+    if operator in STRING_OPERATORS:
+        return "; a list of claim values is asked with `has`: one criterion a value, under `or`"
+    nested = f"; a nested claim is named with dots: `{name}.{shorten(operator)}`" if name.startswith("claim/") else ""
+    return did_you_mean(operator, LIST_OPERATORS) or nested
 
 
 def _list_joined(parts: Sequence[tuple[str, ClaimValue]]) -> ListMatcher:

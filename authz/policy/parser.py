@@ -68,7 +68,10 @@ def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -
         if options.require_end and not _has_end_mark(data):
             line = data.count(b"\n") + 1
             problems.append(
-                Problem(Source(name, line, 1), "the line `# end` is missing at the end: the file is cut off")
+                Problem(
+                    Source(name, line, 1),
+                    "the last line is not `# end`, which `require_end` demands: the file is cut off, or lacks it",
+                )
             )
         document = parse(data, name, problems)
         if document is not None:
@@ -77,7 +80,12 @@ def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -
             problems.append(Problem(Source(name, 1, 1), "the file holds nothing: write `routes: []` if that is meant"))
     if not reader.routes and not problems.errors:
         file = files[0][0] if files else "policies"
-        problems.append(Problem(Source(file, 1, 1), "no route in the whole set: it would refuse every request"))
+        problems.append(
+            Problem(
+                Source(file, 1, 1),
+                "no route in the whole set, which would refuse every request: write `- from: https://HOST`",
+            )
+        )
     if problems.errors:
         raise LoadError(problems.errors)
     problems += advise(reader.routes, options.accepted, checks_certificates=bool(options.context.authorities))
@@ -119,6 +127,7 @@ _REFUSED_KEYS: Final[Mapping[str, str]] = {
     "sub_policies": "it is Pomerium Enterprise's; write its rules under `policy:`",
     "mcp": "MCP routes need the request's body, which Envoy does not send us; write an ordinary route",
     "set_authorization_header": "Pomerium removed it; let Envoy forward or remove the header",
+    "<<": "merge keys are not YAML 1.2; write the keys out",
     "identity_providers": "user pools are configured under `cognito:` in the configuration",
 }
 _PLAIN_KEYS: Final = (
@@ -201,7 +210,7 @@ class _RouteReader:
         for kind in (PathKind.REGEX, PathKind.PATH, PathKind.PREFIX):
             matcher = node.get(kind)
             if isinstance(matcher, Scalar):
-                return f"{text} {kind}={matcher.text}"
+                return f"{text} {kind}={matcher.text}".strip()
         return text
 
     def _check_keys(self, node: Fields, what: str) -> None:
@@ -213,7 +222,7 @@ class _RouteReader:
             elif key.text in _REFUSED_KEYS:
                 self._problems.error(key, f"{what}: `{key.text}` is not supported: {_REFUSED_KEYS[key.text]}")
             else:
-                hint = did_you_mean(key.text, (*_ROUTE_KEYS, *ENVOY_KEYS))
+                hint = did_you_mean(key.text, (*_ROUTE_KEYS, *ENVOY_KEYS)) or ": neither ours nor Pomerium's; delete it"
                 self._problems.error(key, f"{what}: unknown key `{shorten(key.text)}`{hint}")
 
     def _switch(self, node: Fields, key: str, what: str) -> bool | None:
@@ -243,9 +252,11 @@ class _RouteReader:
         match = _FROM.fullmatch(text)
         scheme = match["scheme"].lower() if match else ""
         if match is None or scheme not in _DEFAULT_PORTS:
-            tunnel = ": TCP, UDP and SSH tunnels are not HTTP requests" if "+" in scheme or scheme == "ssh" else ""
+            hint = "" if match else f": write https://{shorten(text)}"
+            if "+" in scheme or scheme == "ssh":
+                hint = ": TCP, UDP and SSH tunnels are not HTTP requests"
             self._problems.error(
-                value, f"{what}: `from`: found `{shorten(text)}`, expected https://HOST or http://HOST{tunnel}"
+                value, f"{what}: `from`: found `{shorten(text)}`, expected https://HOST or http://HOST{hint}"
             )
             return None
         if match["rest"] not in ("", "/"):
@@ -258,8 +269,8 @@ class _RouteReader:
         if host is None:
             self._problems.error(
                 value,
-                f"{what}: `from`: `{shorten(match['authority'])}` is no host name: write it in ASCII letters, digits, "
-                "`-`, `_`, `.` and `*`, with an optional port",
+                f"{what}: `from`: found `{shorten(text)}`, whose host is no host name: write it in ASCII letters, "
+                "digits, `-`, `_`, `.` and `*`, perhaps with a port up to 65535",
             )
         return host
 
@@ -306,7 +317,7 @@ class _RouteReader:
         except RequestError as error:
             self._problems.error(
                 node,
-                f"{what}: `{kind}`: no request can match `{shorten(text)}`, {str(error).removeprefix('the path ')}",
+                f"{what}: `{kind}`: no request can match `{shorten(text)}`, because {error}",
             )
             return None
 
@@ -388,11 +399,15 @@ class _RouteReader:
                     values, f"{name}: found a map: a nested claim is named with dots (`{key.text}.NAME`)"
                 )
                 continue
-            found += [
-                (key.text, item)
-                for item in list_of(values, name, self._problems)
-                if claim_value(item, name, self._problems) is not None
-            ]
+            for item in list_of(values, name, self._problems):
+                if isinstance(item, Fields):
+                    self._problems.error(
+                        item,
+                        f"{name}: found a map, expected a value: operators stand under `policy:`, as "
+                        f"`claim/{key.text}: {{has: …}}`",
+                    )
+                elif claim_value(item, name, self._problems) is not None:
+                    found.append((key.text, item))
         return sorted(found, key=lambda pair: pair[0])
 
     def _refuse_conflicts(self, node: Fields, what: str, public: bool, any_user: bool) -> None:
@@ -443,7 +458,9 @@ class _RouteReader:
                 continue
             if not isinstance(criteria, Items):
                 self._problems.error(
-                    criteria, f"{what}: `{key.text}`: found {describe(criteria)}, expected a list of criteria"
+                    criteria,
+                    f"{what}: `{key.text}`: found {describe(criteria)}, expected a list of criteria, such as "
+                    "`- groups: admins`",
                 )
                 continue
             compiled = self._compile(criteria.items, what)

@@ -39,18 +39,14 @@ class Area(NamedTuple):
 
 def area_of(path: PathMatcher) -> Area:
     """Give the area of a matcher; a pattern that is plain text, or plain text and `.*`, is what it looks like."""
-    match path.kind:
-        case PathKind.ANY:
-            return Area(AreaKind.PREFIX, "")
-        case PathKind.PREFIX:
-            return _prefix(path.text)
-        case PathKind.PATH:
-            return Area(AreaKind.EXACT, path.text)
-        case PathKind.REGEX:
-            start, rest = split_pattern(path.text)
-            if rest in ("", "$"):
-                return Area(AreaKind.EXACT, start)
-            return _prefix(start) if rest in (".*", ".*$") else Area(AreaKind.PATTERN, start)
+    if path.kind is PathKind.PATH:
+        return Area(AreaKind.EXACT, path.text)
+    if path.kind is not PathKind.REGEX:
+        return _prefix(path.text)  # no matcher has no text
+    start, rest = split_pattern(path.text)
+    if rest in ("", "$"):
+        return Area(AreaKind.EXACT, start)
+    return _prefix(start) if rest in (".*", ".*$") else Area(AreaKind.PATTERN, start)
 
 
 def _prefix(text: str) -> Area:
@@ -110,15 +106,14 @@ class _Taken:
             yield self._patterns[route.path.text]
 
     def add(self, route: Route, area: Area) -> None:
-        match area.kind:
-            case AreaKind.EXACT:
-                self._exact.setdefault(area.text, route)
-            case AreaKind.PREFIX:
-                self._prefixes.setdefault(area.text, route)
-                if len(area.text) not in self._lengths:
-                    insort(self._lengths, len(area.text))
-            case AreaKind.PATTERN:
-                self._patterns.setdefault(route.path.text, route)
+        if area.kind is AreaKind.EXACT:
+            self._exact.setdefault(area.text, route)
+        elif area.kind is AreaKind.PATTERN:
+            self._patterns.setdefault(route.path.text, route)
+        elif area.text not in self._prefixes:
+            self._prefixes[area.text] = route
+            if len(area.text) not in self._lengths:
+                insort(self._lengths, len(area.text))
 
     @property
     def takes_everything(self) -> bool:
@@ -221,7 +216,7 @@ def _missed_wildcards(routes: Sequence[Route], taken: Mapping[_HostKey, _Taken])
     for route in wildcards.values():
         missed = [name for name in narrow if route.host.pattern.fullmatch(name) is not None]
         if missed:
-            others = f" nor to {len(missed) - 1} more hosts" if len(missed) > 1 else ""
+            others = "" if len(missed) == 1 else f" and {len(missed) - 1} more like it"
             message = (
                 f"route `{route.name.label}`: does not apply to `{missed[0]}`{others}, because a host with routes of "
                 f"its own ({narrow[missed[0]].source}) never falls back to a wildcard, and those do not take every "

@@ -1,4 +1,4 @@
-"""The policy files: read as one set, swapped whole, the last good set kept.
+"""The policy set in force: its files followed, swapped whole, the last good set kept.
 
 Rules: a set is taken only after every file of it has kept still for `settle`, and not if anything moved while it was
 read, because a half-written policy often parses, with conditions missing. A set that does not load changes nothing.
@@ -10,71 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from watchfiles import awatch
 
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.policy.files import FolderState, Listing, PolicyFile, PolicySource, changed_within, cut_off, shown
 
-MAX_FILE_BYTES: Final = 16 * 1024 * 1024
-MAX_FILES: Final = 10_000
-MAX_FOLDERS: Final = 10_000
 LOAD_ATTEMPTS: Final = 20  # with 150 ms each: three seconds for a writer to finish while we start
 EVENTS_RETRY: Final = timedelta(seconds=1)  # until the watcher is started again; the poll goes on meanwhile
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
-
-
-class PolicyFile(NamedTuple):
-    """One file of the set. `name` is what messages show: relative to the configured folder's parent."""
-
-    name: str
-    data: bytes
-
-
-class FileState(NamedTuple):
-    """What tells one version of a file from another without reading it (links followed)."""
-
-    name: str
-    path: Path
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-    changed_ns: int  # catches tools that set the old modification time back
-    links: int  # 0: the file was deleted and only a mount still shows it
-
-
-class FolderState(NamedTuple):
-    """A folder that was looked into; a re-created one has another inode."""
-
-    path: Path
-    device: int
-    inode: int
-
-
-class Listing(NamedTuple):
-    """The set without its content. Two equal listings are taken for the same content."""
-
-    files: tuple[FileState, ...]  # in order of their relative POSIX path
-    folders: tuple[FolderState, ...]  # each folder where a change can show, the set's parent first
-    problems: tuple[Problem, ...]
-
-
-class Reading(NamedTuple):
-    """The set as it was found at one moment."""
-
-    files: tuple[PolicyFile, ...]
-    signature: tuple[FileState, ...]
 
 
 class StoreObserver(Protocol[T_contra]):
@@ -93,187 +46,6 @@ class StoreObserver(Protocol[T_contra]):
 def stale_mount_message(path: Path) -> str:
     """Tell an operator what happened to a single-file mount and what to do."""
     return f"{path} was replaced outside; this mount still shows the deleted file: mount the folder instead"
-
-
-def read_files(path: Path) -> Reading:
-    """Read the set as it is now, a folder or one file. Raises LoadError with every problem; settles nothing."""
-    source = PolicySource(path)
-    listing = source.look()
-    return Reading(source.read(listing), listing.files)
-
-
-@dataclass(frozen=True, slots=True)
-class PolicySource:
-    """Where the policies are: a folder, or one file of any name."""
-
-    path: Path
-
-    def look(self) -> Listing:
-        """List the set without reading it. What is wrong stands in `problems`; nothing is raised."""
-        walk = _Walk(self.path)
-        walk.go()
-        return walk.listing()
-
-    def read(self, listing: Listing) -> tuple[PolicyFile, ...]:
-        """Read every file that was listed, in order. Raises LoadError with every problem."""
-        problems = list(listing.problems)
-        files = []
-        for state in () if problems else listing.files:
-            try:
-                data = _read_bounded(state.path)
-            except OSError as error:
-                problems.append(_unreadable(state.name, error))
-                continue
-            if len(data) > MAX_FILE_BYTES:  # it grew, or its file system tells no size
-                problems.append(_too_large(state.name))
-            files.append(PolicyFile(state.name, data))
-        if problems:
-            raise LoadError(problems)
-        return tuple(files)
-
-    def read_unmoved(self, listing: Listing) -> tuple[PolicyFile, ...] | None:
-        """Read what was listed; None if anything changed since. Raises LoadError for problems that stay."""
-        try:
-            files = self.read(listing)
-        except LoadError:
-            if self.look() != listing:
-                return None
-            raise
-        return files if self.look() == listing else None
-
-
-def _read_bounded(path: Path) -> bytes:
-    # O_NONBLOCK: should a pipe have taken the file's place since it was listed, opening it must not hang.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
-
-
-def _unreadable(name: str, error: OSError) -> Problem:
-    reason = error.strerror or type(error).__name__
-    return Problem(Source(name, 1, 1), f"cannot be read ({reason}): let the service's user read it, or remove it")
-
-
-def _too_large(name: str) -> Problem:
-    return Problem(Source(name, 1, 1), f"larger than {MAX_FILE_BYTES >> 20} MiB: split it into several files")
-
-
-def is_policy_file(name: str) -> bool:
-    """Tell whether a folder's file of this name belongs to the set."""
-    stem, dot, extension = name.rpartition(".")
-    return bool(dot) and extension in {"yaml", "yml"} and not stem.endswith("_test") and not name.startswith(".")
-
-
-def _shown(name: str) -> str:
-    """Escape what must not reach a terminal or a hash: control characters, bytes that are no text."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in name)
-
-
-class _Full(Exception):  # noqa: N818 - ends a walk whose problem is already noted
-    pass
-
-
-class _Walk:
-    """One pass over the set. Links are followed; each folder is entered once, so a loop of links ends."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._prefix = _shown(root.absolute().name) + "/"
-        self._files: list[FileState] = []
-        self._folders: list[FolderState] = []
-        self._problems: list[Problem] = []
-        self._entered: set[tuple[int, int]] = set()
-        self._pending: list[tuple[Path, str, os.stat_result]] = []
-
-    def listing(self) -> Listing:
-        """Give what was found, in an order that does not depend on the file system's."""
-        return Listing(tuple(sorted(self._files)), tuple(self._folders), tuple(self._problems))
-
-    def go(self) -> None:
-        """Look at the path, and below it if it is a folder."""
-        parent = self._root.absolute().parent
-        with suppress(OSError):  # without it there is nothing to watch, and the next lines tell why
-            self._note_folder(parent, parent.stat())
-        try:
-            status = self._root.stat()
-        except FileNotFoundError:
-            self._problem(str(self._root), "no such file or folder: create it, or correct `policies`")
-        except OSError as error:
-            self._problems.append(_unreadable(_shown(str(self._root)), error))
-        else:
-            self._root_found(status)
-
-    def _root_found(self, status: os.stat_result) -> None:
-        if not stat.S_ISDIR(status.st_mode):
-            self._file(self._root, _shown(self._root.name), status)
-            return
-        self._pending.append((self._root, self._prefix, status))
-        with suppress(_Full):
-            while self._pending:
-                self._folder(*self._pending.pop())
-        if not self._files and not self._problems:
-            ignored = "*_test.yaml and names that start with a dot do not count"
-            self._problem(str(self._root), f"no policy file in this folder: add a *.yaml or *.yml file ({ignored})")
-
-    def _folder(self, path: Path, prefix: str, status: os.stat_result) -> None:
-        identity = (status.st_dev, status.st_ino)
-        if identity in self._entered:
-            return
-        self._entered.add(identity)
-        self._note_folder(path, status)
-        if len(self._entered) > MAX_FOLDERS:
-            self._problem(str(self._root), f"more than {MAX_FOLDERS} folders: is `policies` the right path?")
-            raise _Full
-        try:
-            with os.scandir(path) as entries:  # tells kinds without a stat of every foreign file
-                children = sorted(entries, key=lambda entry: entry.name, reverse=True)
-        except OSError as error:
-            self._problems.append(_unreadable(prefix, error))
-            return
-        for child in children:
-            self._child(child, path / child.name, prefix + _shown(child.name))
-
-    def _child(self, entry: os.DirEntry[str], path: Path, name: str) -> None:
-        wanted = is_policy_file(entry.name)
-        if entry.name.startswith(".") or (not wanted and entry.is_file(follow_symlinks=False)):
-            return
-        try:
-            status = entry.stat()
-        except OSError as error:  # a link to nothing may have been a folder of rules: doubt refuses
-            self._problems.append(_unreadable(name, error))
-            return
-        if stat.S_ISDIR(status.st_mode):
-            self._pending.append((path, name + "/", status))
-        elif wanted:
-            self._file(path, name, status)
-
-    def _file(self, path: Path, name: str, status: os.stat_result) -> None:
-        if not stat.S_ISREG(status.st_mode):
-            self._problem(name, "not a regular file: put a file or a link to a file there")
-        elif status.st_size > MAX_FILE_BYTES:
-            self._problems.append(_too_large(name))
-        elif len(self._files) == MAX_FILES:
-            self._problem(str(self._root), f"more than {MAX_FILES} policy files: is `policies` the right path?")
-            raise _Full
-        else:
-            self._files.append(
-                FileState(
-                    name=name,
-                    path=path,
-                    device=status.st_dev,
-                    inode=status.st_ino,
-                    size=status.st_size,
-                    modified_ns=status.st_mtime_ns,
-                    changed_ns=status.st_ctime_ns,
-                    links=status.st_nlink,
-                )
-            )
-
-    def _note_folder(self, path: Path, status: os.stat_result) -> None:
-        self._folders.append(FolderState(path.absolute(), status.st_dev, status.st_ino))
-
-    def _problem(self, name: str, message: str) -> None:
-        self._problems.append(Problem(Source(_shown(name), 1, 1), message))
 
 
 class Settling:
@@ -302,30 +74,10 @@ class Settling:
         self._judged = None
 
 
-def changed_within(listing: Listing, span: timedelta, now_ns: int) -> bool:
-    """Tell whether any file is younger than `span`, or from the future. `now_ns` is wall-clock time."""
-    limit = now_ns - int(span.total_seconds() * 1e9)
-    return any(max(state.modified_ns, state.changed_ns) > limit for state in listing.files)
-
-
-def cut_off(files: Sequence[PolicyFile], in_force: Sequence[PolicyFile]) -> list[Problem]:
-    """Find the files that look like an interrupted write of the very version that is in force."""
-    before = {file.name: file.data for file in in_force}
-    message = (
-        "looks cut off: it is the beginning of the version in force and ends in the middle of a line; "
-        "finish the save (or end the last line)"
-    )
-    return [
-        Problem(Source(name, data.count(b"\n") + 1, 1), message)
-        for name, data in files
-        if data and not data.endswith(b"\n") and data != before.get(name) and before.get(name, b"").startswith(data)
-    ]
-
-
 def internal_error(path: Path, error: Exception) -> LoadError:
     """Make an unforeseen failure a refusal. Only its kind is told: its text may quote anything."""
     problem = f"internal error ({type(error).__name__}) while loading the policies: please report it"
-    return LoadError([Problem(Source(_shown(str(path)), 1, 1), problem)])
+    return LoadError([Problem(Source(shown(str(path)), 1, 1), problem)])
 
 
 def _concerns(path: Path, folders: Sequence[Path]) -> Callable[[object, str], bool]:
@@ -424,7 +176,7 @@ class PolicyStore(Generic[T]):
             files = self._source.read_unmoved(listing)
             if files is not None:
                 return listing, files
-        place = Source(_shown(str(self._path)), 1, 1)
+        place = Source(shown(str(self._path)), 1, 1)
         raise LoadError([Problem(place, "the files keep changing: start again when they are written")])
 
     def _compiled(self, files: tuple[PolicyFile, ...]) -> T:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from authz.document import Fields, Node, Problems, Scalar, describe, did_you_mean, shorten, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, shorten, text_of
 
 TimeTest: TypeAlias = Callable[[float], bool]
 
@@ -63,6 +63,10 @@ def day_of_week_criterion(node: Node, problems: Problems) -> TimeCriterion | Non
         days = fields.get("days")
         if days is None:
             problems.error(node, "`day_of_week`: `days` is missing: write days: mon-fri")
+    if isinstance(days, Items):
+        written = ",".join(item.text for item in days if isinstance(item, Scalar)) or "mon,tue"
+        problems.error(days, f"`day_of_week`: found a list, expected one text: write {shorten(written)}")
+        return None
     text = None if days is None else text_of(days, "`day_of_week`", problems)
     if days is None or text is None or zone is None:
         return None
@@ -200,7 +204,8 @@ def _fields(node: Node, name: str, known: tuple[str, ...], problems: Problems) -
         return None
     for key, _ in node.entries:
         if key.text not in known:
-            problems.error(key, f"`{name}`: unknown key `{key.text}`{did_you_mean(key.text, known)}")
+            hint = did_you_mean(key.text, known) or f", expected {', '.join(f'`{word}`' for word in known)}"
+            problems.error(key, f"`{name}`: unknown key `{shorten(key.text)}`{hint}")
     return node
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from math import isfinite
 from typing import Final, NamedTuple
 
@@ -26,7 +27,8 @@ from authz.document import (
     shorten,
     text_of,
 )
-from authz.model import TOKEN_REASONS, Json, Reason, Request, Source, http_status
+from authz.model import TOKEN_REASONS, Json, Reason, Request, Source
+from authz.workbench.expected import Expected, read_expected
 from authz.workbench.inputs import InputError, split_url
 
 FILE_KEYS: Final = ("now", "policies", "trust_unverified_email", "principals", "tests")
@@ -42,22 +44,6 @@ CREDENTIAL_ERRORS: Final = TOKEN_REASONS | {Reason.KEYS_UNAVAILABLE}
 _SHORT_KEYS: Final = ("as", "request", "expect")
 _SHORT_ROW: Final = "[WHO, METHOD URL, EXPECTED]"
 _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-
-
-class Expected(NamedTuple):
-    """What a row asserts. The first reason is the decision's `reason`, further ones are among its `reasons`."""
-
-    allowed: bool
-    status: int | None = None
-    reasons: tuple[Reason, ...] = ()
-    route: Scalar | None = None  # the route's label; its place is kept, because it is compared with the policies later
-    headers_set: tuple[tuple[str, str], ...] = ()
-    headers_removed: tuple[str, ...] = ()
-
-    def __str__(self) -> str:
-        """Write it as in the file: `403 claim-unauthorized`."""
-        outcome = "allow" if self.allowed else "deny" if self.status is None else str(self.status)
-        return " ".join((outcome, *self.reasons))
 
 
 class Row(NamedTuple):
@@ -174,16 +160,14 @@ class _Reader:
         return claims
 
     def _json(self, node: Node, what: str) -> Json:
-        match node:
-            case Fields():
-                return {key.text: self._json(value, f"{what}.{key.text}") for key, value in node.entries}
-            case Items():
-                return [self._json(item, what) for item in node]
-            case Scalar(value=float() as number) if not isfinite(number):
-                self._problems.error(node, f"{what}: found {describe(node)}, which no token can hold")
-                return None
-            case Scalar():
-                return node.value
+        if isinstance(node, Fields):
+            return {key.text: self._json(value, f"{what}.{key.text}") for key, value in node.entries}
+        if isinstance(node, Items):
+            return [self._json(item, what) for item in node]
+        if isinstance(node.value, float) and not isfinite(node.value):
+            self._problems.error(node, f"{what}: found {describe(node)}, which no token can hold")
+            return None
+        return node.value
 
     # --- one row --------------------------------------------------------------------------------------------------
 
@@ -257,7 +241,7 @@ class _Reader:
             )
             for name, value in self._header_map(fields, "headers")
         }
-        source_ip = self._text(fields, "source_ip")
+        source_ip = self._address(fields)
         route_id = self._text(fields, "route_id")
         method, _, url = asked.text.partition(" ")
         try:
@@ -270,15 +254,25 @@ class _Reader:
             host=host,
             path=path,
             headers=headers,
-            source_ip=DEFAULT_SOURCE_IP if source_ip is None else source_ip.text,
+            source_ip=source_ip,
             route_id=None if route_id is None else route_id.text,
         )
+
+    def _address(self, fields: Fields) -> str:
+        written = self._text(fields, "source_ip")
+        if written is None:
+            return DEFAULT_SOURCE_IP
+        try:
+            ip_address(written.text)
+        except ValueError:
+            self._problems.error(written, f"`source_ip`: found {describe(written)}, expected an IP address")
+        return written.text
 
     # --- what is expected -----------------------------------------------------------------------------------------
 
     def _expected(self, fields: Fields) -> Expected | None:
         written = self._required_text(fields, "expect", "allow, or 403 claim-unauthorized")
-        expected = None if written is None else self._words(written)
+        expected = None if written is None else read_expected(written, self._problems)
         route = self._text(fields, "route")
         headers_set = tuple(
             (name, text)
@@ -301,30 +295,6 @@ class _Reader:
         if not expected.allowed and (headers_set or headers_removed):
             self._problems.error(written, "`set` and `removed` need `expect: allow`: a denied request goes nowhere")
         return expected._replace(route=route, headers_set=headers_set, headers_removed=headers_removed)
-
-    def _words(self, written: Scalar) -> Expected | None:
-        """Read `allow`, `deny` or a status, and reasons."""
-        outcomes: list[bool] = []
-        statuses: list[int] = []
-        reasons: list[Reason] = []
-        unknown = False
-        for word in written.text.replace(",", " ").split():
-            if word in _OUTCOMES:
-                outcomes.append(_OUTCOMES[word])
-            elif word in _STATUSES:
-                statuses.append(_STATUSES[word])
-            elif word in _REASONS:
-                reasons.append(_REASONS[word])
-            else:
-                unknown = True
-                self._problems.error(written, f"`expect`: unknown word `{shorten(word)}`{_word_hint(word)}")
-        if unknown:
-            return None
-        contradiction = _contradiction(outcomes, statuses, reasons)
-        if contradiction:
-            self._problems.error(written, f"`expect`: `{shorten(written.text)}`: {contradiction}")
-            return None
-        return Expected(True in outcomes, statuses[0] if statuses else None, tuple(reasons))
 
     # --- plain values ---------------------------------------------------------------------------------------------
 
@@ -379,40 +349,9 @@ class _Reader:
         try:
             moment = datetime.fromisoformat(node.text if isinstance(node, Scalar) else "")
             if moment.tzinfo is not None:
-                return moment.timestamp()
+                return moment.astimezone(UTC).timestamp()
         except (ValueError, OverflowError):
             pass
         expected = "expected a time with its offset such as 2026-01-31T12:00:00Z"
         self._problems.error(node, f"{what}: found {describe(node)}, {expected}")
         return DEFAULT_NOW
-
-
-_OUTCOMES: Final[Mapping[str, bool]] = {"allow": True, "deny": False}
-_STATUSES: Final = {str(http_status(reason)): http_status(reason) for reason in Reason}
-_REASONS: Final = {reason.value: reason for reason in Reason}
-
-
-def _word_hint(word: str) -> str:
-    if word.isdecimal():
-        return f", expected `allow` or one of {', '.join(sorted(_STATUSES))}"
-    return did_you_mean(word, (*_OUTCOMES, *_REASONS)) or ": write allow, deny or a status, then reasons"
-
-
-_NEVER_ALLOWS: Final = frozenset(reason for reason in Reason if http_status(reason) != 403) | {Reason.NO_RULE}
-
-
-def _contradiction(outcomes: Sequence[bool], statuses: Sequence[int], reasons: Sequence[Reason]) -> str | None:
-    """Say why no decision can be like this, or that the outcome is missing; None when all is well."""
-    if not outcomes and not statuses:
-        return "the outcome is missing: write allow, deny or a status before the reason"
-    if len(outcomes) > 1 or len(statuses) > 1 or len(set(reasons)) < len(reasons):
-        return "write one outcome, one status, and each reason once"
-    allowed = True in outcomes
-    if allowed and statuses:
-        return f"contradicts itself: {statuses[0]} is a denial"
-    if allowed:
-        never = next((reason for reason in reasons if reason in _NEVER_ALLOWS), None)
-        return f"contradicts itself: `{never}` never allows" if never else None
-    if statuses and reasons and http_status(reasons[0]) != statuses[0]:
-        return f"contradicts itself: `{reasons[0]}` is answered with {http_status(reasons[0])}"
-    return None

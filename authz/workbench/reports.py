@@ -19,8 +19,9 @@ from authz.model import Allow, Deny, Source, http_status
 from authz.policy.criteria import show_values
 from authz.policy.decision import Operator
 from authz.policy.explanation import Condition, JudgedBlock
+from authz.workbench.checks import Check, outcome_text, route_label
 from authz.workbench.coverage import Kind, Share
-from authz.workbench.policy_tests import Check, FileReport, Report, outcome_text, route_label
+from authz.workbench.policy_tests import FileReport, Report
 
 _JOINED: Final = {
     Operator.AND: "all of",
@@ -43,8 +44,10 @@ def print_table(report: Report, console: Console) -> None:
 
 def _table(report: Report) -> Iterator[tuple[str, str]]:
     """Give each line with its style."""
-    for file in report.files:
-        good = file.passed == len(file.checks)
+    for number, file in enumerate(report.files):
+        good = not file.failed
+        if number and report.files[number - 1].failed:
+            yield "", ""
         yield f"{_mark(good)} {file.file}  {file.passed}/{len(file.checks)}", "green" if good else "bold red"
         for check in file.checks:
             if not check.passed:
@@ -64,7 +67,6 @@ def _failure(check: Check) -> Iterator[tuple[str, str]]:
         yield f"      + {difference.got}", "green"
     for line in explanation_lines(check):
         yield f"    {line}", ""
-    yield "", ""
 
 
 def _coverage(report: Report) -> Iterator[tuple[str, str]]:
@@ -144,7 +146,7 @@ def _file_fields(file: FileReport) -> Mapping[str, Any]:
     return {
         "file": file.file,
         "passed": file.passed,
-        "failed": len(file.checks) - file.passed,
+        "failed": file.failed,
         "tests": [_check_fields(check) for check in file.checks],
     }
 
@@ -228,7 +230,7 @@ def junit_report(report: Report) -> str:
     root = ET.Element("testsuites", name="authz test", tests=str(report.passed + report.failed), time="0")
     failures = report.failed
     for file in report.files:
-        suite = _suite(root, file.file, len(file.checks), len(file.checks) - file.passed)
+        suite = _suite(root, file.file, len(file.checks), file.failed)
         for check in file.checks:
             case = _case(suite, check.row.name, file.file)
             case.set("line", str(check.row.source.line))

@@ -15,7 +15,8 @@ import pytest
 
 from authz.errors import LoadError, Problem
 from authz.model import Source
-from authz.policy.store import Events, PolicyFile, PolicyStore, file_events
+from authz.policy.files import PolicyFile
+from authz.policy.store import Events, PolicyStore, file_events
 
 IN_FORCE_WITHIN = 1.0  # seconds after the save: what issue 2 promises
 BOUND = 2.0  # seconds that any wait may take

@@ -103,7 +103,11 @@ def run_authz(
 
 
 def configuration(
-    folder: Path, pools: Sequence[FakeUserPool], *, jwks_uri: str | None = None, settings: Mapping[str, Any] | None = None
+    folder: Path,
+    pools: Sequence[FakeUserPool],
+    *,
+    jwks_uri: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write the keys of the pools into the folder and give the configuration that trusts them."""
     entries = []

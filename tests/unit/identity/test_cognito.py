@@ -266,7 +266,8 @@ def test_any_crit_is_refused(crit: object) -> None:
 
 @pytest.mark.parametrize(
     "member",
-    [{"b64": False}, {"b64": None}, {"typ": 5}, {"typ": None}, {"cty": True}, {"jku": 5}, {"jku": "evil"}, {"x5u": ""}, {"x5u": []}, {"x5t": {}},
+    [{"b64": False}, {"b64": None}, {"typ": 5}, {"typ": None}, {"cty": True}, {"jku": 5},
+     {"jku": "evil"}, {"x5u": ""}, {"x5u": []}, {"x5t": {}},
      {"x5t#S256": 5}, {"jwk": "k"}, {"jwk": []}, {"x5c": "c"}, {"x5c": [1]}, {"x5c": None}],
     ids=repr,
 )  # fmt: skip

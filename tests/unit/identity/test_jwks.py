@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from authz.errors import KeysError, TokenError
 from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult
-from authz.identity.jwks import MAX_WAITERS, JwksSettings, KeyStore, parse_jwks, read_jwks
+from authz.identity.jwks import MAX_WAITERS, JwksSettings, KeyStore
+from authz.identity.key_document import parse_jwks, read_jwks
 from authz.model import Reason
 from tests.support.jwks_server import DROP, jwk, jwks, modulus, number
 
@@ -164,7 +165,7 @@ def test_the_keys_cannot_be_changed() -> None:
 
 
 def test_a_parser_that_gives_a_private_key_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authz.identity.jwks.RSAAlgorithm.from_jwk", lambda _: object())
+    monkeypatch.setattr("authz.identity.key_document.RSAAlgorithm.from_jwk", lambda _: object())
     with pytest.raises(KeysError, match="not a public key"):
         parse_jwks(jwks(jwk()))
 

@@ -11,21 +11,19 @@ import pytest
 
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.policy import files as files_module
 from authz.policy import store as store_module
-from authz.policy.store import (
+from authz.policy.files import (
     FileState,
     Listing,
     PolicyFile,
     PolicySource,
-    PolicyStore,
-    Settling,
     changed_within,
     cut_off,
-    file_events,
     is_policy_file,
     read_files,
-    stale_mount_message,
 )
+from authz.policy.store import PolicyStore, Settling, file_events, stale_mount_message
 
 SETTLE = timedelta(milliseconds=150)
 AT_ONCE = timedelta(0)
@@ -122,7 +120,7 @@ class TestWhatIsWrong:
         (folder / "b").symlink_to("nothing")
         with socket.socket(socket.AF_UNIX) as unix, (folder / "d.yaml").open("wb") as large:
             unix.bind(str(folder / "c.yaml"))
-            large.truncate(store_module.MAX_FILE_BYTES + 1)
+            large.truncate(files_module.MAX_FILE_BYTES + 1)
         unreadable = "cannot be read (No such file or directory): let the service's user read it, or remove it"
         assert problems_of(folder) == [
             f"policies/a.yaml:1:1: {unreadable}",
@@ -148,7 +146,7 @@ class TestWhatIsWrong:
         source = PolicySource(folder)
         listing = source.look()
         (folder / "orders.yaml").unlink()
-        monkeypatch.setattr(store_module, "MAX_FILE_BYTES", 5)
+        monkeypatch.setattr(files_module, "MAX_FILE_BYTES", 5)
         with pytest.raises(LoadError) as caught:
             source.read(listing)
         gone, grown = map(str, caught.value.problems)
@@ -160,7 +158,7 @@ class TestWhatIsWrong:
         for number in range(3):
             (folder / str(number)).mkdir()
             (folder / str(number) / "a.yaml").write_bytes(b"x\n")
-        monkeypatch.setattr(store_module, limit, 2)
+        monkeypatch.setattr(files_module, limit, 2)
         assert problems_of(folder) == [f"{folder}:1:1: more than 2 {what}: is `policies` the right path?"]
 
 

@@ -1,0 +1,77 @@
+"""The addresses to listen on: `listen` and `admin`."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv6Address
+from typing import Final
+
+from authz.document import Node, Problems, Scalar, describe
+from authz.settings.types import DEFAULT_ADMIN, DEFAULT_LISTEN, Listen, Settings
+from authz.settings.values import UNPRINTABLE, Reader, Section
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
+_PORT = re.compile(r"[0-9]{1,5}")
+_MAX_SOCKET_PATH: Final = 107  # bytes; the kernel's `sun_path` is 108 with its closing zero
+
+
+def _address_of(expected: str) -> Reader[Listen]:
+    def read(node: Node, name: str, problems: Problems) -> Listen | None:
+        text = node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
+        address = _socket(text.removeprefix("unix://")) if text.startswith("unix:") else _host_and_port(text)
+        if address is None:
+            limit = f"; a socket's path has at most {_MAX_SOCKET_PATH} bytes" if text.startswith("unix:") else ""
+            problems.error(node, f"{name}: found {describe(node)}, expected {expected}{limit}")
+        return address
+
+    return read
+
+
+_ADDRESSES: Final = "`host:port`, `:port`, `[::1]:port`"
+_LISTEN: Final = _address_of(f"{_ADDRESSES} or `unix:///path`")
+_ADMIN: Final = _address_of(f"{_ADDRESSES}, `unix:///path` or `off`")
+
+
+def _socket(path: str) -> Listen | None:
+    fits = len(path.encode(errors="replace")) <= _MAX_SOCKET_PATH
+    is_path = path.startswith("/") and not path.endswith("/") and not UNPRINTABLE.search(path)
+    return Listen(path=path) if fits and is_path else None
+
+
+def _host_and_port(text: str) -> Listen | None:
+    host, colon, port = text.rpartition(":")
+    if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
+        return None
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            return Listen(str(IPv6Address(host[1:-1])), int(port))
+        except ValueError:
+            return None
+    return Listen(host, int(port)) if not host or _HOST.fullmatch(host) else None
+
+
+def read_listen(root: Section) -> Listen:
+    """Read where Envoy finds us."""
+    return root.read("listen", _LISTEN, DEFAULT_LISTEN)
+
+
+def read_admin(root: Section) -> Listen | None:
+    """Read where operators find us; None if nowhere."""
+    node = root.node("admin")
+    if isinstance(node, Scalar) and (node.value == "off" or node.value is False):
+        return None
+    return root.read("admin", _ADMIN, DEFAULT_ADMIN)
+
+
+def _overlap(one: Listen, other: Listen) -> bool:
+    """Say whether the second could not be bound after the first."""
+    if one.path is not None or other.path is not None:
+        return one.path == other.path
+    return one.port == other.port != 0 and (one.host == other.host or not one.host or not other.host)
+
+
+def refuse_shared_address(root: Section, settings: Settings) -> None:
+    """Refuse an `admin` that could not be bound beside `listen`."""
+    if settings.admin is not None and _overlap(settings.listen, settings.admin):
+        place = root.node("admin") or root.node("listen") or root.fields
+        root.problems.error(place, "admin: the same address as `listen`: use another port")

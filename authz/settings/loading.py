@@ -1,0 +1,122 @@
+"""The whole configuration: read the file, let environment and flags speak, judge every setting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from authz.document import Fields, Node, Problems, describe, parse
+from authz.errors import LoadError, Problem
+from authz.model import Source
+from authz.settings.addresses import read_admin, read_listen, refuse_shared_address
+from authz.settings.environment import with_environment, with_flags
+from authz.settings.headers import header_of, read_identity_headers, refuse_shared_headers, tokens_of
+from authz.settings.pools import pools_of
+from authz.settings.sections import claims_of, read_jwks, read_log, tls_of
+from authz.settings.types import DEFAULT_TOKENS, INLINE_KEYS, Settings
+from authz.settings.values import Section, certificates_of, path_of, positive_of, switch_of, why_unreadable
+
+_NOT_YET: Final = ("enrich_from", "denied_redirect", "denied_pages", "revocations")
+_KEYS: Final = (
+    "listen", "workers", "admin", "policies", *INLINE_KEYS, "cognito", "tokens", "hide_credentials", "identity_headers",
+    "jwt_claims_headers", "pass_identity_headers", "jwks", "log", "tls", "claims", "allow_path_parameters",
+    "require_end", "show_error_details", "client_ip_header", "client_certificate_ca", "max_header_bytes",
+)  # fmt: skip
+
+
+def load_settings(path: Path, *, environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
+    """Read the configuration file. `overrides` are the serve flags that were given, by their names without dashes.
+
+    Raises LoadError with every problem of file, environment and flags.
+    """
+    problems = Problems()
+    root = _read_file(path, problems)
+    missing = Problems()
+    root = with_environment(root, environ, missing)
+    root = with_flags(root, environ, overrides, missing)
+    read = Problems()
+    settings = _settings(Section(_without_unbuilt(root, read), "", _KEYS, read), path)
+    # A value that is missing cannot be judged: where one is, nothing else is reported.
+    nowhere = {problem.source for problem in missing}
+    problems += [*missing, *(problem for problem in read if problem.source not in nowhere)]
+    if problems.errors:
+        raise LoadError(problems)
+    return replace(settings, warnings=tuple(sorted(problems, key=lambda problem: problem.source)))
+
+
+def _read_file(path: Path, problems: Problems) -> Fields:
+    start = Source(str(path), 1, 1)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        text = "the configuration file does not exist: create it, or name another one with --config"
+        raise LoadError([Problem(start, text)]) from None
+    except (OSError, ValueError) as error:
+        raise LoadError([Problem(start, f"the configuration file cannot be read: {why_unreadable(error)}")]) from None
+    root = parse(data, str(path), problems)
+    if problems.errors and root is None:
+        raise LoadError(problems)
+    if root is None:
+        return Fields(start, ())  # an empty file: everything mandatory is reported as missing
+    if not isinstance(root, Fields):
+        found = f"the configuration: found {describe(root)}, expected a map of settings"
+        raise LoadError([*problems, Problem(root.source, found)])
+    return root
+
+
+def _without_unbuilt(root: Fields, problems: Problems) -> Fields:
+    """Leave out, with a problem, the settings that are promised and not built."""
+    for key, _ in root.entries:
+        if key.text in _NOT_YET:
+            problems.error(key, f"{key.text}: not supported yet: delete it")
+    return Fields(root.source, tuple(entry for entry in root.entries if entry[0].text not in _NOT_YET))
+
+
+def _settings(root: Section, path: Path) -> Settings:
+    policies, inline = _policies(root, path)
+    settings = Settings(
+        policies=policies,
+        inline=inline,
+        pools=root.mandatory("cognito", pools_of, "write a list with at least one `user_pool`") or (),
+        listen=read_listen(root),
+        admin=read_admin(root),
+        workers=root.read("workers", _workers, 1),
+        tokens=root.read("tokens", tokens_of, DEFAULT_TOKENS),
+        hide_credentials=root.read("hide_credentials", switch_of, default=False),
+        identity_headers=read_identity_headers(root),
+        pass_identity_headers=root.read("pass_identity_headers", switch_of, default=True),
+        jwks=read_jwks(root),
+        log=read_log(root),
+        tls=root.read("tls", tls_of, None),  # `null` is an error: it would mean plain text
+        claims=root.read("claims", claims_of, {}),
+        allow_path_parameters=root.read("allow_path_parameters", switch_of, default=False),
+        require_end=root.read("require_end", switch_of, default=False),
+        show_error_details=root.read("show_error_details", switch_of, default=False),
+        client_ip_header=root.optional("client_ip_header", header_of),
+        client_certificate_ca=root.optional("client_certificate_ca", certificates_of),
+        max_header_bytes=root.read("max_header_bytes", positive_of, 8192),
+    )
+    refuse_shared_headers(root, settings)
+    refuse_shared_address(root, settings)
+    return settings
+
+
+def _workers(node: Node, name: str, problems: Problems) -> int | None:
+    workers = positive_of(node, name, problems)
+    if workers is not None and workers > 1:
+        problems.error(node, f"{name}: more than 1 is not supported yet: write 1")
+    return workers
+
+
+def _policies(root: Section, path: Path) -> tuple[Path, bool]:
+    """Give where the policies are, and whether that is the configuration file itself."""
+    node = root.node("policies")
+    own = next((key for key in INLINE_KEYS if root.node(key) is not None), None)
+    if own is None:
+        policies = root.mandatory("policies", path_of, "write a folder, or `routes:` with the policies themselves")
+        return policies or path, False
+    if node is not None:
+        root.problems.error(node, f"policies: `{own}` is in the configuration file too: keep one of them")
+    return path, True

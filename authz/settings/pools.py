@@ -1,0 +1,211 @@
+"""User pools, the entries of `cognito`: whose tokens are good, and where the keys are that say so."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+from authz.document import Items, Node, Problems, Scalar, describe, text_of
+from authz.identity.cognito import UserPool
+from authz.settings.types import Pool
+from authz.settings.values import Section, bounded_duration_of, choice_of, filled_list_of, section_of, switch_of
+
+_POOL_KEYS: Final = ("user_pool", "clients", "token_use", "issuers", "jwks_uri", "leeway", "trust_unverified_email")
+_POOL_ID = re.compile(r"[\w-]{1,53}_[0-9a-zA-Z]+", re.ASCII)  # Amazon Cognito API reference, UserPoolType
+_ISSUER = re.compile(r"https?://[!-\"$->A-~]+")  # printable ASCII without `#`, `?` and `@`
+_DISCOVERY: Final = "/.well-known/openid-configuration"
+_JWKS: Final = "/.well-known/jwks.json"
+_ANY: Final = frozenset({"any"})
+_LONG_LEEWAY: Final = timedelta(seconds=60)
+
+
+class _UserPoolName(NamedTuple):
+    label: str
+    issuer: str
+
+
+def pools_of(node: Node, name: str, problems: Problems) -> tuple[Pool, ...] | None:
+    """Read the user pools; no issuer may belong to two of them."""
+    if not isinstance(node, Items) or not node.items:
+        problems.error(node, f"{name}: found {describe(node)}, expected a list of user pools: write - user_pool: …")
+        return None
+    pools = []
+    owners: dict[str, str] = {}  # issuer → the entry that has it
+    for number, item in enumerate(node):
+        entry = f"{name}[{number}]"
+        section = section_of(item, entry, _POOL_KEYS, problems)
+        pool = None if section is None else _pool(section)
+        if section is None or pool is None:
+            continue
+        for issuer in pool.pool.issuers:
+            owner = owners.setdefault(issuer, entry)
+            if owner != entry:
+                place = section.node("issuers") or section.node("user_pool") or item
+                problems.error(place, f"{entry}: issuer `{issuer}` belongs to {owner} already: delete one of them")
+        pools.append(pool)
+    return tuple(pools)
+
+
+def _pool(entry: Section) -> Pool | None:
+    named = entry.read("user_pool", _user_pool, None)
+    issuers = entry.read("issuers", _issuers, None)
+    uri = entry.read("jwks_uri", _jwks_uri, None)
+    clients = entry.mandatory(
+        "clients", _clients, "write the ids of the app clients, or `clients: any` to accept every client"
+    )
+    token_use = entry.mandatory("token_use", _token_use, "write `access`, `id` or both")
+    leeway = entry.read("leeway", _LEEWAY, timedelta())
+    trust_unverified_email = entry.read("trust_unverified_email", switch_of, default=False)
+    _warn_of_leeway(entry, leeway)
+    if entry.node("user_pool") is None and (entry.node("issuers") is None or entry.node("jwks_uri") is None):
+        advice = "write the pool's id, such as `eu-west-1_AbCdEfGhI`, or both `issuers` and `jwks_uri`"
+        entry.problems.error(entry.fields, f"{entry.name('user_pool')}: missing: {advice}")
+    if named is not None:
+        issuers = issuers or (named.issuer,)
+        uri = uri or _derived_jwks_uri(entry, named)
+    if issuers is None or uri is None or clients is None or token_use is None:
+        return None
+    pool = UserPool(
+        issuers=issuers,
+        clients=None if clients == _ANY else clients,
+        token_use=token_use,
+        leeway=leeway.total_seconds(),
+        trust_unverified_email=trust_unverified_email,
+        label=named.label if named else issuers[0],
+    )
+    return Pool(pool, uri)
+
+
+def _user_pool(node: Node, name: str, problems: Problems) -> _UserPoolName | None:
+    """Read a pool's id, or its issuer or discovery URL, which users of other proxies have at hand."""
+    text = text_of(node, name, problems)
+    if text is None:
+        return None
+    if _POOL_ID.fullmatch(text):
+        region = text.rpartition("_")[0]
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return _UserPoolName(text, f"https://cognito-idp.{region}.{domain}/{text}")
+    issuer = text.removesuffix(_DISCOVERY)
+    if _ISSUER.fullmatch(issuer) and not issuer.endswith("/"):
+        last = issuer.rpartition("/")[2]
+        return _UserPoolName(last if _POOL_ID.fullmatch(last) else issuer, issuer)
+    expected = "a pool id such as `eu-west-1_AbCdEfGhI`, or its issuer URL without a slash at the end"
+    problems.error(node, f"{name}: found {_describe_url(node)}, expected {expected}")
+    return None
+
+
+def _derived_jwks_uri(entry: Section, named: _UserPoolName) -> str | None:
+    node = entry.node("user_pool")
+    if node is None or entry.node("jwks_uri") is not None:
+        return None
+    uri = named.issuer + _JWKS
+    flaw = _flaw(uri)
+    if flaw:
+        entry.problems.error(node, f"{entry.name('user_pool')}: its keys would be fetched from a URL that {flaw}")
+    return uri
+
+
+def _issuers(node: Node, name: str, problems: Problems) -> tuple[str, ...] | None:
+    issuers = []
+    for number, item in enumerate(filled_list_of(node, name, "issuer URLs", problems)):
+        issuer = text_of(item, f"{name}[{number}]", problems)
+        if issuer in issuers:
+            problems.error(item, f"{name}[{number}]: `{issuer}` is there twice: delete one")
+        elif issuer is not None and not _ISSUER.fullmatch(issuer):
+            expected = "an http(s) URL without blanks, user name, query or fragment"
+            problems.error(item, f"{name}[{number}]: found {_describe_url(item)}, expected {expected}")
+        elif issuer is not None:
+            issuers.append(issuer)
+    return tuple(issuers) or None
+
+
+def _clients(node: Node, name: str, problems: Problems) -> frozenset[str] | None:
+    items = filled_list_of(node, name, "ids of app clients, or `any` to accept every client", problems)
+    clients = frozenset(
+        client
+        for number, item in enumerate(items)
+        if (client := _client(item, f"{name}[{number}]" if isinstance(node, Items) else name, problems))
+    )
+    if clients > _ANY:
+        problems.error(node, f"{name}: found `any` beside client ids: write `clients: any`, or the ids alone")
+    return clients or None
+
+
+def _client(node: Node, name: str, problems: Problems) -> str | None:
+    client = text_of(node, name, problems)
+    if client is not None and re.search(r"\s", client):
+        problems.error(node, f"{name}: found {describe(node)}, a client id has no blanks: write a list of ids")
+        return None
+    return client
+
+
+_TOKEN_USE: Final = choice_of(("access", "id"), "`access`, `id` or both")
+
+
+def _token_use(node: Node, name: str, problems: Problems) -> frozenset[str] | None:
+    if isinstance(node, Scalar) and node.value == "both":
+        return frozenset({"access", "id"})
+    if isinstance(node, Items) and node.items:
+        return frozenset(use for item in node if (use := _TOKEN_USE(item, name, problems)))
+    use = _TOKEN_USE(node, name, problems)
+    return None if use is None else frozenset({use})
+
+
+_LEEWAY: Final = bounded_duration_of(lambda leeway: leeway <= timedelta(minutes=5), "at most `5m`")
+
+
+def _warn_of_leeway(entry: Section, leeway: timedelta) -> None:
+    node = entry.node("leeway")
+    if node is not None and leeway > _LONG_LEEWAY:
+        message = "longer than `60s`: a token stays good that long after its end; let the clocks be set right instead"
+        entry.problems.warn(node.source, f"{entry.name('leeway')}: {message}")
+
+
+def _jwks_uri(node: Node, name: str, problems: Problems) -> str | None:
+    uri = text_of(node, name, problems)
+    flaw = uri and _flaw(uri)
+    if flaw:
+        problems.error(node, f"{name}: found {_describe_url(node)}, which {flaw}")
+        return None
+    return uri
+
+
+def _describe_url(node: Node) -> str:
+    """Say what was found, without repeating a password."""
+    return "a URL with `@`" if isinstance(node, Scalar) and "@" in node.text else describe(node)
+
+
+def _flaw(uri: str) -> str | None:
+    """Say why keys must not be fetched from there: whoever can change them can sign every token."""
+    if not re.fullmatch(r"[!-\[\]-~]+", uri):
+        return "holds blanks or characters that a URL cannot have"
+    try:
+        parts = urlsplit(uri)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is not a URL"
+    if "#" in uri:
+        return "has a fragment: delete it from `#` on"
+    if "@" in parts.netloc:
+        return "holds a user name or password: delete it"
+    if parts.scheme == "file":
+        is_file = not parts.netloc and parts.path.startswith("/") and "?" not in uri
+        return None if is_file else "names no local file: write `file:///path`"
+    if parts.scheme not in {"http", "https"} or not host:
+        return "is not https: write `https://host/path`"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return "is plain http to another machine: write `https://`"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    return address.is_loopback if isinstance(address, IPv4Address) else address == IPv6Address("::1")

@@ -1,0 +1,106 @@
+"""The sections `claims`, `jwks`, `log` and `tls`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from authz.document import Node, Problems, Scalar, describe
+from authz.identity.claims import BRACKETS
+from authz.identity.jwks import JwksSettings
+from authz.settings.types import ClaimSettings, LogFormat, LoggedDecisions, LogLevel, LogSettings, TlsSettings
+from authz.settings.values import (
+    Section,
+    bounded_duration_of,
+    certificates_of,
+    choice_of,
+    claim_names_of,
+    duration_of,
+    file_of,
+    map_of,
+    path_of,
+    section_of,
+    switch_of,
+)
+
+
+def claims_of(node: Node, name: str, problems: Problems) -> Mapping[str, ClaimSettings] | None:
+    """Read `claims`: what to make of which claim."""
+    fields = map_of(node, name, problems)
+    if fields is None:
+        return None
+    claims = {}
+    for key, value in fields.entries:
+        entry = f"{name}.{key.text}"
+        section = section_of(value, entry, ("split", "alias"), problems)
+        if section is not None:
+            claims[key.text] = _claim(section, entry)
+    return claims
+
+
+def _claim(section: Section, name: str) -> ClaimSettings:
+    if len(section.fields.entries) != 1:
+        found = "`split` and `alias` together" if section.fields.entries else "neither `split` nor `alias`"
+        advice = "to split an alias, split the claims that it lists"
+        section.problems.error(section.fields, f"{name}: found {found}, expected one; {advice}")
+    return ClaimSettings(split=section.read("split", _split, None), alias=section.read("alias", claim_names_of, ()))
+
+
+def _split(node: Node, name: str, problems: Problems) -> str | None:
+    if isinstance(node, Scalar) and isinstance(node.value, str) and (len(node.value) == 1 or node.value == BRACKETS):
+        return node.value
+    problems.error(node, f"{name}: found {describe(node)}, expected one character in quotes, or `{BRACKETS}`")
+    return None
+
+
+_AT_LEAST_A_SECOND: Final = bounded_duration_of(lambda duration: duration >= timedelta(seconds=1), "at least `1s`")
+_TIMEOUT: Final = bounded_duration_of(
+    lambda timeout: timedelta() < timeout <= timedelta(seconds=60), "more than `0s` and at most `60s`"
+)
+
+
+def read_jwks(root: Section) -> JwksSettings:
+    """Read `jwks`, whose parts all have defaults."""
+    jwks = root.section("jwks", ("refresh", "cooldown", "timeout", "max_stale", "cache_dir"))
+    default = JwksSettings()
+    settings = JwksSettings(
+        refresh=jwks.read("refresh", _AT_LEAST_A_SECOND, default.refresh),
+        cooldown=jwks.read("cooldown", _AT_LEAST_A_SECOND, default.cooldown),
+        timeout=jwks.read("timeout", _TIMEOUT, default.timeout),
+        max_stale=jwks.read("max_stale", duration_of, default.max_stale),
+        cache_dir=jwks.optional("cache_dir", path_of),
+    )
+    if settings.max_stale < settings.refresh:
+        place = jwks.node("max_stale") or jwks.node("refresh") or jwks.fields
+        message = "shorter than `refresh`: good keys would be dropped before new ones are fetched; make it longer"
+        root.problems.error(place, f"jwks.max_stale: {message}")
+    return settings
+
+
+_LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
+_FORMATS: Final[tuple[LogFormat, ...]] = ("json", "text")
+_DECISIONS: Final[tuple[LoggedDecisions, ...]] = ("all", "denied", "none")
+
+
+def read_log(root: Section) -> LogSettings:
+    """Read `log`, whose parts all have defaults."""
+    log = root.section("log", ("level", "format", "decisions", "explain_values"))
+    return LogSettings(
+        level=log.read("level", choice_of(_LEVELS), "info"),
+        format=log.read("format", choice_of(_FORMATS), "json"),
+        decisions=log.read("decisions", choice_of(_DECISIONS), "all"),
+        explain_values=log.read("explain_values", switch_of, default=False),
+    )
+
+
+def tls_of(node: Node, name: str, problems: Problems) -> TlsSettings | None:
+    """Read `tls`."""
+    tls = section_of(node, name, ("certificate", "key", "client_ca"), problems)
+    if tls is None:
+        return None
+    certificate = tls.mandatory("certificate", certificates_of, "write the path of a PEM file")
+    key = tls.mandatory("key", file_of, "write the path of a PEM file")
+    # `null` is no way to leave it out: whoever writes the key means to demand certificates.
+    client_ca = tls.read("client_ca", certificates_of, None)
+    return None if certificate is None or key is None else TlsSettings(certificate, key, client_ca)

@@ -1,0 +1,138 @@
+"""What loads with a warning, word for word; and what is said of a whole set is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from authz.errors import Severity
+from authz.policy.advice import AcceptedTokens, constant_truth
+from authz.policy.certificates import parse_authorities
+from authz.policy.criteria import CriteriaContext
+from authz.policy.decision import Block, Operator
+from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
+from authz.policy.shadows import split_pattern
+from tests.support.policies import compiled
+
+CASES: Final = Path(__file__).parents[2] / "cases"
+OPTIONS: Final = {
+    "": PolicyOptions(),
+    "access tokens": PolicyOptions(accepted=AcceptedTokens(uses=frozenset({"access"}), has_id_claims=False)),
+    "ID tokens": PolicyOptions(accepted=AcceptedTokens(uses=frozenset({"id"}))),
+    "one pool": PolicyOptions(
+        accepted=AcceptedTokens(
+            issuers=frozenset({"https://a.example"}), clients=frozenset({"web", "app", "cli", "bot"})
+        )
+    ),
+    "an authority": PolicyOptions(
+        context=CriteriaContext(parse_authorities((CASES / "certificates" / "authority.pem").read_bytes()))
+    ),
+}
+
+
+def load(text: str, options: PolicyOptions | None = None) -> PolicySet:
+    return parse_policies([("p.yaml", text.encode())], options or PolicyOptions())
+
+
+def cases() -> Iterator[object]:
+    for path in sorted((CASES / "policy_warnings").glob("*.txt")):
+        for block in path.read_text(encoding="utf-8").removeprefix("=== ").split("\n=== "):
+            title, _, rest = block.partition("\n")
+            text, _, expected = f"{rest}\n".partition("\n---\n")
+            configuration, _, sentence = title.removeprefix("[").rpartition("] ")
+            yield pytest.param(text, configuration, expected.strip("\n"), id=f"{path.stem}: {sentence}")
+
+
+@pytest.mark.parametrize(("text", "configuration", "expected"), list(cases()))
+def test_an_oddity_is_told_word_for_word(text: str, configuration: str, expected: str) -> None:
+    assert list(map(str, load(text, OPTIONS[configuration]).warnings)) == expected.splitlines()
+
+
+def test_no_warning_keeps_a_set_from_loading() -> None:
+    for text, configuration, _ in (case.values for case in cases()):
+        assert load(text, OPTIONS[configuration]).routes.routes
+
+
+def test_what_the_configuration_causes_is_said_once_for_many_routes() -> None:
+    text = "".join(
+        f"- {{from: 'https://h{number}.example', allowed_domains: [example.com]}}\n" for number in range(500)
+    )
+    (only,) = load(text, OPTIONS["access tokens"]).warnings
+    assert only.severity is Severity.WARNING
+    assert only.message.endswith("(and at 499 more places)")
+
+
+def test_an_alias_is_warned_of_for_each_route_that_uses_it() -> None:
+    text = (
+        "- {from: 'https://a.example', policy: &p {allow: {or: [{http_method: get}]}}}\n"
+        "- {from: 'https://a.example', path: /b, policy: *p}\n"
+    )
+    methods = [problem for problem in load(text).warnings if "`get`" in problem.message]
+    assert [problem.source.line for problem in methods] == [1, 1]
+
+
+def test_many_wildcard_hosts_are_compared_by_their_text_alone() -> None:
+    public = "allow_public_unauthenticated_access: true"
+    text = f"- {{from: 'https://*.example', {public}}}\n" + "".join(
+        f"- {{from: 'https://*.h{number}.example', allow_any_authenticated_user: true}}\n" for number in range(101)
+    )
+    assert load(text).warnings == ()
+    (only,) = load(f"{text}- {{from: 'https://*.h7.example', path: /x, {public}}}\n").warnings
+    assert "comes first and takes them all" in only.message
+
+
+def test_very_many_hosts_beside_wildcards_are_not_compared() -> None:
+    wildcards = "".join(f"- {{from: 'https://*.w{number}.example', path: /w}}\n" for number in range(100))
+    hosts = "".join(f"- {{from: 'https://h{number}.w1.example', path: /h}}\n" for number in range(201))
+    assert load(wildcards + hosts).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "start", "rest"),
+    [
+        pytest.param("/a", "/a", "", id="plain text"),
+        pytest.param("^/a$", "/a", "$", id="anchors"),
+        pytest.param(r"/v1\.0/.*", "/v1.0/", ".*", id="an escaped dot"),
+        pytest.param("/ab?", "/a", "b?", id="a quantifier takes its character with it"),
+        pytest.param(r"/a\.+x", "/a", r"\.+x", id="a quantifier after an escape"),
+        pytest.param("/a{2}", "/", "a{2}", id="a counted character"),
+        pytest.param(r"/\d+", "/", r"\d+", id="a class"),
+        pytest.param("/a|/b", "", "/a|/b", id="a choice starts with nothing in particular"),
+        pytest.param("/x/(a|b)", "/x/", "(a|b)", id="a choice in a group"),
+        pytest.param("/x/((a|b)|c)", "/x/", "((a|b)|c)", id="a choice in a group in a group"),
+        pytest.param("/x(a)|b", "", "/x(a)|b", id="a choice after a group"),
+        pytest.param(r"/x\(a|b\)", "", r"/x\(a|b\)", id="escaped brackets are no group"),
+        pytest.param("/x[(]a|b[)]", "", "/x[(]a|b[)]", id="brackets in a class are no group"),
+        pytest.param("/x[]|]", "/x", "[]|]", id="a class that starts with its bracket"),
+        pytest.param(r"/\Q(\E|b\Q)\E", "", r"/\Q(\E|b\Q)\E", id="quoted text is not read"),
+        pytest.param("(?i)/a", "", "(?i)/a", id="flags"),
+    ],
+)
+def test_a_pattern_is_split_after_its_plain_text(pattern: str, start: str, rest: str) -> None:
+    assert split_pattern(pattern) == (start, rest)
+
+
+@pytest.mark.parametrize(
+    ("operator", "criteria", "truth"),
+    [
+        pytest.param(Operator.AND, ["accept", "accept"], True, id="all hold"),
+        pytest.param(Operator.AND, ["accept", "groups"], None, id="one depends"),
+        pytest.param(Operator.AND, ["reject", "groups"], False, id="one never holds"),
+        pytest.param(Operator.OR, ["accept", "groups"], True, id="any holds"),
+        pytest.param(Operator.OR, ["reject", "groups"], None, id="another may hold"),
+        pytest.param(Operator.OR, ["reject", "reject"], False, id="none can hold"),
+        pytest.param(Operator.NOT, ["reject"], True, id="what never holds is never held against"),
+        pytest.param(Operator.NOT, ["accept", "groups"], False, id="one always holds"),
+        pytest.param(Operator.NOT, ["reject", "groups"], None, id="one may hold"),
+        pytest.param(Operator.NOR, ["reject", "groups"], True, id="not all can hold"),
+        pytest.param(Operator.NOR, ["accept", "accept"], False, id="all hold, which nor refuses"),
+        pytest.param(Operator.NOR, ["accept", "groups"], None, id="all may hold"),
+    ],
+)
+def test_what_a_block_always_is(operator: Operator, criteria: list[str], truth: bool | None) -> None:
+    written = {"accept": "accept: true", "reject": "reject: true", "groups": "groups: a"}
+    members = tuple(compiled(written[name]) for name in criteria)
+    assert constant_truth(Block(operator, members, members[0].source)) is truth
