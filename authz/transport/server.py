@@ -66,7 +66,7 @@ class Door:
         self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count(1))
         # Built before the first request, so that even a failure to build answers has an answer.
         failure = Deny(Reason.INTERNAL_ERROR)
-        self._last_answer = answers.answer(_NOBODY, failure, Stamp("")).response.SerializeToString()
+        self._failure_answer = answers.answer(_NOBODY, failure, Stamp("")).response
 
     async def check(self, data: bytes, _: object = None) -> bytes:
         """Decide one serialized CheckRequest."""
@@ -76,7 +76,14 @@ class Door:
             return await self._visit(data, decision_id, started)
         except Exception as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
             self._record_failure(decision_id, error, started)
-            return self._last_answer
+            return self._last_answer(decision_id)
+
+    def _last_answer(self, decision_id: str) -> bytes:
+        """Give the deny that needs nobody else; the id leads to the line that tells what failed."""
+        response = pb.CheckResponse()
+        response.CopyFrom(self._failure_answer)
+        response.dynamic_metadata.fields["decision_id"].string_value = decision_id
+        return response.SerializeToString()
 
     async def _visit(self, data: bytes, decision_id: str, started: float) -> bytes:
         now = self._wall()
@@ -92,11 +99,12 @@ class Door:
         answer = self._answers.answer(request, visit.decision, Stamp(decision_id, revision), host)
         response = answer.response.SerializeToString()
         seconds = self._clock() - started
-        self._metrics.decided(visit.decision, seconds)
-        self._metrics.rpc("OK", seconds)
         if self._decisions.wanted(visit.decision):
             record = _record(request, visit, decision_id, now, int(seconds * 1e6), answer.headers_omitted)
             self._decisions.record(record._replace(why=self._why(visit)))
+        # Last, so that what fails before is counted once, as the deny that it became.
+        self._metrics.decided(visit.decision, seconds)
+        self._metrics.rpc("OK", seconds)
         return response
 
     def _why(self, visit: Visit) -> Mapping[str, Json] | None:

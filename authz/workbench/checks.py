@@ -13,7 +13,8 @@ from authz.policy.explanation import Explanation, explain
 from authz.policy.parser import PolicySet
 from authz.transport.envoy import Answers, Stamp
 from authz.workbench.callers import principal_of_claims
-from authz.workbench.expectations import Expected, Row
+from authz.workbench.expectations import Row
+from authz.workbench.expected import Expected
 from authz.workbench.ground import Ground
 
 DEFAULT_ISSUER: Final = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_TestPool1"

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.audit import DecisionLog, DecisionRecord
+from authz.audit import DecisionLog
 from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.identity.claims import ClaimShapes
 from authz.identity.credentials import TokenPlace
-from authz.identity.jwks import KeySet
 from authz.identity.verified import VerifiedTokens
 from authz.metrics import Metrics
 from authz.model import Reason
@@ -157,11 +156,11 @@ class TestFailures:
     async def test_is_told_with_its_place_and_the_id_of_the_decision(self, caplog: pytest.LogCaptureFixture) -> None:
         stand = Stand(authorizer=broken("authorize"))
         with caplog.at_level(logging.ERROR, "authz"):
-            await stand.check()
+            reply = await stand.check()
         [record] = caplog.records
         assert record.message == "internal error: denied with 503"
         assert record.fields["reason"] == "internal-error"  # type: ignore[attr-defined]
-        assert record.fields["decision_id"]  # type: ignore[attr-defined]
+        assert record.fields["decision_id"] == reply.metadata["decision_id"] != ""  # type: ignore[attr-defined]
         assert stand.count('authz_decisions_total{decision="deny",reason="internal-error"') == 1
 
     async def test_a_decision_that_could_not_be_recorded_is_counted_once(self) -> None:
