@@ -23,8 +23,10 @@ from authz.service import policy_options, serve
 from authz.settings import Settings, load_settings
 from authz.transport.server import SERVICE
 
+EXIT_OK: Final = 0
 EXIT_INTERNAL: Final = 1
 EXIT_NOT_LOADED: Final = 3
+EXIT_TESTS_FAILED: Final = 4
 
 _SERVE_OPTIONS: Final = ("listen", "admin", "policies", "workers", "log-level", "log-format", "log-decisions")
 
@@ -173,6 +175,33 @@ def _summarize(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> None
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+@cli.command("test")
+@_config_option
+@click.option("--output", type=click.Choice(["table", "json", "junit"]), default="table", show_default=True)
+@click.option("--coverage-threshold", type=click.FloatRange(0, 100), metavar="PERCENT", help="Fail below it.")
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
+def test_command(config: Path | None, output: str, coverage_threshold: float | None, paths: Sequence[Path]) -> None:
+    """Run policy tests: the *_test.yaml files beside the policies.
+
+    Without PATHS: those of the configuration's policies, or of policies/.
+    Exit code 4 when an expectation fails or coverage is below the threshold, 3 when a file does not load.
+    """
+    from authz.workbench.policy_tests import test_policies  # noqa: PLC0415 - other verbs need none of it
+    from authz.workbench.reports import json_report, junit_report, print_table  # noqa: PLC0415
+
+    try:
+        settings = None if config is None else load_settings(config, environ=os.environ, overrides={})
+        report = test_policies(paths, settings=settings, coverage_threshold=coverage_threshold)
+    except LoadError as error:
+        _report(error.problems)
+        sys.exit(EXIT_NOT_LOADED)
+    if output == "table":
+        print_table(report, Console(highlight=False))
+    else:
+        click.echo(json_report(report) if output == "json" else junit_report(report))
+    sys.exit(EXIT_OK if report.ok else EXIT_TESTS_FAILED)
 
 
 @cli.command("explain")

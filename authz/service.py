@@ -23,7 +23,7 @@ from authz.metrics import Metrics
 from authz.policy.certificates import parse_authorities
 from authz.policy.criteria import CriteriaContext
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
-from authz.policy.store import PolicyStore
+from authz.policy.store import PolicyStore, stale_mount_message
 from authz.settings import Settings
 from authz.transport.admin import AdminServer, start_admin
 from authz.transport.envoy import Answers, AnswerSettings
@@ -76,10 +76,7 @@ class Events:
     def stale_mount(self, path: Path) -> None:
         """Tell that a single-file mount shows a deleted file."""
         self._metrics.stale_mount(path)
-        log.error(
-            "%s was replaced outside; this mount still shows the deleted file: mount the folder instead of the file",
-            path,
-        )
+        log.error("%s", stale_mount_message(path))
 
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         """Tell that a fetch ended."""

@@ -159,7 +159,7 @@ class Server:
 
     def __init__(self, door: Door, listen: Listen, tls: TlsSettings | None) -> None:
         self._listen = listen
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs do not know it
         self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
         # Bytes in, bytes out: a message that protobuf refuses is answered at the door, not by gRPC.
         check = grpc.unary_unary_rpc_method_handler(door.check)

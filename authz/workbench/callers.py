@@ -72,14 +72,14 @@ class PresentedToken:
             unverified = peek(credential.token)
         except TokenError as error:
             return Caller(error=error)
-        read = self._shapes.shape(principal_of_claims(unverified.unverified_claims))
         if self._settings is None:
+            read = self._shapes.shape(principal_of_claims(unverified.unverified_claims))
             return Caller(read, trust="unverified: give --config to verify the token")
         pools = {issuer: entry for entry in self._settings.pools for issuer in entry.pool.issuers}
         entry = pools.get(unverified.issuer)
         if entry is None:
-            error = TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
-            return Caller(error=error, claims_of_bad_token=read)
+            unknown = TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
+            return Caller(error=unknown, claims_of_bad_token=read)
         fetch = HttpFetch()
         try:
             store = _key_store(self._settings, entry.pool, entry.jwks_uri, fetch)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
@@ -89,7 +89,7 @@ def _asked(options: Mapping[str, Any]) -> Asked:
     elif options["url"] is not None:
         asked = from_options(options["url"], options["method"], headers)
     else:
-        line = "" if options["stdin"].isatty() else options["stdin"].readline()
+        line = _line_of(options["stdin"])
         if not line.strip():
             raise InputError("give --url, a curl command after `--`, or one line of a log on standard input")
         asked = from_log_line(line)
@@ -99,6 +99,15 @@ def _asked(options: Mapping[str, Any]) -> Asked:
         source_ip=options["source_ip"] or asked.request.source_ip, route_id=options["route_id"]
     )
     return asked._replace(request=request)
+
+
+def _line_of(stdin: TextIO | None) -> str:
+    if stdin is None or stdin.isatty():
+        return ""
+    try:
+        return stdin.readline()
+    except UnicodeDecodeError:
+        raise InputError("the line on standard input is not UTF-8 text") from None
 
 
 def _authenticate(options: Mapping[str, Any], settings: Settings | None) -> Authenticate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -35,14 +36,17 @@ def from_options(
 
 
 def split_url(url: str) -> tuple[str, str, str]:
-    """Give scheme, authority and path with query. No URL parser: it would tidy up what we must judge as it is."""
+    """Give scheme, host with port, and path with query.
+
+    No URL parser: it would tidy up what we must judge as it is. `user:password@` goes, as clients do not send it on.
+    """
     scheme, separator, rest = url.partition("://")
     if not separator:
         scheme, rest = "https", url
     if scheme.lower() not in ("http", "https") or not rest:
-        raise InputError(f"`{url}` is no http(s) URL: write https://HOST/PATH")
+        raise InputError("that is no http(s) URL: write https://HOST/PATH")  # not repeated: it may be a token
     cut = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
-    authority, path = rest[:cut], rest[cut:]
+    authority, path = rest[:cut].rpartition("@")[2], rest[cut:]
     path = path.partition("#")[0]  # a client keeps the fragment to itself
     if not path.startswith("/"):
         path = "/" + path
@@ -52,7 +56,7 @@ def split_url(url: str) -> tuple[str, str, str]:
 def _add(headers: dict[str, tuple[str, ...]], text: str) -> None:
     name, separator, value = text.partition(":")
     if not separator or not name:
-        raise InputError(f"a header is written `Name: value`, found one named `{name[:40]}` without `:`")
+        raise InputError("a header is written `Name: value`, found one without `:`")  # not repeated: as above
     name = name.strip(" ").lower()
     headers[name] = (*headers.get(name, ()), value.strip(" \t"))
 
@@ -73,7 +77,7 @@ _CURL_SHORT_WITH_VALUE: Final = frozenset("oHXdbAeumxEwcrTKDF")
 
 def from_curl(arguments: Sequence[str]) -> Asked:
     """Read a pasted curl command, as the shell split it: `curl -H 'Authorization: Bearer …' https://…`."""
-    words = list(arguments)
+    words = shlex.split(arguments[0]) if len(arguments) == 1 and " " in arguments[0] else list(arguments)
     if not words or words[0].rpartition("/")[2] != "curl":
         raise InputError(
             "after `--` comes a curl command: authz explain -- curl -H 'Authorization: Bearer …' https://…"
@@ -105,7 +109,7 @@ def _unclustered(words: Sequence[str]) -> Iterable[str]:
 class _Curl:
     def __init__(self) -> None:
         self._method: str | None = None
-        self._url: str | None = None
+        self._urls: list[str] = []
         self._headers: dict[str, tuple[str, ...]] = {}
         self._has_data = False
         self._get = False
@@ -119,9 +123,11 @@ class _Curl:
         if word in ("-X", "--request"):
             self._method = value()
         elif word in ("-H", "--header"):
-            _add(self._headers, value())
+            self._header(value())
         elif word in ("-b", "--cookie"):
-            _add(self._headers, f"cookie: {value()}")
+            cookies = value()
+            if "=" in cookies:  # else the name of a file
+                _add(self._headers, f"cookie: {cookies}")
         elif word in ("-A", "--user-agent"):
             _add(self._headers, f"user-agent: {value()}")
         elif word in ("-e", "--referer"):
@@ -131,7 +137,7 @@ class _Curl:
         elif word == "--oauth2-bearer":
             _add(self._headers, f"authorization: Bearer {value()}")
         elif word == "--url":
-            self._url = value()
+            self._urls.append(value())
         elif word in ("-I", "--head"):
             self._method = self._method or "HEAD"
         elif word in ("-G", "--get"):
@@ -142,12 +148,25 @@ class _Curl:
         elif word in _CURL_WITH_VALUE:
             value()
         elif not word.startswith("-"):
-            self._url = word
+            self._urls.append(word)
+
+    def _header(self, text: str) -> None:
+        if text.startswith("@"):
+            raise InputError("curl's `-H @FILE`: write the headers themselves")
+        if text.endswith(";") and ":" not in text:  # curl's way to send an empty one
+            text = f"{text[:-1]}:"
+        elif text.endswith(":"):  # and to send none
+            return
+        _add(self._headers, text)
 
     def asked(self) -> Asked:
-        if self._url is None:
-            raise InputError("the curl command has no URL")
-        scheme, host, path = split_url(self._url)
+        # A bare word beside a URL is the value of an option that we do not know.
+        urls = [url for url in self._urls if "://" in url] or self._urls
+        if len(urls) != 1:
+            raise InputError(
+                "the curl command has no URL" if not urls else "the curl command has several URLs: keep one"
+            )
+        scheme, host, path = split_url(urls[0])
         method = self._method or ("POST" if self._has_data and not self._get else "GET")
         host = self._headers.pop("host", (host,))[0]
         return Asked(Request(method, host, path, self._headers), scheme)

@@ -116,7 +116,7 @@ PATHS = """
 - {from: "https://a.test", id: dotted, prefix: /.well}
 - {from: "https://a.test", id: all-of-them, regex: /r.*, path: /r1, prefix: /r2}
 - {from: "https://a.test", id: path-and-prefix, path: /s1, prefix: /s}
-- {from: "https://a.test", id: rest, prefix: /rest/}
+- {from: "https://a.test", id: slash, prefix: /slash/}
 - {from: "https://b.test", id: everything}
 - {from: "https://b.test", id: never, path: /x}
 - {from: "https://c.test", id: c-pattern, regex: "/x.*"}
@@ -149,8 +149,8 @@ PATHS = """
         ("a.test", "/rx", "all-of-them"),
         ("a.test", "/s1", "path-and-prefix"),
         ("a.test", "/s2", None),
-        ("a.test", "/rest/", "rest"),
-        ("a.test", "/rest", None),
+        ("a.test", "/slash/", "slash"),
+        ("a.test", "/slash", None),
         ("a.test", "/", None),
         ("b.test", "/x", "everything"),
         ("b.test", "/", "everything"),
@@ -238,7 +238,7 @@ MATCHERS = st.sampled_from(
      "regex: '.*b'", "regex: '/[ab]'"]
 )  # fmt: skip
 STARTS = st.sampled_from(
-    ["a.test", "a.test:99", "b.test", "b.test:443", '*.test', "*", "*.test:99", "a*t"]
+    ["a.test", "a.test:99", "b.test", "b.test:443", "*.test", "*", "*.test:99", "a*t"]
 )  # fmt: skip
 
 
