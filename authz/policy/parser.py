@@ -252,7 +252,7 @@ class _RouteReader:
         match = _FROM.fullmatch(text)
         scheme = match["scheme"].lower() if match else ""
         if match is None or scheme not in _DEFAULT_PORTS:
-            hint = "" if match else f": write https://{shorten(text)}"
+            hint = "" if match else f": write https://{shorten(text.lstrip('/'))}"
             if "+" in scheme or scheme == "ssh":
                 hint = ": TCP, UDP and SSH tunnels are not HTTP requests"
             self._problems.error(

@@ -46,18 +46,16 @@ def to_request(check: pb.CheckRequest, client_ip_header: str | None = None) -> R
 
 def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, tuple[str, ...]]:
     """Give the headers by lower-case name, from whichever of the two encodings Envoy was told to use."""
-    headers: dict[str, tuple[str, ...]] = {}
     raw = http.header_map.headers
-    if raw:
-        for entry in raw:
-            value = entry.raw_value.decode("latin-1") if entry.raw_value else entry.value
-            name = _lower(entry.key)
-            headers[name] = (*headers[name], value) if name in headers else (value,)
-        return headers
-    for key, value in http.headers.items():
-        name = _lower(key)
-        headers[name] = (*headers[name], value) if name in headers else (value,)
-    return headers
+    pairs = ((entry.key, _value(entry)) for entry in raw) if raw else http.headers.items()
+    headers: dict[str, list[str]] = {}
+    for key, value in pairs:
+        headers.setdefault(_lower(key), []).append(value)
+    return {name: tuple(values) for name, values in headers.items()}
+
+
+def _value(entry: pb.HeaderValue) -> str:
+    return entry.raw_value.decode("latin-1") if entry.raw_value else entry.value
 
 
 def _lower(name: str) -> str:

@@ -15,7 +15,7 @@ from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.fetch import FetchResult, HttpFetch
 from authz.identity.jwks import KeyStore
 from authz.model import Json, Principal, Reason, Request
-from authz.settings import DEFAULT_TOKENS, Settings
+from authz.settings import DEFAULT_TOKENS, Pool, Settings
 from authz.workbench.explain import Caller
 
 GIVEN_ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Given0000"
@@ -72,11 +72,13 @@ class PresentedToken:
             unverified = peek(credential.token)
         except TokenError as error:
             return Caller(error=error)
-        if self._settings is None:
-            read = self._shapes.shape(principal_of_claims(unverified.unverified_claims))
-            return Caller(read, trust="unverified: give --config to verify the token")
-        pools = {issuer: entry for entry in self._settings.pools for issuer in entry.pool.issuers}
+        pools = {} if self._settings is None else _by_issuer(self._settings)
         entry = pools.get(unverified.issuer)
+        trusts = entry is not None and entry.pool.trust_unverified_email
+        claims = unverified.unverified_claims
+        read = self._shapes.shape(principal_of_claims(claims, trust_unverified_email=trusts))
+        if self._settings is None:
+            return Caller(read, trust="unverified: give --config to verify the token")
         if entry is None:
             unknown = TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
             return Caller(error=unknown, claims_of_bad_token=read)
@@ -92,6 +94,10 @@ class PresentedToken:
         finally:
             await fetch.close()
         return Caller(self._shapes.shape(verified.principal), trust="verified")
+
+
+def _by_issuer(settings: Settings) -> Mapping[str, Pool]:
+    return {issuer: entry for entry in settings.pools for issuer in entry.pool.issuers}
 
 
 def _key_store(settings: Settings, pool: UserPool, uri: str, fetch: HttpFetch) -> KeyStore:

@@ -119,8 +119,9 @@ def _authenticate(options: Mapping[str, Any], settings: Settings | None) -> Auth
 
 
 def _claims(given: str) -> Mapping[str, Json]:
+    text = _value_or_file(given, "--claims")
     try:
-        claims = json.loads(_value_or_file(given, "--claims"))
+        claims = json.loads(text)
     except (ValueError, RecursionError):
         raise InputError('--claims is not JSON: write --claims \'{"cognito:groups": ["admins"]}\'') from None
     if not isinstance(claims, dict):

@@ -27,7 +27,7 @@ def from_options(
     url: str, method: str = "GET", headers: Iterable[str] = (), source_ip: str = "", route_id: str | None = None
 ) -> Asked:
     """Read `--url`, `--method`, `--header 'Name: value'`."""
-    scheme, host, path = split_url(url)
+    scheme, host, path = _split_given(url)
     collected: dict[str, tuple[str, ...]] = {}
     for header in headers:
         _add(collected, header)
@@ -44,7 +44,7 @@ def split_url(url: str) -> tuple[str, str, str]:
     if not separator:
         scheme, rest = "https", url
     if scheme.lower() not in ("http", "https") or not rest:
-        raise InputError("that is no http(s) URL: write https://HOST/PATH")  # not repeated: it may be a token
+        raise InputError(f"`{url}` is no http(s) URL: write https://HOST/PATH")
     cut = min((rest.find(mark) for mark in "/?#" if mark in rest), default=len(rest))
     authority, path = rest[:cut].rpartition("@")[2], rest[cut:]
     path = path.partition("#")[0]  # a client keeps the fragment to itself
@@ -53,10 +53,18 @@ def split_url(url: str) -> tuple[str, str, str]:
     return scheme.lower(), authority, path
 
 
+def _split_given(url: str) -> tuple[str, str, str]:
+    """Split a URL of the command line. A word that is none is not repeated: it may be a token in the wrong place."""
+    try:
+        return split_url(url)
+    except InputError:
+        raise InputError("that is no http(s) URL: write https://HOST/PATH") from None
+
+
 def _add(headers: dict[str, tuple[str, ...]], text: str) -> None:
     name, separator, value = text.partition(":")
     if not separator or not name:
-        raise InputError("a header is written `Name: value`, found one without `:`")  # not repeated: as above
+        raise InputError("a header is written `Name: value`, found one without `:`")  # not repeated: it may be a token
     name = name.strip(" ").lower()
     headers[name] = (*headers.get(name, ()), value.strip(" \t"))
 
@@ -77,7 +85,10 @@ _CURL_SHORT_WITH_VALUE: Final = frozenset("oHXdbAeumxEwcrTKDF")
 
 def from_curl(arguments: Sequence[str]) -> Asked:
     """Read a pasted curl command, as the shell split it: `curl -H 'Authorization: Bearer …' https://…`."""
-    words = shlex.split(arguments[0]) if len(arguments) == 1 and " " in arguments[0] else list(arguments)
+    try:
+        words = shlex.split(arguments[0]) if len(arguments) == 1 else list(arguments)
+    except ValueError:
+        raise InputError("the curl command has a quote without its end") from None
     if not words or words[0].rpartition("/")[2] != "curl":
         raise InputError(
             "after `--` comes a curl command: authz explain -- curl -H 'Authorization: Bearer …' https://…"
@@ -166,7 +177,7 @@ class _Curl:
             raise InputError(
                 "the curl command has no URL" if not urls else "the curl command has several URLs: keep one"
             )
-        scheme, host, path = split_url(urls[0])
+        scheme, host, path = _split_given(urls[0])
         method = self._method or ("POST" if self._has_data and not self._get else "GET")
         host = self._headers.pop("host", (host,))[0]
         return Asked(Request(method, host, path, self._headers), scheme)
@@ -174,6 +185,7 @@ class _Curl:
 
 _HOST_KEYS: Final = ("host", "authority", ":authority")
 _PATH_KEYS: Final = ("path", ":path")
+_PEER_KEYS: Final = ("source_ip", "client")  # ours, and that of envoy/*.yaml
 
 
 def from_log_line(line: str) -> Asked:
@@ -189,14 +201,13 @@ def from_log_line(line: str) -> Asked:
     if host is None or path is None:
         raise InputError(f"the line lacks {'a host' if host is None else 'a path'}: add it to Envoy's log format")
     method = entry.get("method")
-    source_ip = entry.get("source_ip")
     return Asked(
         Request(
             method if isinstance(method, str) else "GET",
             host,
             path,
             {},
-            source_ip if isinstance(source_ip, str) else "",
+            _first(entry, _PEER_KEYS) or "",
         ),
         logged=_logged(entry),
     )

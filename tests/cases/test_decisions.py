@@ -73,7 +73,9 @@ def read_file(path: Path) -> Iterator[tuple[Group, Situation]]:
 
 @cache
 def compile_policies(text: str, client_certificate_ca: str | None) -> PolicySet:
-    authorities = parse_authorities((CERTIFICATES / client_certificate_ca).read_bytes()) if client_certificate_ca else ()
+    authorities = (
+        parse_authorities((CERTIFICATES / client_certificate_ca).read_bytes()) if client_certificate_ca else ()
+    )
     options = PolicyOptions(context=CriteriaContext(authorities=authorities))
     return parse_policies([("policies/case.yaml", text.encode())], options)
 
@@ -91,7 +93,7 @@ def read_request(text: str) -> tuple[Request, float]:
     at = datetime.fromisoformat(facts.pop("at")).timestamp() if "at" in facts else float(NOW)
     certificate = facts.pop("cert", "")
     request = Request(
-        method=unescape(text.split(" ")[0]),
+        method=unescape(text.split(" ", maxsplit=1)[0]),
         host=unescape(host),
         path=unescape(slash + path),
         source_ip=facts.pop("ip", "203.0.113.7"),
@@ -119,10 +121,13 @@ class Caller:
             return None
         if self.name.startswith("!"):
             raise TokenError(Reason(self.name[1:]), "not good")
-        options = self.group.options
-        claims = tuple(sorted((name, Claim(value)) for name, value in self.group.callers[self.name].items()))
-        principal = sign_in(claims, trust_unverified_email=options.get("trust_unverified_email", False))
-        return ClaimShapes(options.get("claims", {})).shape(principal)
+        return signed_in(self.group, self.name)
+
+
+def signed_in(group: Group, name: str) -> Principal:
+    claims = tuple(sorted((claim, Claim(value)) for claim, value in group.callers[name].items()))
+    principal = sign_in(claims, trust_unverified_email=group.options.get("trust_unverified_email", False))
+    return ClaimShapes(group.options.get("claims", {})).shape(principal)
 
 
 class Claim:

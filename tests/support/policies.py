@@ -11,7 +11,8 @@ compiled("claim/x: a"), judge("claim/x: a", facts(…))        one criterion alo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from textwrap import dedent, indent
 from typing import Any, Final
 
@@ -85,6 +86,14 @@ def problems_of(text: str, options: PolicyOptions | None = None) -> list[str]:
     except LoadError as error:
         found = error.problems
     return [str(problem).removeprefix(f"{FILE}:") for problem in found]
+
+
+def heads(problems: Iterable[str]) -> list[str]:
+    """Cut what to write instead off each problem: the exact words are held by tests/cases/policy_errors."""
+    return [_ADVICE.split(problem)[0] for problem in problems]
+
+
+_ADVICE: Final = re.compile(r", expected |: write |; write |: delete |; did you mean |, whose |: neither |; if ")
 
 
 def route_with(keys: str) -> str:

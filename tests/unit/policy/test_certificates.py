@@ -25,6 +25,7 @@ from authz.policy.certificates import (
     parse_authorities,
     read_certificate,
 )
+from tests.support.policies import heads
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 END = datetime(2028, 1, 1, tzinfo=UTC)
@@ -287,7 +288,7 @@ BASE64 = "the SHA-256 of the public key in base64 (44 characters)"
     ("text", "messages"),
     [
         ("robot", [f"`client_certificate`: found text `robot`, expected a map with {KEYS}"]),
-        ("{}", [f"`client_certificate`: found a map, expected a map with {KEYS}"]),
+        ("{}", [f"`client_certificate`: found an empty map, expected a map with {KEYS}"]),
         ("{finger_print: a}", ["`client_certificate`: unknown key `finger_print`; did you mean `fingerprint`?"]),
         ("{fingerprint: []}", ["`client_certificate`: `fingerprint`: found an empty list, expected at least one"]),
         ("{fingerprint: abc}", [f"`client_certificate`: `fingerprint`: found text `abc`, expected {HEX}"]),
@@ -299,7 +300,7 @@ BASE64 = "the SHA-256 of the public key in base64 (44 characters)"
         (f"{{spki_hash: {'A' * 44}}}", [
             f"`client_certificate`: `spki_hash`: found text `{'A' * 44}`, expected {BASE64}"
         ]),
-        ("{san_dns: '', san_uri: a}", ["`san_dns`: found empty text, expected text"]),
+        ("{san_dns: '', san_uri: a}", ["`client_certificate`: `san_dns`: found empty text, expected text"]),
     ],
 )  # fmt: skip
 def test_wrong_data_is_no_matcher_and_says_why(text: str, messages: list[str]) -> None:
@@ -307,4 +308,4 @@ def test_wrong_data_is_no_matcher_and_says_why(text: str, messages: list[str]) -
     node = parse(text.encode(), "c", problems)
     assert node is not None
     assert certificate_matcher(node, problems) is None
-    assert [problem.message for problem in problems] == messages
+    assert heads(problem.message for problem in problems) == heads(messages)

@@ -1,0 +1,544 @@
+"""Envoy's message to a Request, and a Decision to Envoy's answer: the whole table of interface.md."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from authz.identity.credentials import TokenPlace
+from authz.model import Allow, Deny, Json, Principal, Reason, Request, RouteName, Source, http_status
+from authz.pb import external_auth_pb2 as pb
+from authz.transport.envoy import (
+    GRPC_CODE,
+    AnswerSettings,
+    Answers,
+    Stamp,
+    Unfit,
+    header_value,
+    request_id_of,
+    to_request,
+)
+from tests.support.policies import CLIENT, SUBJECT, principal, request
+
+STAMP = Stamp("d-1", "rev-1")
+ROUTE = RouteName("orders", Source("a.yaml", 3, 3))
+HEADERS = (
+    ("x-auth-subject", ("sub",)),
+    ("x-auth-username", ("cognito:username", "username")),
+    ("x-auth-groups", ("cognito:groups",)),
+    ("x-auth-email", ("email",)),
+)
+BEARER = TokenPlace("header", "authorization")
+OTHER = TokenPlace("header", "x-other-token")
+COOKIE = TokenPlace("cookie", "BearerToken")
+
+
+def answers(**settings_: Any) -> Answers:
+    return Answers(AnswerSettings(**{"identity_headers": HEADERS, **settings_}))
+
+
+# --- The message -----------------------------------------------------------------------------------------------------
+
+
+def check_request(**http: Any) -> pb.CheckRequest:
+    return pb.CheckRequest(attributes=pb.AttributeContext(request=pb.AttributeContext.Request(
+        http=pb.AttributeContext.HttpRequest(**http)
+    )))  # fmt: skip
+
+
+def test_an_empty_message_is_an_empty_request() -> None:
+    assert to_request(pb.CheckRequest()) == Request(method="", host="", path="", headers={})
+
+
+def test_every_field_comes_from_its_place() -> None:
+    message = check_request(
+        method="GET",
+        host="App.example.com:443",
+        path="/a?b",
+        headers={"accept": "*/*", "X-Upper": "1", ":path": "/elsewhere"},
+    )
+    message.attributes.source.address.socket_address.address = "192.0.2.7"
+    message.attributes.source.certificate = "-----BEGIN"
+    message.attributes.source.service = "spoofed"
+    message.attributes.context_extensions["route"] = "orders"
+    assert to_request(message) == Request(
+        method="GET",
+        host="App.example.com:443",
+        path="/a?b",
+        headers={"accept": ("*/*",), "x-upper": ("1",), ":path": ("/elsewhere",)},
+        source_ip="192.0.2.7",
+        route_id="orders",
+        certificate="-----BEGIN",
+    )
+
+
+def test_an_empty_route_name_is_a_name_that_no_route_has() -> None:
+    message = check_request()
+    message.attributes.context_extensions["route"] = ""
+    assert to_request(message).route_id == ""
+
+
+def test_a_unix_socket_has_no_address() -> None:
+    message = check_request()
+    message.attributes.source.address.pipe.path = "/run/envoy.sock"
+    assert to_request(message).source_ip == ""
+
+
+def test_raw_headers_come_one_by_one() -> None:
+    message = check_request(headers={"ignored": "x"})
+    add = message.attributes.request.http.header_map.headers.add
+    add(key="Cookie", raw_value=b"a=1")
+    add(key="cookie", raw_value=b"b=2")
+    add(key="x-latin", raw_value=b"caf\xe9")
+    add(key="x-text", value="text")
+    add(key="x-empty")
+    assert to_request(message).headers == {
+        "cookie": ("a=1", "b=2"),
+        "x-latin": ("café",),
+        "x-text": ("text",),
+        "x-empty": ("",),
+    }
+
+
+def test_two_names_that_differ_by_case_are_two_values_of_one() -> None:
+    found = to_request(check_request(headers={"authorization": "a", "Authorization": "b"})).headers
+    assert sorted(found["authorization"]) == ["a", "b"]
+
+
+def test_a_name_outside_ascii_is_not_folded_into_a_name_of_ours() -> None:
+    assert to_request(check_request(headers={"x-to\N{KELVIN SIGN}en": "a"})).headers == {
+        "x-to\N{KELVIN SIGN}en": ("a",)
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        (["203.0.113.9"], "203.0.113.9"),
+        (["2001:DB8::1"], "2001:db8::1"),
+        ([], ""),
+        (["203.0.113.9", "203.0.113.8"], ""),
+        (["203.0.113.9, 203.0.113.8"], ""),
+        (["203.0.113.9:80"], ""),
+        (["evil"], ""),
+        ([""], ""),
+        (["２03.0.113.9"], ""),
+    ],
+)
+def test_the_configured_header_holds_a_single_address_or_none(values: list[str], address: str) -> None:
+    message = check_request()
+    message.attributes.source.address.socket_address.address = "192.0.2.7"
+    for value in values:
+        message.attributes.request.http.header_map.headers.add(key="x-envoy-external-address", raw_value=value.encode())
+    assert to_request(message, "x-envoy-external-address").source_ip == address
+    assert to_request(message).source_ip == "192.0.2.7"
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_message_is_a_request(data: bytes) -> None:
+    message = pb.CheckRequest()
+    try:
+        message.ParseFromString(data)
+    except Exception:  # noqa: BLE001 - protobuf refused it, so that it never reaches us
+        return
+    assert isinstance(to_request(message, "x-ip"), Request)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4),
+    st.lists(st.tuples(st.text(max_size=8), st.binary(max_size=8)), max_size=4),
+    st.text(max_size=8),
+)
+def test_any_headers_are_a_request_with_lower_case_names(
+    plain: dict[str, str], raw: list[tuple[str, bytes]], host: str
+) -> None:
+    message = check_request(host=host, headers=plain)
+    for key, value in raw:
+        message.attributes.request.http.header_map.headers.add(key=key, raw_value=value)
+    found = to_request(message, "x-ip")
+    assert found.host == host
+    assert all(values and (not name.isascii() or name == name.lower()) for name, values in found.headers.items())
+    assert sum(map(len, found.headers.values())) == len(raw or plain)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("8c74b6aa-1", "8c74b6aa-1"),
+        ("", ""),
+        ("a b", ""),
+        ("a\n", ""),
+        ("é", ""),
+        ("x" * 128, "x" * 128),
+        ("x" * 129, ""),
+    ],
+)
+def test_a_request_id_is_shown_where_it_is_fit(value: str, shown: str) -> None:
+    assert request_id_of(request({"x-request-id": value})) == shown
+    assert request_id_of(request()) == ""
+
+
+# --- Denials ---------------------------------------------------------------------------------------------------------
+
+# interface.md, "Answers"
+STATUS = {
+    Reason.USER_UNAUTHENTICATED: (401, 16),
+    **{reason: (401, 16) for reason in Reason if reason.startswith("token-") and not reason.startswith("token-use-")},
+    Reason.TOKEN_USE_REFUSED: (401, 16),
+    Reason.ROUTE_NOT_FOUND: (404, 7),
+    Reason.REQUEST_MALFORMED: (400, 3),
+    Reason.KEYS_UNAVAILABLE: (503, 14),
+    Reason.POLICY_UNAVAILABLE: (503, 14),
+    Reason.OVERLOADED: (503, 14),
+    Reason.INTERNAL_ERROR: (503, 14),
+}
+ERRORS = {
+    400: "bad request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not found",
+    503: "service unavailable",
+}
+
+
+def denied(
+    reason: Reason, header: Mapping[str, str] | None = None, host: str = "app.example.com", **settings_: Any
+) -> pb.CheckResponse:
+    asked = request(header)
+    return answers(**settings_).answer(asked, Deny(reason, (), ROUTE), STAMP, host).response
+
+
+def headers_of(response: pb.CheckResponse) -> dict[str, str]:
+    options = response.denied_response.headers or response.ok_response.headers
+    assert not any(option.HasField("append") for option in options)
+    names = [option.header.key for option in options]
+    assert len(set(names)) == len(names)
+    return {option.header.key: option.header.value for option in options}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_its_status_and_its_code(reason: Reason) -> None:
+    status, code = STATUS.get(reason, (403, 7))
+    response = denied(reason, {"x-request-id": "r-1"})
+    assert (response.denied_response.status.code, response.status.code) == (status, code)
+    assert response.status.code != 0
+    assert response.WhichOneof("http_response") == "denied_response"
+    assert json.loads(response.denied_response.body) == {"error": ERRORS[status], "request_id": "r-1"}
+
+
+def test_no_status_has_the_code_of_an_allow() -> None:
+    assert 0 not in GRPC_CODE.values()
+    assert {http_status(reason) for reason in Reason} == set(GRPC_CODE)
+
+
+def test_who_is_nobody_is_told_how_to_sign_in() -> None:
+    found = headers_of(denied(Reason.USER_UNAUTHENTICATED))
+    assert found["www-authenticate"] == 'Bearer realm="app.example.com"'
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if STATUS.get(reason) == (401, 16)][1:])
+def test_who_has_a_bad_token_is_told_that_and_not_why(reason: Reason) -> None:
+    response = denied(reason)
+    assert headers_of(response)["www-authenticate"] == 'Bearer realm="app.example.com", error="invalid_token"'
+    assert reason.value not in str(response.denied_response)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if STATUS.get(reason) != (401, 16)])
+def test_nobody_else_is_asked_to_sign_in(reason: Reason) -> None:
+    assert "www-authenticate" not in headers_of(denied(reason))
+
+
+def test_a_denial_is_not_kept_not_sniffed_and_depends_on_accept() -> None:
+    assert headers_of(denied(Reason.CLAIM_UNAUTHORIZED)) == {
+        "content-type": "application/json",
+        "cache-control": "no-store",
+        "x-content-type-options": "nosniff",
+        "vary": "accept",
+    }
+
+
+def test_who_prefers_html_gets_a_page_without_scripts() -> None:
+    response = denied(Reason.CLAIM_UNAUTHORIZED, {"accept": "text/html,*/*;q=0.8", "x-request-id": "r<1>&"})
+    found = headers_of(response)
+    assert found["content-type"] == "text/html; charset=utf-8"
+    assert found["content-security-policy"].startswith("default-src 'none'; ")
+    body = response.denied_response.body
+    assert "403 Forbidden" in body
+    assert "r&lt;1&gt;&amp;" in body
+    assert "<script" not in body
+    assert "r<1>" not in body
+
+
+@pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto", "application/grpc-web"])
+def test_a_grpc_client_gets_a_short_text(kind: str) -> None:
+    response = denied(Reason.CLAIM_UNAUTHORIZED, {"content-type": kind, "accept": "text/html"})
+    assert response.denied_response.body == "forbidden"
+    assert headers_of(response)["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("header", [{}, {"accept": "text/html"}, {"content-type": "application/grpc"}], ids=str)
+def test_the_reason_is_told_where_the_route_or_the_configuration_says_so(header: dict[str, str]) -> None:
+    shows = ROUTE._replace(show_error_details=True)
+    by_route = answers().answer(request(header), Deny(Reason.CLAIM_UNAUTHORIZED, (), shows), STAMP).response
+    by_configuration = denied(Reason.CLAIM_UNAUTHORIZED, header, show_error_details=True)
+    silent = denied(Reason.CLAIM_UNAUTHORIZED, header)
+    assert "claim-unauthorized" in by_route.denied_response.body
+    assert "claim-unauthorized" in by_configuration.denied_response.body
+    assert "claim-unauthorized" not in silent.denied_response.body
+
+
+def test_a_denial_without_a_route_hides_the_reason() -> None:
+    response = answers().answer(request(), Deny(Reason.ROUTE_NOT_FOUND), STAMP).response
+    assert "route-not-found" not in response.denied_response.body
+    assert response.dynamic_metadata["route"] == ""
+
+
+# --- Allows ----------------------------------------------------------------------------------------------------------
+
+
+def allowed(
+    caller: Principal | None,
+    header: Mapping[str, str] | None = None,
+    route: RouteName = ROUTE,
+    **settings_: Any,
+) -> tuple[dict[str, str], list[str], tuple[str, ...]]:
+    """Give what is set, what is removed, and what is omitted."""
+    decision = Allow(route, (Reason.ACCEPT,), caller)
+    answer = answers(**settings_).answer(request(header), decision, STAMP)
+    assert answer.response.status.code == 0
+    assert answer.response.WhichOneof("http_response") == "ok_response"
+    to_set, to_remove = headers_of(answer.response), [*answer.response.ok_response.headers_to_remove]
+    assert not set(to_set) & set(to_remove)
+    assert len(set(to_remove)) == len(to_remove)
+    return to_set, to_remove, answer.headers_omitted
+
+
+ALICE = principal(groups=["admins", "a,b"], email="alice@example.com")
+NAMES = [name for name, _ in HEADERS]
+
+
+def test_identity_headers_are_set_or_removed() -> None:
+    to_set, to_remove, omitted = allowed(ALICE)
+    assert to_set == {
+        "x-auth-subject": SUBJECT,
+        "x-auth-groups": "admins,a%2Cb",
+        "x-auth-email": "alice@example.com",
+    }
+    assert to_remove == ["x-auth-username"]
+    assert omitted == ()
+
+
+def test_for_nobody_every_identity_header_is_removed() -> None:
+    assert allowed(None) == ({}, NAMES, ())
+
+
+@pytest.mark.parametrize(
+    ("by_route", "by_configuration", "passes"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_a_route_says_whether_identity_headers_are_passed_else_the_configuration(
+    by_route: bool | None, by_configuration: bool, passes: bool
+) -> None:
+    route = ROUTE._replace(pass_identity_headers=by_route)
+    to_set, to_remove, _ = allowed(ALICE, route=route, pass_identity_headers=by_configuration)
+    assert bool(to_set) is passes
+    assert (to_remove == NAMES) is not passes
+
+
+def test_without_identity_headers_an_allow_is_still_no_empty_answer() -> None:
+    assert allowed(ALICE, identity_headers=()) == ({}, [], ())
+
+
+def test_an_address_that_does_not_count_is_not_sent() -> None:
+    unverified = principal(email="alice@example.com", verified=False)
+    to_set, to_remove, omitted = allowed(unverified)
+    assert "x-auth-email" not in to_set
+    assert "x-auth-email" in to_remove
+    assert omitted == ("x-auth-email",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x_auth_subject", "x-auth_subject", "x_auth-subject", "x.auth.subject", "x-auth.subject", "x_auth.subject"],
+)
+def test_headers_that_an_upstream_reads_as_ours_are_removed(name: str) -> None:
+    for caller in (ALICE, None):
+        to_set, to_remove, _ = allowed(caller, {name: "root", "x_other": "kept", "x-auth": "kept"})
+        assert name in to_remove
+        assert not {"x_other", "x-auth", "x-auth-subject"} & set(to_remove) - ({*NAMES} if caller is None else set())
+        assert name not in to_set
+
+
+def test_the_twin_of_a_name_with_an_underscore_is_removed_too() -> None:
+    headers = (("x_user", ("sub",)),)
+    to_set, to_remove, _ = allowed(ALICE, {"x-user": "root", "x_user": "root"}, identity_headers=headers)
+    assert to_set == {"x_user": SUBJECT}
+    assert to_remove == ["x-user"]
+
+
+# --- Hidden credentials ----------------------------------------------------------------------------------------------
+
+
+def test_credentials_pass_unless_they_are_hidden() -> None:
+    header = {"authorization": "Bearer x", "cookie": "BearerToken=x; a=1"}
+    to_set, to_remove, _ = allowed(ALICE, header, tokens=(BEARER, COOKIE))
+    assert "cookie" not in to_set
+    assert not {"authorization", "cookie"} & set(to_remove)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "remaining"),
+    [
+        ("BearerToken=x; a=1; b=2", "a=1; b=2"),
+        ("a=1; BearerToken=x", "a=1"),
+        ("a=1; BearerToken=x; b=2; BearerToken=y", "a=1; b=2"),
+        ("BearerToken=x", ""),
+        ("a=1; b=2", None),
+        ("bearertoken=x", None),
+        (None, None),
+    ],
+)
+def test_hidden_credentials_leave_the_other_cookies(cookie: str | None, remaining: str | None) -> None:
+    header = {} if cookie is None else {"cookie": cookie}
+    to_set, to_remove, _ = allowed(None, header, tokens=(BEARER, OTHER, COOKIE), hide_credentials=True)
+    assert {"authorization", "x-other-token"} < set(to_remove)
+    assert to_set.get("cookie", "") == (remaining or "")
+    assert ("cookie" in to_remove) is (remaining == "")
+
+
+def test_without_token_cookies_no_cookie_is_touched() -> None:
+    to_set, to_remove, _ = allowed(None, {"cookie": "BearerToken=x"}, tokens=(BEARER,), hide_credentials=True)
+    assert "cookie" not in to_set
+    assert to_remove == [*NAMES, "authorization"]
+
+
+def test_an_identity_header_in_the_place_of_a_token_wins() -> None:
+    """Envoy removes after it sets: a name in both lists would lose its identity."""
+    headers = (("authorization", ("sub",)), ("cookie", ("sub",)))
+    to_set, to_remove, _ = allowed(
+        ALICE,
+        {"authorization": "Bearer x", "cookie": "BearerToken=x; a=1"},
+        identity_headers=headers,
+        tokens=(BEARER, COOKIE),
+        hide_credentials=True,
+    )
+    assert to_set == {"authorization": SUBJECT, "cookie": SUBJECT}
+    assert to_remove == []
+
+
+# --- Header values ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("claim", "value"),
+    [
+        ("alice", "alice"),
+        ("a b", "a b"),
+        ("a,b", "a%2Cb"),
+        ("100%", "100%25"),
+        ("a%2Cb", "a%252Cb"),
+        ("grün", "grün"),
+        (["a", "b"], "a,b"),
+        (["a,admins"], "a%2Cadmins"),
+        (["a", "", "b"], "a,b"),
+        (["a", None, "b"], "a,b"),
+        (5, "5"),
+        (1.5, "1.5"),
+        (True, "true"),
+        ([1, False, "x"], "1,false,x"),
+        ("", Unfit.ABSENT),
+        ([], Unfit.ABSENT),
+        (None, Unfit.ABSENT),
+        ([None], Unfit.ABSENT),
+        ([""], Unfit.ABSENT),
+        ({"a": "b"}, Unfit.OMITTED),
+        ([["a"]], Unfit.OMITTED),
+        (["a", {"b": "c"}], Unfit.OMITTED),
+        ("a\nb", Unfit.OMITTED),
+        ("a\rb", Unfit.OMITTED),
+        ("a\x00b", Unfit.OMITTED),
+        ("a\tb", Unfit.OMITTED),
+        ("a\x7fb", Unfit.OMITTED),
+        ("a\x85b", Unfit.OMITTED),
+        ("a\ud800b", Unfit.OMITTED),
+        (" a", Unfit.OMITTED),
+        ("a ", Unfit.OMITTED),
+        (["a ", "b"], Unfit.OMITTED),
+        (["a", " b"], Unfit.OMITTED),
+        (["a", " "], Unfit.OMITTED),
+        ("x" * 40, "x" * 40),
+        ("x" * 41, Unfit.OMITTED),
+        ("é" * 20, "é" * 20),
+        ("é" * 21, Unfit.OMITTED),
+        ([str(n) * 2 for n in range(30)], Unfit.OMITTED),
+    ],
+)
+def test_a_claim_is_a_header_value_whole_or_not_at_all(claim: Json, value: object) -> None:
+    assert header_value(principal({"c": claim}), ("c",), 40) == value
+
+
+@pytest.mark.parametrize(
+    ("claims", "value"),
+    [
+        ({"a": "x"}, "x"),
+        ({"b": "y"}, "y"),
+        ({"a": "x", "b": "y"}, "x"),
+        ({"a": [], "b": "y"}, Unfit.ABSENT),
+        ({"n": {"c": "z"}}, "z"),
+        ({"n": {"c": "z"}, "d": "w"}, "z"),
+        ({"n": {"other": "z"}, "d": "w"}, "w"),
+        ({}, Unfit.ABSENT),
+    ],
+)
+def test_of_an_alias_list_the_first_that_is_there_counts(claims: Mapping[str, Json], value: object) -> None:
+    assert header_value(principal(claims), ("a", "b", "n.c", "d"), 99) == value
+
+
+def test_an_address_of_no_text_is_not_sent() -> None:
+    assert header_value(principal({"email": ["boss@example.com"]}), ("email",), 99) is Unfit.OMITTED
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4))
+def test_from_a_header_value_the_list_can_be_read_again(groups: list[str]) -> None:
+    value = header_value(principal(groups=groups), ("cognito:groups",), 8192)
+    if isinstance(value, str):
+        parts = value.split(",")
+        assert [part.replace("%2C", ",").replace("%25", "%") for part in parts] == groups
+        assert value.isprintable() or any(not char.isprintable() and ord(char) > 0x9F for char in value)
+
+
+# --- Metadata --------------------------------------------------------------------------------------------------------
+
+
+def test_every_answer_says_about_itself_what_it_is() -> None:
+    allow = answers().answer(request(), Allow(ROUTE, (Reason.USER_OK, Reason.CLAIM_OK), ALICE), STAMP).response
+    assert dict(allow.dynamic_metadata.items()) == {
+        "decision_id": "d-1",
+        "decision": "allow",
+        "reason": "user-ok",
+        "route": "orders",
+        "policy_revision": "rev-1",
+        "subject": SUBJECT,
+        "client_id": CLIENT,
+    }
+    deny = answers().answer(request(), Deny(Reason.TOKEN_EXPIRED), STAMP).response
+    assert dict(deny.dynamic_metadata.items()) == {
+        "decision_id": "d-1",
+        "decision": "deny",
+        "reason": "token-expired",
+        "route": "",
+        "policy_revision": "rev-1",
+    }
+
+
+def test_a_denials_detail_reaches_nobody() -> None:
+    response = answers().answer(request(), Deny(Reason.TOKEN_EXPIRED, (), ROUTE, None, "canary"), STAMP).response
+    assert "canary" not in str(response)

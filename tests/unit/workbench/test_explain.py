@@ -1,0 +1,352 @@
+"""`authz explain`: every kind of story, told from the decision itself, and never a token in it."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+
+from authz.errors import LoadError
+from authz.workbench.explain_verb import UsageError, explain
+from tests.support.running_service import configuration, free_port
+from tests.support.user_pool import ALICE, NOW, FakeUserPool, rsa_key
+
+POLICY = """
+- from: https://app.example.com
+  prefix: /public
+  allow_public_unauthenticated_access: true
+- from: https://app.example.com
+  path: /health
+  policy: {allow: {or: [{accept: true}]}}
+- from: https://app.example.com
+  id: orders
+  regex: /orders/[0-9]+
+  policy:
+  - allow: {and: [{groups: admins}, {http_method: GET}]}
+  - deny: {or: [{source_ip: 203.0.113.0/24}]}
+- from: https://app.example.com
+  id: rest
+  allowed_idp_claims: {cognito:groups: [admins]}
+- from: https://mail.example.com:8443
+  allowed_users: [alice@example.com]
+- from: https://*.example.com
+  prefix: /
+"""
+
+
+class Stand:
+    """A configuration and policies in a folder, and the verb over them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.pool = FakeUserPool()
+        self.folder = folder
+        (folder / "policies").mkdir()
+        (folder / "policies" / "app.yaml").write_text(dedent(POLICY), encoding="utf-8")
+        self.settings = configuration(folder, [self.pool])
+
+    def entry(self, **changes: Any) -> None:
+        self.settings["cognito"][0].update(changes)
+
+    def options(self, **options: Any) -> Mapping[str, Any]:
+        config = self.folder / "authz.yaml"
+        config.write_text(json.dumps(self.settings), encoding="utf-8")
+        return {
+            "config": config,
+            "policies": None,
+            "url": None,
+            "method": "GET",
+            "headers": (),
+            "token": None,
+            "claims": None,
+            "source_ip": "",
+            "route_id": None,
+            "now": datetime.fromtimestamp(NOW, UTC).isoformat(),
+            "output": "table",
+            "command": (),
+            "stdin": io.StringIO(),
+        } | options
+
+    def tell(self, path: str | None = "/", **options: Any) -> str:
+        """Give the text of a request for app.example.com."""
+        url = {} if path is None else {"url": f"https://app.example.com{path}"}
+        text = explain(self.options(**(url | options)), color=False)
+        token = options.get("token")
+        if token and not token.startswith("@"):
+            assert all(part not in text for part in token.split(".") if len(part) > 8), "a token was printed"
+        return text
+
+    def story(self, path: str | None = "/", **options: Any) -> dict[str, Any]:
+        """Give the same as `--output json`."""
+        told: dict[str, Any] = json.loads(self.tell(path, output="json", **options))
+        return told
+
+
+@pytest.fixture
+def stand(tmp_path: Path) -> Stand:
+    return Stand(tmp_path)
+
+
+def outcome(story: Mapping[str, Any]) -> tuple[str, int | None, list[str]]:
+    return story["decision"], story["status"], story["reasons"]
+
+
+class TestRoutes:
+    def test_an_allow_names_route_rule_and_headers(self, stand: Stand) -> None:
+        text = stand.tell(token=stand.pool.token(groups=["admins"]))
+        assert text.splitlines()[0] == "GET https://app.example.com/"
+        assert f"caller    {ALICE}, access token of client {stand.pool.client_id} — verified" in text
+        assert "✓ policies/app.yaml:14:3  rest" in text
+        assert "✓ claim/cognito:groups  wants: has `admins`  found: `admins`  [claim-ok]" in text
+        assert "✓ allow: claim-ok" in text
+        assert f"sets     x-auth-subject: {ALICE}" in text
+        assert "removes  x-auth-email" in text
+
+    def test_says_why_earlier_routes_were_passed_over(self, stand: Stand) -> None:
+        story = stand.story("/x")
+        assert [(route["name"], route["why_not"]) for route in story["passed_over"]] == [
+            ("https://app.example.com prefix=/public", "the path does not start with `/public`"),
+            ("https://app.example.com path=/health", "the path is not `/health`"),
+            ("orders", "the pattern `/orders/[0-9]+` does not match the whole path"),
+        ]
+        assert story["route"]["name"] == "rest"
+
+    def test_a_host_that_looks_like_a_typo_is_said(self, stand: Stand) -> None:
+        story = stand.story(None, url="https://ap.example.com/")
+        assert story["passed_over"][0]["why_not"] == "its host is `app.example.com`: a typo?"
+
+    def test_a_wildcard_never_helps_a_host_with_routes_of_its_own(self, stand: Stand) -> None:
+        story = stand.story(None, url="https://mail.example.com/")
+        assert outcome(story) == ("deny", 404, ["route-not-found"])
+        assert [route["why_not"] for route in story["passed_over"]] == [
+            "it takes port 8443 only",
+            "a more exact host comes first: exact hosts beat wildcards, whatever the order",
+        ]
+        assert "✗ no route takes this request" in stand.tell(None, url="https://mail.example.com/")
+
+    def test_a_route_without_a_rule_refuses_everybody(self, stand: Stand) -> None:
+        text = stand.tell(None, url="https://other.example.com/")
+        assert "the route has no rule: it refuses everybody" in text
+        assert "✗ deny 403: no-rule" in text
+
+    def test_the_route_that_envoy_names(self, stand: Stand) -> None:
+        story = stand.story("/public", route_id="rest")
+        assert (story["route"]["name"], story["passed_over"]) == ("rest", [])
+        assert outcome(stand.story(route_id="unknown")) == ("deny", 404, ["route-not-found"])
+
+    def test_a_path_that_cannot_be_judged_says_why(self, stand: Stand) -> None:
+        text = stand.tell("/a/../b")
+        assert "✗ not looked for: the path holds a dot segment" in text
+        assert "✗ deny 400: request-malformed" in text
+
+    def test_a_path_in_another_form_is_shown_as_it_is_judged(self, stand: Stand) -> None:
+        assert "judged as /public" in stand.tell("/%70ublic")
+
+    def test_many_passed_over_routes_are_counted(self, stand: Stand) -> None:
+        routes = "".join(
+            f"- {{from: 'https://app.example.com', path: /{n}, allow_any_authenticated_user: true}}\n"
+            for n in range(30)
+        )
+        (stand.folder / "policies" / "app.yaml").write_text(routes, encoding="utf-8")
+        assert "· 20 more before them" in stand.tell("/x")
+
+
+class TestRules:
+    def test_a_deny_shows_each_condition_and_a_near_miss(self, stand: Stand) -> None:
+        text = stand.tell("/orders/7", token=stand.pool.token(groups=["Admins"]), method="POST")
+        assert "✗ groups  wants: has `admins`  found: `Admins`  [groups-unauthorized]" in text
+        assert "`Admins` differs from `admins` by case only" in text
+        assert "✗ http_method  wants: is `GET`  found: `POST`  [http-method-unauthorized]" in text
+        assert "✗ deny 403: groups-unauthorized, http-method-unauthorized" in text
+
+    def test_a_deny_rule_that_holds(self, stand: Stand) -> None:
+        story = stand.story("/orders/7", token=stand.pool.token(groups=["admins"]), source_ip="203.0.113.9")
+        assert outcome(story) == ("deny", 403, ["source-ip-ok"])
+        assert [(rule["effect"], rule["operator"], rule["holds"]) for rule in story["rules"]] == [
+            ("allow", "and", True),
+            ("deny", "or", True),
+        ]
+
+    def test_nobody_signed_in(self, stand: Stand) -> None:
+        text = stand.tell()
+        assert "caller    nobody signed in" in text
+        assert "found: nobody signed in  [user-unauthenticated]" in text
+        assert "✗ deny 401: user-unauthenticated" in text
+        assert 'answers  www-authenticate: Bearer realm="app.example.com"' in text
+
+    def test_claims_without_a_token(self, stand: Stand) -> None:
+        story = stand.story(claims='{"sub": "x", "cognito:groups": ["admins"]}')
+        assert outcome(story) == ("allow", None, ["claim-ok"])
+        assert story["caller"]["trust"] == "claims as given, no token"
+
+    def test_claims_of_a_file(self, stand: Stand) -> None:
+        (stand.folder / "claims.json").write_text('{"cognito:groups": ["admins"]}', encoding="utf-8")
+        assert outcome(stand.story(claims=f"@{stand.folder / 'claims.json'}"))[0] == "allow"
+
+    def test_an_address_that_does_not_count(self, stand: Stand) -> None:
+        claims = json.dumps({"email": "alice@example.com", "token_use": "id"})
+        text = stand.tell(None, url="https://mail.example.com:8443/", claims=claims)
+        assert "the e-mail address is not verified" in text
+        stand.entry(trust_unverified_email=True)
+        assert outcome(stand.story(None, url="https://mail.example.com:8443/", claims=claims))[0] == "allow"
+
+    def test_many_conditions_are_counted(self, stand: Stand) -> None:
+        groups = ", ".join(f"g{n}" for n in range(70))
+        (stand.folder / "policies" / "app.yaml").write_text(
+            f"- {{from: 'https://app.example.com', allowed_idp_claims: {{cognito:groups: [{groups}]}}}}\n",
+            encoding="utf-8",
+        )
+        assert "· and 10 more" in stand.tell()
+
+    def test_an_identity_header_that_cannot_be_sent(self, stand: Stand) -> None:
+        token = stand.pool.token(groups=["admins"], username="a\nb")
+        assert "omits    x-auth-username: the value cannot be a header" in stand.tell(token=token)
+
+
+class TestTokens:
+    def test_an_expired_one_says_since_when_and_what_a_good_one_would_get(self, stand: Stand) -> None:
+        token = stand.pool.token(groups=["admins"], exp=NOW - 40)
+        text = stand.tell(token=token)
+        assert "the token is not good: token-expired (expired 40 s ago); judged as nobody" in text
+        assert "✗ deny 401: token-expired" in text
+        assert "with a good token of the same claims: allow (claim-ok)" in text
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            pytest.param({"client_id": "stranger"}, "token-client-refused", id="client not in the list"),
+            pytest.param({"iss": "https://other.example"}, "token-issuer-unknown", id="issuer of nobody"),
+            pytest.param({"header": {"kid": "x"}}, "token-key-unknown", id="unknown key"),
+            pytest.param({"key": rsa_key("forger")}, "token-key-unknown", id="key of somebody else"),
+            pytest.param({"nbf": NOW + 500}, "token-not-yet-valid", id="not yet valid"),
+            pytest.param({"exp": "soon"}, "token-claim-invalid", id="exp as text"),
+        ],
+    )
+    def test_a_bad_one_names_its_reason(self, stand: Stand, change: dict[str, Any], reason: str) -> None:
+        story = stand.story(token=stand.pool.token(groups=["admins"], **change))
+        assert outcome(story) == ("deny", 401, [reason])
+        assert story["caller"]["error"] == reason
+        assert story["with_a_good_token"] == "allow (claim-ok)"
+
+    def test_one_that_cannot_be_read_has_no_claims_to_judge(self, stand: Stand) -> None:
+        story = stand.story(token="not-a-token")
+        assert outcome(story) == ("deny", 401, ["token-malformed"])
+        assert story["with_a_good_token"] is None
+
+    def test_two_of_them(self, stand: Stand) -> None:
+        story = stand.story(headers=("authorization: Bearer a", "authorization: Bearer b"))
+        assert outcome(story) == ("deny", 401, ["token-ambiguous"])
+
+    def test_an_id_token_where_access_is_wanted(self, stand: Stand) -> None:
+        stand.entry(token_use="access")
+        assert outcome(stand.story(token=stand.pool.id_token()))[2] == ["token-use-refused"]
+
+    def test_without_keys_it_is_read_and_marked_unverified(self, stand: Stand) -> None:
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json")
+        story = stand.story(token=stand.pool.token(groups=["admins"]))
+        assert story["caller"]["trust"] == "unverified: the keys of its pool cannot be reached"
+        assert outcome(story)[0] == "allow"
+
+    def test_an_unverified_one_is_judged_by_the_settings_of_its_pool(self, stand: Stand) -> None:
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json", trust_unverified_email=True)
+        token = stand.pool.id_token(email_verified=False)
+        assert outcome(stand.story(None, url="https://mail.example.com:8443/", token=token))[0] == "allow"
+
+    def test_without_a_configuration_it_is_read_and_marked_unverified(self, stand: Stand) -> None:
+        options = {"config": None, "policies": stand.folder / "policies"}
+        story = stand.story(token=stand.pool.token(groups=["admins"]), **options)
+        assert story["caller"]["trust"] == "unverified: give --config to verify the token"
+
+    def test_of_a_file(self, stand: Stand) -> None:
+        path = stand.folder / "token.txt"
+        path.write_text(stand.pool.token(groups=["admins"]) + "\n", encoding="utf-8")
+        assert outcome(stand.story(token=f"@{path}"))[0] == "allow"
+
+    def test_of_a_curl_command(self, stand: Stand) -> None:
+        token = stand.pool.token(groups=["admins"])
+        command = ("curl", "-H", f"Authorization: Bearer {token}", "https://app.example.com/")
+        text = stand.tell(None, command=command)
+        assert "✓ allow: claim-ok" in text
+        assert token not in text
+        assert token not in stand.tell(None, command=command, output="json")
+
+    def test_none_of_it_is_in_the_story_of_a_query_or_a_cookie(self, stand: Stand) -> None:
+        token = stand.pool.token()
+        told = stand.tell(f"/x?access_token={token}", headers=(f"cookie: t={token}",))
+        assert token not in told
+        assert "?" not in told.splitlines()[0]
+
+
+class TestLogLines:
+    def test_a_line_is_judged_as_nobody_and_says_what_the_log_says(self, stand: Stand) -> None:
+        line = {"host": "app.example.com", "path": "/", "method": "GET", "decision": "deny",
+                "reasons": ["claim-unauthorized"], "subject": "0a1b"}  # fmt: skip
+        text = stand.tell(None, stdin=io.StringIO(json.dumps(line) + "\n"))
+        assert "the log   says deny: claim-unauthorized, subject 0a1b" in text
+        assert "✗ deny 401: user-unauthenticated" in text
+
+    def test_with_claims_it_is_judged_as_they_say(self, stand: Stand) -> None:
+        line = io.StringIO('{"host": "app.example.com", "path": "/"}')
+        assert outcome(stand.story(None, stdin=line, claims='{"cognito:groups": ["admins"]}'))[0] == "allow"
+
+    def test_with_a_token_too(self, stand: Stand) -> None:
+        line = io.StringIO('{"host": "app.example.com", "path": "/"}')
+        assert outcome(stand.story(None, stdin=line, token=stand.pool.token(groups=["admins"])))[0] == "allow"
+
+
+class TestShowing:
+    def test_colour_only_where_it_is_wanted(self, stand: Stand) -> None:
+        options = stand.options(url="https://app.example.com/public")
+        assert "\x1b[" not in explain(options, color=False)
+        assert "\x1b[32m" in explain(options, color=True)
+
+    @pytest.mark.parametrize("color", [False, True])
+    def test_what_a_token_holds_cannot_steer_the_terminal(self, stand: Stand, color: bool) -> None:
+        token = stand.pool.token(groups=["\x1b[2J\u202eevil\r\n"])
+        text = explain(stand.options(url="https://app.example.com/", token=token), color=color)
+        assert "\x1b[2J" not in text
+        assert "\u202e" not in text
+        assert "\r" not in text
+
+    def test_a_password_in_the_url_is_not_repeated(self, stand: Stand) -> None:
+        assert "hunter2" not in stand.tell(None, url="https://me:hunter2@app.example.com/public")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            pytest.param({}, "give --url", id="nothing to explain"),
+            pytest.param({"config": None}, "give --config", id="nothing to judge by"),
+            pytest.param({"url": "ftp://x"}, "no http", id="another scheme"),
+            pytest.param({"url": "https://a/", "claims": "{"}, "--claims is not JSON", id="claims that are no JSON"),
+            pytest.param({"url": "https://a/", "claims": "[]"}, "not a JSON object", id="claims that are a list"),
+            pytest.param({"url": "https://a/", "claims": "@/nowhere"}, "cannot read /nowhere", id="no file of claims"),
+            pytest.param(
+                {"url": "https://a/", "token": "@/nowhere"}, "cannot read /nowhere", id="no file of the token"
+            ),
+            pytest.param({"url": "https://a/", "now": "today"}, "not ISO 8601", id="a time that is none"),
+            pytest.param({"url": "https://a/", "headers": ("x",)}, "`Name: value`", id="a header without a colon"),
+            pytest.param({"stdin": io.TextIOWrapper(io.BytesIO(b"\xff\n"), "utf-8")}, "not UTF-8", id="bytes"),
+            pytest.param({"stdin": None}, "give --url", id="no standard input"),
+            pytest.param({"stdin": io.StringIO("GET / 200")}, "not JSON", id="a line of another log"),
+        ],
+    )
+    def test_says_what_to_write_instead(self, stand: Stand, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            explain(stand.options(**options), color=False)
+
+    def test_files_that_do_not_load_report_every_problem(self, stand: Stand) -> None:
+        stand.entry(clients=[], token_use="refresh")
+        with pytest.raises(LoadError) as caught:
+            stand.tell()
+        assert len(caught.value.problems) == 2
+
+    def test_claims_nested_without_end_are_told_of(self, stand: Stand) -> None:
+        with pytest.raises(UsageError, match="--claims is not JSON"):
+            stand.tell(claims='{"a": ' + "[" * 100_000)
