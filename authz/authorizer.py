@@ -6,7 +6,8 @@
 4. The token is found. None: the caller is anonymous, a fact for policies and no error.
 5. A token verified before, under the same keys, is known.
 6. Otherwise issuer and kid choose a key, and signature and claims are checked.
-7. The policy decides. A bad token is judged as none, and is the reason where a caller is needed.
+7. The ID token beside an access token, where the configuration names its place, is verified too and adds its claims.
+8. The policy decides. A bad token is judged as none, and is the reason where a caller is needed.
 """
 
 from __future__ import annotations
@@ -16,18 +17,20 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from authz.errors import RequestError, TokenError
 from authz.identity.claims import ClaimShapes
-from authz.identity.cognito import UnverifiedToken, UserPool, peek, verify
+from authz.identity.cognito import UserPool, Verified, peek, verify
 from authz.identity.credentials import TokenPlace, find_credential
+from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.verified import VerifiedTokens
 from authz.model import Decision, Deny, Principal, Reason, Request
 from authz.policy.criteria import Facts
 from authz.policy.decision import decide
+from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet
 from authz.policy.path import Host, canonical_host, canonical_path, check_method
 from authz.policy.routes import Route
 
 if TYPE_CHECKING:
-    from authz.identity.jwks import KeyStore
+    from authz.identity.jwks import KeySet, KeyStore
 
 
 class TokenObserver(Protocol):
@@ -57,6 +60,14 @@ class Issuer(NamedTuple):
     keys: KeyStore
 
 
+class _Checked(NamedTuple):
+    """A token that was verified just now, by whom and under which keys."""
+
+    verified: Verified
+    issuer: Issuer
+    keys: KeySet
+
+
 class Authenticator:
     """Request → Principal, or None for nobody; TokenError for a credential that is not good."""
 
@@ -68,39 +79,78 @@ class Authenticator:
         verified: VerifiedTokens,
         shapes: ClaimShapes,
         observe: TokenObserver,
+        enrich_from: TokenPlace | None = None,
     ) -> None:
         self._places = tuple(places)
+        self._enrich_from = enrich_from
         self._issuers: Mapping[str, Issuer] = {name: issuer for issuer in issuers for name in issuer.pool.issuers}
         self._verified = verified
         self._shapes = shapes
         self._observe = observe
 
     async def authenticate(self, request: Request, now: float) -> Principal | None:
-        """Say who is calling. Waits only for an unknown key, and then at most `jwks.timeout`."""
+        """Say who is calling. Waits only for unknown keys, and then at most `jwks.timeout` for each token."""
         try:
             credential = find_credential(request, self._places)
             if credential is None:
-                return None
-            known = self._verified.find(credential.token, now)
-            if known is not None:
-                self._observe.token("cached")
-                return known
-            principal = await self._verify(credential.token, now)
+                return None  # an ID token alone is nobody: only `tokens` names places of credentials
+            principal = await self._principal(credential.token, now)
+            beside = self._id_token(request, principal)
+            return principal if beside is None else await self._enriched(credential.token, beside, now)
         except TokenError as error:
             self._observe.token(error.reason.value)
             raise
+
+    def _id_token(self, request: Request, principal: Principal) -> str | None:
+        """Give the ID token that may add claims: only an access token lacks them."""
+        if self._enrich_from is None or principal.token_use != "access":  # noqa: S105 - a kind of token
+            return None
+        presented = find_credential(request, (self._enrich_from,))
+        return None if presented is None else presented.token
+
+    async def _principal(self, token: str, now: float) -> Principal:
+        known = self._verified.find(token, now)
+        if known is not None:
+            self._observe.token("cached")
+            return known
+        principal = self._remember(await self._verify(token, now), token)
         self._observe.token("verified")
         return principal
 
-    async def _verify(self, token: str, now: float) -> Principal:
-        unverified: UnverifiedToken = peek(token)
+    async def _enriched(self, token: str, id_token: str, now: float) -> Principal:
+        """Give the principal of both tokens; any flaw of the second refuses the first as well."""
+        known = self._verified.find(token, now, id_token)
+        if known is not None:
+            self._observe.token("cached")
+            return known
+        access = await self._verify(token, now)  # its claims as they were signed, before the configuration shaped them
+        identity = await self._verify(id_token, now, beside=access.verified.principal)
+        both = identity._replace(verified=enrich(access.verified, identity.verified))
+        self._observe.token("verified")
+        if identity.keys is access.keys:
+            return self._remember(both, token, id_token)
+        # The keys changed between the two: good for this request, and nothing to remember.
+        return self._shapes.shape(both.verified.principal)
+
+    async def _verify(self, token: str, now: float, beside: Principal | None = None) -> _Checked:
+        """Verify a token; `beside`: the ID token that shall add claims to this principal."""
+        unverified = peek(token)
         issuer = self._issuers.get(unverified.issuer)
         if issuer is None:
             raise TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
+        pool = issuer.pool
+        if beside is not None:
+            check_issuer(unverified.issuer, beside)
+            pool = for_id_tokens(pool)
         keys, key = await issuer.keys.find(unverified.kid)
-        verified = verify(unverified, key, issuer.pool, now)
+        return _Checked(verify(unverified, key, pool, now), issuer, keys)
+
+    def _remember(self, checked: _Checked, token: str, id_token: str = "") -> Principal:
+        verified, issuer, keys = checked
         principal = self._shapes.shape(verified.principal)
-        self._verified.add(token, verified._replace(principal=principal), keys, lambda: issuer.keys.current)
+        self._verified.add(
+            token, verified._replace(principal=principal), keys, lambda: issuer.keys.current, beside=id_token
+        )
         return principal
 
 
@@ -141,6 +191,8 @@ class Authorizer:
             credential_error = error
         facts = Facts(request, path, principal, now)
         decision = decide(facts, route, credential_error)
+        if isinstance(decision, Deny):
+            decision = decision._replace(guidance=guidance_for(decision, facts, route))
         return Visit(decision, principal, host, policies, route, facts, credential_error)
 
 

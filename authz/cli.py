@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 
 from authz import __version__
@@ -39,7 +40,7 @@ def main() -> NoReturn:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 def cli() -> None:
-    r"""Decide for Envoy who may pass, by Amazon Cognito tokens and YAML policies.
+    """Decide for Envoy who may pass, by Amazon Cognito tokens and YAML policies.
 
     \b
     Start here:
@@ -78,7 +79,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     try:
         serve(load_settings(config, environ=os.environ, overrides=overrides))
     except LoadError as error:
-        _report(error.problems)
+        _report(error.problems, to_stderr=True)
         sys.exit(EXIT_NOT_LOADED)
     except (OSError, RuntimeError) as error:
         click.echo(f"authz: cannot start: {error}", err=True)
@@ -94,6 +95,8 @@ def check_command(config: Path | None, output: str, policies: Sequence[Path]) ->
 
     Give a configuration, or policy files and folders alone. Exit code 3 when something does not load.
     """
+    if policies and _is_from_environment("config"):
+        config = None  # AUTHZ_CONFIG is for who gives nothing
     if (config is None) == (not policies):
         raise click.UsageError("give either --config authz.yaml, or policy files and folders")
     loaded, problems = _check_config(config) if config is not None else _check_policies(policies)
@@ -104,6 +107,11 @@ def check_command(config: Path | None, output: str, policies: Sequence[Path]) ->
         _summarize(loaded, problems)
     if any(problem.severity is Severity.ERROR for problem in problems):
         sys.exit(EXIT_NOT_LOADED)
+
+
+def _is_from_environment(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is ParameterSource.ENVIRONMENT
 
 
 def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
@@ -152,9 +160,9 @@ def _check_report(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> M
     }
 
 
-def _report(problems: Sequence[Problem]) -> None:
+def _report(problems: Sequence[Problem], *, to_stderr: bool = False) -> None:
     for problem in problems:
-        click.echo(str(problem))
+        click.echo(str(problem), err=to_stderr)
 
 
 def _summarize(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> None:
@@ -220,7 +228,7 @@ def test_command(config: Path | None, output: str, coverage_threshold: float | N
 @_output_option
 @click.argument("command", nargs=-1)
 def explain_command(**options: Any) -> None:  # noqa: ANN401 - click hands over what the options say
-    r"""Decide one request and show why, criterion by criterion.
+    """Decide one request and show why, criterion by criterion.
 
     \b
     The request comes from what you have in hand:
@@ -244,7 +252,7 @@ def explain_command(**options: Any) -> None:  # noqa: ANN401 - click hands over 
 
 
 def _color() -> bool:
-    return sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org: present and not empty
 
 
 @cli.command("schema")
@@ -273,7 +281,8 @@ def healthcheck_command(address: str, timeout: float) -> None:
     target = address.replace("unix://", "unix:") if address.startswith("unix:") else address
     target = f"127.0.0.1{target}" if target.startswith(":") else target
     try:
-        with grpc.insecure_channel(target) as channel:
+        # Never through a proxy that the environment names: it is ourselves that we ask.
+        with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
             request = health_pb2.HealthCheckRequest(service=SERVICE)
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
     except grpc.RpcError as error:
@@ -304,6 +313,9 @@ def version_command(output: str) -> None:
 @click.option("--admin-port", type=int, default=0)
 @click.option("--upstream-port", type=int, default=0)
 @click.option("--cognito-port", type=int, default=0)
+@click.option("--auth0-port", type=int, default=0)
+@click.option("--browser-port", type=int, default=0)
+@click.option("--browser-admin-port", type=int, default=0)
 def demo_command(**options: Any) -> None:  # noqa: ANN401 - click hands over what the options say
     """Start a local Cognito, this service, a real Envoy and an upstream; stay until Ctrl-C."""
     run = _demo()

@@ -50,7 +50,7 @@ class Items:
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A map. Keys are unique and keep file order and case."""
+    """A map. Keys are unique text and keep file order and case; an HTTP status need not be quoted to be one."""
 
     source: Source
     entries: tuple[tuple[Scalar, Node], ...]
@@ -174,6 +174,8 @@ class _Builder:
         entries: dict[ScalarValue, tuple[Scalar, Node]] = {}
         pairs = zip(done.children[::2], done.children[1::2], strict=True)
         for key, value in pairs:
+            if isinstance(key, Scalar) and _STATUS.fullmatch(key.text) and isinstance(key.value, int):
+                key = Scalar(key.source, key.text, key.text)  # noqa: PLW2901 - an HTTP status, `401:`, is a name
             if not isinstance(key, Scalar) or not isinstance(key.value, str):
                 self._problems.error(key, f"a key must be text, found {describe(key)}: quote it")
             elif key.value in entries:
@@ -236,6 +238,7 @@ class _Open:
 
 
 _YAML = "tag:yaml.org,2002:"
+_STATUS = re.compile(r"[1-5][0-9]{2}", re.ASCII)
 _TYPED_TAGS = frozenset({_YAML + "null", _YAML + "bool", _YAML + "int", _YAML + "float"})
 _SCALAR_TAGS: frozenset[str | None] = _TYPED_TAGS | {None, "!", _YAML + "str"}
 _COLLECTION_TAGS: frozenset[str | None] = frozenset({None, "!", _YAML + "seq", _YAML + "map"})

@@ -141,6 +141,7 @@ class Request(NamedTuple):
     source_ip: str = ""  # the TCP peer; empty for a Unix socket
     route_id: str | None = None  # the route that Envoy chose (`context_extensions: {route: …}`)
     certificate: str = ""  # the client's certificate, URL-encoded PEM; empty without one
+    scheme: str = ""  # http | https, as Envoy saw it; empty where another caller leaves it out
 
     def header(self, name: str) -> str:
         """Give the header's value, several joined with a comma; empty when it is not there."""
@@ -180,13 +181,23 @@ class Source(NamedTuple):
         return f"{self.file}:{self.line}:{self.column}"
 
 
+class Guidance(NamedTuple):
+    """What a policy's author tells whoever is refused. Empty texts say nothing."""
+
+    explanation: str = ""
+    remediation: str = ""
+
+
 class RouteName(NamedTuple):
-    """How a decision names its route in logs, metrics and metadata."""
+    """How a decision names its route in logs, metrics and metadata, and how that route answers."""
 
     label: str  # the route's id, else `from` and its matcher as written
     source: Source
     pass_identity_headers: bool | None = None  # None: as the configuration says
     show_error_details: bool = False
+    guidance: Guidance = Guidance()
+    denied_redirect: tuple[tuple[int, str], ...] = ()  # HTTP status → where browsers are sent instead
+    scopes: tuple[str, ...] = ()  # what its policy asks of an access token, for the challenge of RFC 6750
 
 
 class Allow(NamedTuple):
@@ -210,6 +221,7 @@ class Deny(NamedTuple):
     route: RouteName | None = None
     principal: Principal | None = None
     detail: str = ""  # the human sentence, for the log only: no token, no header value
+    guidance: Guidance = Guidance()  # for the client, where error details are shown
 
     @property
     def reasons(self) -> tuple[Reason, ...]:

@@ -126,6 +126,7 @@ class Service:
         ]
         authenticator = Authenticator(
             places=settings.tokens,
+            enrich_from=settings.enrich_from,
             issuers=self._issuers,
             verified=VerifiedTokens(max_entries=MAX_VERIFIED_TOKENS, max_bytes=MAX_VERIFIED_BYTES),
             shapes=claim_shapes(settings),
@@ -225,7 +226,8 @@ def answer_settings(settings: Settings) -> AnswerSettings:
         identity_headers=settings.identity_headers,
         pass_identity_headers=settings.pass_identity_headers,
         hide_credentials=settings.hide_credentials,
-        tokens=settings.tokens,
+        tokens=settings.tokens if settings.enrich_from is None else (*settings.tokens, settings.enrich_from),
+        issuers=frozenset(issuer for pool in settings.pools for issuer in pool.pool.issuers),
         max_header_bytes=settings.max_header_bytes,
         show_error_details=settings.show_error_details,
     )

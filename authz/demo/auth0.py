@@ -1,7 +1,7 @@
 """A stand-in for Auth0: an OpenID provider (oidc-provider-mock) that the demo's user pool federates.
 
-Its sign-in page asks for no password: it lists who is there. The package's pages load their style from another host;
-here they get one of our own, so that the demo needs no network.
+Its sign-in page asks for no password: it lists who is there. The package's pages load their style from another host and
+would take any name; here they get a style of our own, so that the demo needs no network, and show one button.
 """
 
 from __future__ import annotations
@@ -9,25 +9,13 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import flask
 import oidc_provider_mock
 import uvicorn
 
-PROVIDER: Final = "Auth0"
-HOST: Final = "auth0.localhost"
-
-
-class FederatedUser(NamedTuple):
-    """A person whom the identity provider knows."""
-
-    name: str
-    subject: str  # as Auth0 writes it
-    email: str
-
-
-DORA: Final = FederatedUser("dora", "auth0|5f7c8ec7c33c6c004bbafe82", "dora@example.com")
+from authz.demo.cognito import FEDERATED
 
 _STYLE: Final = """<title>Sign in · Auth0 (a stand-in)</title><style>
 :root{color-scheme:light dark}
@@ -38,21 +26,23 @@ box-shadow:0 2px 16px rgb(0 0 0/.12);overflow-wrap:anywhere}
 h1{font-size:1.4rem;margin:0 0 .5rem}h2{font-size:1rem}p{font-size:.85rem;opacity:.75}
 input{font:inherit;padding:.55rem;width:100%;box-sizing:border-box;margin-bottom:.75rem}
 button{font:inherit;padding:.55rem 1rem;border:0;border-radius:8px;background:#eb5424;color:#fff;cursor:pointer}
-button.contrast{background:#6b625b}
+.form-grid{display:none!important}
 </style>"""
 _OUTSIDE_STYLE: Final = re.compile(r'<link\s+rel="stylesheet"[^>]*>')
 
 
 def application() -> flask.Flask:
-    """Build the server with the people of the demo."""
+    """Build the server, with the one person whom it knows."""
     # The local Cognito turns a boolean into "True", and takes only "true" for verified: so the flag is a text here.
-    claims = {"email": DORA.email, "email_verified": "true", "name": "Dora"}
-    app: flask.Flask = oidc_provider_mock.app(user_claims=[oidc_provider_mock.User(sub=DORA.subject, claims=claims)])
+    claims = {"email": FEDERATED.email, "email_verified": "true"}
+    person = oidc_provider_mock.User(sub=FEDERATED.subject, claims=claims)
+    app: flask.Flask = oidc_provider_mock.app(user_claims=[person])
 
     @app.after_request
     def restyle(response: Any) -> Any:  # noqa: ANN401 - flask's own type has a parameter of no interest here
         if response.mimetype == "text/html":
             text = response.get_data(as_text=True).replace("Authorize Client", "Auth0 (a stand-in)")
+            text = text.replace("Authenticate predefined users", "Sign in as")
             response.set_data(_OUTSIDE_STYLE.sub(_STYLE, text))
         return response
 

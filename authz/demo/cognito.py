@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from authz.demo.processes import StandError
 
 REGION: Final = "eu-west-1"
 MACHINE_SCOPE: Final = "orders/read"
-_PASSWORD: Final = "Not-a-secret-1"  # noqa: S105 - everyone may know it: it opens nothing but the demo
+PASSWORD: Final = "Not-a-secret-1"  # noqa: S105 - everyone may know it: it opens nothing but the demo
 
 
 class User(NamedTuple):
@@ -29,9 +28,46 @@ class User(NamedTuple):
 
     name: str
     groups: Sequence[str]
+    domain: str = "example.com"  # of the e-mail address
+
+    @property
+    def email(self) -> str:
+        """Give the e-mail address, which the pool has verified."""
+        return f"{self.name}@{self.domain}"
 
 
-USERS: Final = (User("alice", ["admins"]), User("bob", ["developers"]), User("carol", []))
+USERS: Final = (User("alice", ["admins"]), User("bob", ["developers"]), User("carol", [], "elsewhere.example"))
+
+
+class FederatedUser(NamedTuple):
+    """A person whom an identity provider of the pool knows; the pool has no password of theirs."""
+
+    name: str
+    subject: str  # at the provider, as Auth0 writes it
+    email: str
+
+
+PROVIDER: Final = "Auth0"
+FEDERATED: Final = FederatedUser("dora", "auth0|5f7c8ec7c33c6c004bbafe82", "dora@example.com")
+
+
+class Website(NamedTuple):
+    """What a browser sees: an application that signs people in, and the sign-in page of the identity provider."""
+
+    url: str  # https://app.localhost:PORT
+    provider_url: str  # where the pool reaches the provider
+    provider_page: str  # where browsers are sent
+
+
+class App(NamedTuple):
+    """A confidential app client."""
+
+    client_id: str
+    client_secret: str
+
+    def __repr__(self) -> str:
+        """Name the client, without its secret."""
+        return f"App({self.client_id})"
 
 
 def command() -> Sequence[str]:
@@ -60,8 +96,8 @@ class Population:
     pool_id: str
     jwks_uri: str
     clients: Sequence[str]
+    browser: App
     subjects: Mapping[str, str]  # `sub` → name
-    expires_at: float  # when the token called expired is so: wall clock, seconds since the epoch
     tokens: Mapping[str, str] = field(repr=False)
 
     @property
@@ -72,6 +108,7 @@ class Population:
             "clients": list(self.clients),
             "token_use": ["access"],
             "jwks_uri": self.jwks_uri,
+            "leeway": "10s",  # Envoy counts a session's life from when it got the tokens, a little later than `iat`
         }
 
 
@@ -82,24 +119,24 @@ class LocalCognito:
         self._client = client
         self._url = url
 
-    async def populate(self) -> Population:
+    async def populate(self, website: Website) -> Population:
         """Create everything that the demo needs, and sign everybody in."""
         pool = await self._create_pool("demo")
         app = await self._create_app(pool, "app")
-        brief = await self._create_app(pool, "one-second-tokens", {"AccessToken": "seconds"})
+        stale = await self._create_app(pool, "expired-tokens", hours=-1)  # the local Cognito does not mind
         foreign = await self._create_app(pool, "not-ours")
         machine = await self._create_machine(pool)
+        await self._federate(pool, website)
+        browser = await self._create_browser_app(pool, website)
         subjects = {await self._create_user(pool, user): user.name for user in USERS}
 
-        expired = await self._sign_in(brief, "alice")  # good for one second from here
-        expires_at = time.time() + 1.0
         alice = await self._sign_in(app, "alice")
         tokens = {
             "alice": alice["AccessToken"],
             "alice's ID token": alice["IdToken"],
             "bob": (await self._sign_in(app, "bob"))["AccessToken"],
             "carol": (await self._sign_in(app, "carol"))["AccessToken"],
-            "alice, expired": expired["AccessToken"],
+            "alice, expired": (await self._sign_in(stale, "alice"))["AccessToken"],
             "alice, another app": (await self._sign_in(foreign, "alice"))["AccessToken"],
             "alice, another pool": await self._stranger(),
             "machine": await self._machine_token(machine),
@@ -107,9 +144,9 @@ class LocalCognito:
         return Population(
             pool_id=pool,
             jwks_uri=f"{self._url}/{pool}/.well-known/jwks.json",
-            clients=[app, brief, machine["ClientId"]],
+            clients=[app, stale, machine["ClientId"], browser.client_id],
+            browser=browser,
             subjects={**subjects, machine["ClientId"]: "machine"},
-            expires_at=expires_at,
             tokens=tokens,
         )
 
@@ -122,17 +159,54 @@ class LocalCognito:
     async def _create_pool(self, name: str) -> str:
         return str((await self._call("CreateUserPool", PoolName=name))["UserPool"]["Id"])
 
-    async def _create_app(self, pool: str, name: str, units: Mapping[str, str] | None = None) -> str:
-        """Create an app client; its access tokens are good for a day, the longest that Cognito gives, or one unit."""
+    async def _create_app(self, pool: str, name: str, hours: int = 24) -> str:
+        """Create an app client; its access tokens are good for a day, the longest that Cognito gives, or as told."""
         created = await self._call(
             "CreateUserPoolClient",
             UserPoolId=pool,
             ClientName=name,
             ExplicitAuthFlows=["ALLOW_USER_PASSWORD_AUTH", "ALLOW_REFRESH_TOKEN_AUTH"],
-            AccessTokenValidity=1,
-            TokenValidityUnits={"AccessToken": "days"} if units is None else units,
+            AccessTokenValidity=hours,
         )
         return str(created["UserPoolClient"]["ClientId"])
+
+    async def _create_browser_app(self, pool: str, website: Website) -> App:
+        """Create the app client of the browser sample, for people of the pool and of the identity provider."""
+        created = await self._call(
+            "CreateUserPoolClient",
+            UserPoolId=pool,
+            ClientName="browser",
+            GenerateSecret=True,
+            AllowedOAuthFlows=["code"],
+            AllowedOAuthFlowsUserPoolClient=True,
+            AllowedOAuthScopes=["openid", "email", "profile"],
+            SupportedIdentityProviders=["COGNITO", PROVIDER],
+            CallbackURLs=[f"{website.url}/oauth2/callback"],
+            LogoutURLs=[f"{website.url}/oauth2/signout"],
+            AccessTokenValidity=24,
+            IdTokenValidity=24,
+        )
+        client: Mapping[str, str] = created["UserPoolClient"]
+        return App(client["ClientId"], client["ClientSecret"])
+
+    async def _federate(self, pool: str, website: Website) -> None:
+        """Let people of an OpenID provider in, as the guides do with Auth0; their e-mail is mapped, its flag too."""
+        await self._call(
+            "CreateIdentityProvider",
+            UserPoolId=pool,
+            ProviderName=PROVIDER,
+            ProviderType="OIDC",
+            ProviderDetails={
+                "client_id": "cognito",
+                "client_secret": "not-checked",
+                "attributes_request_method": "GET",
+                "oidc_issuer": website.provider_url,
+                "authorize_scopes": "openid profile email",
+                "authorize_url": f"{website.provider_page}/oauth2/authorize",
+                "token_url": f"{website.provider_url}/oauth2/token",
+            },
+            AttributeMapping={"username": "sub", "email": "email", "email_verified": "email_verified"},
+        )
 
     async def _create_machine(self, pool: str) -> Mapping[str, str]:
         identifier, _, scope = MACHINE_SCOPE.partition("/")
@@ -146,8 +220,7 @@ class LocalCognito:
             AllowedOAuthFlows=["client_credentials"],
             AllowedOAuthFlowsUserPoolClient=True,
             AllowedOAuthScopes=[MACHINE_SCOPE],
-            AccessTokenValidity=1,
-            TokenValidityUnits={"AccessToken": "days"},
+            AccessTokenValidity=24,
         )
         client: Mapping[str, str] = created["UserPoolClient"]
         return client
@@ -155,12 +228,12 @@ class LocalCognito:
     async def _create_user(self, pool: str, user: User) -> str:
         """Create a person with a password and groups; gives the `sub`."""
         attributes = [
-            {"Name": "email", "Value": f"{user.name}@example.com"},
+            {"Name": "email", "Value": user.email},
             {"Name": "email_verified", "Value": "true"},
         ]
         person = {"UserPoolId": pool, "Username": user.name}
         created = await self._call("AdminCreateUser", **person, UserAttributes=attributes, MessageAction="SUPPRESS")
-        await self._call("AdminSetUserPassword", **person, Password=_PASSWORD, Permanent=True)
+        await self._call("AdminSetUserPassword", **person, Password=PASSWORD, Permanent=True)
         for group in user.groups:
             await self._call("CreateGroup", UserPoolId=pool, GroupName=group)
             await self._call("AdminAddUserToGroup", **person, GroupName=group)
@@ -171,7 +244,7 @@ class LocalCognito:
             "InitiateAuth",
             ClientId=client_id,
             AuthFlow="USER_PASSWORD_AUTH",
-            AuthParameters={"USERNAME": name, "PASSWORD": _PASSWORD},
+            AuthParameters={"USERNAME": name, "PASSWORD": PASSWORD},
         )
         tokens: Mapping[str, str] = answer["AuthenticationResult"]
         return tokens

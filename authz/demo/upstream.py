@@ -1,6 +1,7 @@
-"""The API behind Envoy: it answers every request with what it received, so that one sees what reaches an upstream.
+"""What is behind Envoy: it answers every request with what it received, so that one sees what reaches an upstream.
 
-The answer is JSON: `{"method", "path", "host", "headers": {name: [value, …]}}`. Tokens are shown shortened.
+The answer is JSON: `{"method", "path", "host", "headers": {name: [value, …]}}`, and for browsers a page. Tokens are
+shown shortened.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import re
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from aiohttp import web
+
+from authz.demo.page import POLICY, page
 
 _TOKEN: Final = re.compile(r"(eyJ[\w-]{5})[\w-]+\.[\w.-]+")
 
@@ -26,8 +30,16 @@ async def _show(request: web.Request) -> web.Response:
     headers: dict[str, list[str]] = {}
     for name, value in request.headers.items():
         headers.setdefault(name.lower(), []).append(_TOKEN.sub(r"\1…", value))
+    if "text/html" in request.headers.get("accept", ""):
+        text = page(request.path, headers, _credentials(request.headers.items()))
+        return web.Response(text=text, content_type="text/html", headers={"content-security-policy": POLICY})
     body = {"method": request.method, "path": request.raw_path, "host": request.host, "headers": headers}
     return web.json_response(body)
+
+
+def _credentials(received: Iterable[tuple[str, str]]) -> Sequence[str]:
+    """Name the headers that hold a token or one of Envoy's session cookies."""
+    return sorted({name.lower() for name, value in received if _TOKEN.search(value) or "__Host-" in value})
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from authz.errors import TokenError
+from authz.identity.cognito import peek
 from authz.model import Reason, Request
 
 if TYPE_CHECKING:
@@ -53,14 +54,43 @@ def find_credential(request: Request, places: Sequence[TokenPlace]) -> Credentia
     return None
 
 
-def without_cookies(request: Request, names: Collection[str]) -> str | None:
-    """Give the cookie header that is left without the named cookies, joined with `; `.
+def without_cookies(request: Request, names: Collection[str], issuers: Collection[str] = ()) -> str | None:
+    """Give the cookie header that is left without the named cookies and those that hold a token of the issuers.
 
-    Empty when nothing is left; None when there was nothing to remove and the header may stay as it is.
+    What is left is joined with `; `. Empty when nothing is left; None when there was nothing to remove and the header
+    may stay as it is.
     """
     cookies = list(_cookies(request))
-    left = [cookie for cookie in cookies if _cookie_name(cookie) not in names]
+    left = [cookie for cookie in cookies if _cookie_name(cookie) not in names and not _holds_token(cookie, issuers)]
     return None if len(left) == len(cookies) else "; ".join(left)
+
+
+def headers_with_tokens(request: Request, issuers: Collection[str]) -> Sequence[str]:
+    """Name the headers, other than cookies, that hold a token of one of the issuers, good or not.
+
+    Envoy's oauth2 filter, applications and clients put copies of tokens where nobody looks for credentials.
+    """
+    return [
+        name
+        for name, values in request.headers.items()
+        if name != "cookie" and not name.startswith(":") and any(_holds_token(value, issuers) for value in values)
+    ]
+
+
+# A compact RS256 token: its header is a JSON object, its signature has at least 2048 bits. So long a signature bounds
+# how many a hostile header can hold, and the search starts only where a word does: linear in the header's length.
+_COMPACT_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]++\.[\w-]++\.[\w-]{342,}+", re.ASCII)
+
+
+def _holds_token(text: str, issuers: Collection[str]) -> bool:
+    return any(_issuer(found) in issuers for found in _COMPACT_TOKEN.findall(text))
+
+
+def _issuer(token: str) -> str:
+    try:
+        return peek(token).issuer
+    except TokenError:
+        return ""
 
 
 _BLANKS = " \t"

@@ -1,6 +1,7 @@
 """The bounded memory of tokens that were verified before.
 
-Rules: the key is SHA-256 of the whole token: anything less (a signature, a `jti`) can stand beside other claims.
+Rules: the key is SHA-256 of the whole token: anything less (a signature, a `jti`) can stand beside other claims. Where
+an ID token stood beside it, the key is that of both, so that neither can be had without the other.
 An entry holds only while its own times hold and while its pool still has the very key set it was verified under; it
 carries the question "which one is current?" with it, so nobody can forget to ask. Refusals are not kept here. There is
 no lock: one event loop owns it. What depends on the route is decided after it, every time.
@@ -37,12 +38,12 @@ class VerifiedTokens:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, token: str, now: float) -> Principal | None:
+    def find(self, token: str, now: float, beside: str = "") -> Principal | None:
         """Give the principal of a token verified before, if that still holds at `now` (seconds since 1970).
 
-        An entry that holds no more is dropped.
+        `beside` is the ID token that was verified with it. An entry that holds no more is dropped.
         """
-        digest = _digest(token)
+        digest = _digest(token, beside)
         entry = self._entries.get(digest)
         if entry is None:
             return None
@@ -53,10 +54,15 @@ class VerifiedTokens:
         self._drop(digest)
         return None
 
-    def add(self, token: str, verified: Verified, keys: KeySet, current: Callable[[], KeySet | None]) -> None:
-        """Remember a token that was verified under `keys`; `current` gives the key set its pool has from now on."""
-        size = ENTRY_BYTES + BYTES_PER_CHARACTER * len(token)
-        digest = _digest(token)
+    def add(
+        self, token: str, verified: Verified, keys: KeySet, current: Callable[[], KeySet | None], beside: str = ""
+    ) -> None:
+        """Remember a token that was verified under `keys`; `current` gives the key set its pool has from now on.
+
+        With `beside`: both tokens were verified under `keys`, and `verified` is what they came to together.
+        """
+        size = ENTRY_BYTES + BYTES_PER_CHARACTER * (len(token) + len(beside))
+        digest = _digest(token, beside)
         self._drop(digest)
         self._entries[digest] = _Entry(verified, keys, current, size)
         self._bytes += size
@@ -80,6 +86,8 @@ class _Entry(NamedTuple):
         return "_Entry(…)"
 
 
-def _digest(token: str) -> bytes:
+def _digest(token: str, beside: str) -> bytes:
+    """Give 32 bytes for one token and 64 for two, so that no two are one."""
     # `surrogatepass`: a stranger's text may hold what UTF-8 cannot, and must be unknown here rather than an error.
-    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+    digest = sha256(token.encode("utf-8", "surrogatepass")).digest()
+    return digest + sha256(beside.encode("utf-8", "surrogatepass")).digest() if beside else digest

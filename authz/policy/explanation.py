@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from authz.document import shorten
 from authz.errors import TokenError
-from authz.model import Allow, Decision, Deny, Json, Reason
+from authz.model import Allow, Decision, Deny, Guidance, Json, Reason, http_status
 from authz.policy.criteria import Criterion, Facts, show_values
 from authz.policy.decision import Block, Effect, Operator, join_blocks, judge_block, outcome
 from authz.policy.near_misses import Hint, hint
@@ -76,10 +76,17 @@ def closest(
     facts: Facts, route: Route, credential_error: TokenError | None = None
 ) -> tuple[JudgedBlock, Condition] | None:
     """Give the condition that decided a denial, or that came nearest to letting the request in; None when none did."""
+    return _likeliest(_nearest(facts, route, credential_error), facts)
+
+
+def _nearest(
+    facts: Facts, route: Route, credential_error: TokenError | None
+) -> Sequence[tuple[JudgedBlock, Condition]]:
+    """Give the conditions that `closest` chooses from: all that are equally near."""
     explanation = explain(facts, route, credential_error, hints=False)
     decision = explanation.decision
     if isinstance(decision, Allow):
-        return None
+        return ()
     reason = decision.reason
     if credential_error is not None and reason is credential_error.reason:
         reason = Reason.USER_UNAUTHENTICATED
@@ -91,8 +98,28 @@ def closest(
     if reason in _DECIDE_ANYWHERE:
         candidates = [candidate for candidate in candidates if candidate[2].reason is reason]
     nearest = min((distance for distance, _, _ in candidates), default=0)
-    tied = [(judged, condition) for distance, judged, condition in candidates if distance == nearest]
-    return _likeliest(tied, facts)
+    return [(judged, condition) for distance, judged, condition in candidates if distance == nearest]
+
+
+def guidance_for(deny: Deny, facts: Facts, route: Route) -> Guidance:
+    """Give what the author tells whoever is refused so.
+
+    A policy's no is explained by the rule that decided: the deny rule that holds, else the allow rule that came
+    closest; what it leaves unsaid, the route says. Where a caller is needed first, no rule has decided yet: the route's
+    texts alone. Other refusals are not the author's.
+    """
+    status = http_status(deny.reason)
+    if status not in (401, 403):
+        return Guidance()
+    of_route = route.name.guidance
+    blocks = (*route.policy.allow, *route.policy.deny)
+    if status == 401 or not any(any(block.guidance) for block in blocks):
+        return of_route
+    tied = _nearest(facts, route, None)
+    likeliest = _likeliest(tied, facts)
+    candidates = tied if likeliest is None else (likeliest, *tied)
+    of_rule = next((judged.block.guidance for judged, _ in candidates if any(judged.block.guidance)), Guidance())
+    return Guidance(*(ours or theirs for ours, theirs in zip(of_rule, of_route, strict=True)))
 
 
 MAX_HINTED: Final = 5

@@ -28,13 +28,15 @@ from authz.document import (
     shorten,
     text_of,
 )
-from authz.errors import LoadError, Problem, RequestError
-from authz.model import RouteName, Source
-from authz.policy.advice import AcceptedTokens, advise
+from authz.errors import LoadError, Problem, RequestError, Severity
+from authz.model import Guidance, RouteName, Source
+from authz.policy.advice import advise
 from authz.policy.criteria import CriteriaContext, Criterion, compile_criterion
+from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.decision import Block, Effect, Operator, Policy
 from authz.policy.matchers import claim_value
 from authz.policy.path import MAX_PORT, Host, canonical_host, canonical_pattern
+from authz.policy.refusals import GUIDANCE_KEYS, Redirects, read_guidance, redirects_of, scopes_of
 from authz.policy.routes import HostMatcher, PathKind, PathMatcher, Route, RouteIndex
 
 END_MARK: Final = b"# end"
@@ -47,6 +49,7 @@ class PolicyOptions:
     require_end: bool = False
     inline: bool = False  # the one file is the configuration itself: only its `routes` and `policy` are read
     context: CriteriaContext = field(default_factory=CriteriaContext)
+    show_error_details: bool | None = None  # on every route; None where the configuration is not known
     accepted: AcceptedTokens = field(default_factory=AcceptedTokens)
 
 
@@ -63,7 +66,7 @@ class PolicySet:
 def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -> PolicySet:
     """Compile the files, given as (name, content) in path order. Raises LoadError with every problem."""
     problems = Problems()
-    reader = _RouteReader(problems, options.context)
+    reader = _RouteReader(problems, options)
     for name, data in files:
         if options.require_end and not _has_end_mark(data):
             line = data.count(b"\n") + 1
@@ -140,6 +143,7 @@ _PLAIN_KEYS: Final = (
 )
 _ROUTE_KEYS: Final = (
     "from", "prefix", "path", "regex", "id", *_PLAIN_KEYS, "policy", "pass_identity_headers", "show_error_details",
+    "denied_redirect", *GUIDANCE_KEYS,
 )  # fmt: skip
 _FROM = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -149,11 +153,12 @@ _WILDCARD_HOST = re.compile(r"([A-Za-z0-9_.*-]+)(?::([1-9][0-9]{0,4}))?")
 class _RouteReader:
     """Reads the routes of all files into one list; ids are unique among all of them."""
 
-    def __init__(self, problems: Problems, context: CriteriaContext) -> None:
+    def __init__(self, problems: Problems, options: PolicyOptions) -> None:
         self.routes: list[Route] = []
         self.envoy_keys: list[tuple[str, Source]] = []
         self._problems = problems
-        self._context = context
+        self._context = options.context
+        self._shows_details = options.show_error_details
         self._ids: dict[str, Source] = {}
 
     def read_file(self, document: Node, inline: bool) -> None:
@@ -193,6 +198,9 @@ class _RouteReader:
         route_id = self._id(node, what)
         policy = self._policy(node, what)
         switches = {key: self._switch(node, key, what) for key in ("pass_identity_headers", "show_error_details")}
+        guidance = read_guidance(node, what, self._problems)
+        redirects = self._redirects(node, what)
+        self._note_unseen_guidance(node, what, bool(switches["show_error_details"]))
         if host is None or path is None:
             return
         name = RouteName(
@@ -200,6 +208,9 @@ class _RouteReader:
             source=node.source,
             pass_identity_headers=switches["pass_identity_headers"],
             show_error_details=bool(switches["show_error_details"]),
+            guidance=guidance,
+            denied_redirect=redirects,
+            scopes=scopes_of(policy),
         )
         self.routes.append(Route(name, host, path, policy, route_id, len(self.routes)))
 
@@ -228,6 +239,25 @@ class _RouteReader:
     def _switch(self, node: Fields, key: str, what: str) -> bool | None:
         value = node.get(key)
         return None if value is None else boolean_of(value, f"{what}: `{key}`", self._problems)
+
+    def _redirects(self, node: Fields, what: str) -> Redirects:
+        value = node.get("denied_redirect")
+        found = None if value is None else redirects_of(value, f"{what}: `denied_redirect`", self._problems)
+        return found or ()
+
+    def _note_unseen_guidance(self, node: Fields, what: str, shows_details: bool) -> None:
+        """Tell an author whose texts nobody will read."""
+        if shows_details or self._shows_details is not False:
+            return
+        rules = node.get("policy")
+        for fields in (node, *(rules.items if isinstance(rules, Items) else (rules,))):
+            for key, _ in fields.entries if isinstance(fields, Fields) else ():
+                if key.text in GUIDANCE_KEYS:
+                    self._problems.warn(
+                        key.source,
+                        f"{what}: `{key.text}` is never shown: write `show_error_details: true` on the route",
+                        Severity.NOTE,
+                    )
 
     def _id(self, node: Fields, what: str) -> str | None:
         value = node.get("id")
@@ -431,16 +461,25 @@ class _RouteReader:
             if not isinstance(rules, Fields):
                 self._problems.error(rules, f"{what}: `policy`: found {describe(rules)}, expected `allow:` or `deny:`")
                 continue
+            guidance = read_guidance(rules, f"{what}: `policy`", self._problems)
+            self._refuse_lone_guidance(rules, what)
             for key, body in rules.entries:
                 if key.text in blocks:
-                    blocks[Effect(key.text)].extend(self._body(body, f"{what}: `{key.text}`"))
-                else:
+                    blocks[Effect(key.text)].extend(self._body(body, f"{what}: `{key.text}`", guidance))
+                elif key.text not in GUIDANCE_KEYS:
                     hint = did_you_mean(key.text, blocks)
                     self._problems.error(
                         key, f"{what}: `policy`: unknown effect `{shorten(key.text)}`, expected `allow` or `deny`{hint}"
                     )
 
-    def _body(self, node: Node, what: str) -> list[Block]:
+    def _refuse_lone_guidance(self, rules: Fields, what: str) -> None:
+        keys = [key for key, _ in rules.entries]
+        if keys and all(key.text in GUIDANCE_KEYS for key in keys):
+            self._problems.error(
+                keys[0], f"{what}: `policy`: `{keys[0].text}` without a rule: write it beside `allow:` or `deny:`"
+            )
+
+    def _body(self, node: Node, what: str, guidance: Guidance) -> list[Block]:
         if not isinstance(node, Fields):
             self._problems.error(
                 node, f"{what}: found {describe(node)}, expected `and`, `or`, `not` or `nor` with a list"
@@ -452,6 +491,8 @@ class _RouteReader:
                 continue
             if key.text not in _OPERATORS:
                 hint = did_you_mean(key.text, _OPERATORS)
+                if key.text in GUIDANCE_KEYS:
+                    hint = f": write `{key.text}` beside `allow:` or `deny:`, not inside"
                 self._problems.error(
                     key, f"{what}: unknown operator `{shorten(key.text)}`, expected `and`, `or`, `not` or `nor`{hint}"
                 )
@@ -465,7 +506,8 @@ class _RouteReader:
                 continue
             compiled = self._compile(criteria.items, what)
             if compiled:
-                blocks.append(Block(Operator(key.text), compiled, key.source, rule=node.source))
+                block = Block(Operator(key.text), compiled, key.source, rule=node.source, guidance=guidance)
+                blocks.append(block)
         return blocks
 
     def _compile(self, nodes: Sequence[Node], what: str) -> tuple[Criterion, ...]:

@@ -50,7 +50,7 @@ class PathMatcher:
                 return path.startswith(self.text)
             case PathKind.PATH:
                 return path == self.text
-            case PathKind.REGEX:
+            case PathKind.REGEX:  # pragma: no branch - the last kind there is
                 return self.pattern.fullmatch(path) is not None
 
 
@@ -100,7 +100,7 @@ class _PathIndex:
                     self._exact.setdefault(route.path.text, number)
                 case PathKind.PREFIX | PathKind.ANY:
                     self._prefixes.setdefault(route.path.text, number)
-                case PathKind.REGEX:
+                case PathKind.REGEX:  # pragma: no branch - the last kind there is
                     self._patterns.append((number, route.path))
         self._lengths: Final = sorted({len(prefix) for prefix in self._prefixes})
 

@@ -10,6 +10,7 @@ import re
 from bisect import insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from authz.errors import Problem, Severity
@@ -17,7 +18,7 @@ from authz.policy.routes import PathKind, PathMatcher, Route
 
 _MAX_WILDCARD_HOSTS: Final = 100  # more are compared by their text alone: each pair costs a match
 _MAX_HOST_PAIRS: Final = 20_000
-_MAX_PATTERNS: Final = 50  # so many earlier patterns of one host are tried on an exact path
+_MAX_PATTERNS: Final = 20  # so many earlier patterns of one host are tried on an exact path
 
 _HostKey: TypeAlias = tuple[str, int | None]
 
@@ -100,7 +101,7 @@ class _Taken:
             if area.text in self._exact:
                 yield self._exact[area.text]
             yield from (
-                earlier for earlier in list(self._patterns.values())[:_MAX_PATTERNS] if earlier.path.matches(area.text)
+                earlier for earlier in islice(self._patterns.values(), _MAX_PATTERNS) if earlier.path.matches(area.text)
             )
         elif area.kind is AreaKind.PATTERN and route.path.text in self._patterns:
             yield self._patterns[route.path.text]

@@ -56,11 +56,9 @@ def day_of_week_criterion(node: Node, problems: Problems) -> TimeCriterion | Non
     days: Node | None = node
     zone: tzinfo | None = UTC
     if isinstance(node, Fields):
-        fields = _fields(node, "day_of_week", ("days", "timezone"), problems)
-        if fields is None:
-            return None
-        zone = _zone(fields.get("timezone"), "day_of_week", problems)
-        days = fields.get("days")
+        _check_keys(node, "day_of_week", ("days", "timezone"), problems)
+        zone = _zone(node.get("timezone"), "day_of_week", problems)
+        days = node.get("days")
         if days is None:
             problems.error(node, "`day_of_week`: `days` is missing: write days: mon-fri")
     if isinstance(days, Items):
@@ -202,11 +200,15 @@ def _fields(node: Node, name: str, known: tuple[str, ...], problems: Problems) -
     if not isinstance(node, Fields):
         problems.error(node, f"`{name}`: found {describe(node)}, expected a map with {', '.join(known)}")
         return None
-    for key, _ in node.entries:
+    _check_keys(node, name, known, problems)
+    return node
+
+
+def _check_keys(fields: Fields, name: str, known: tuple[str, ...], problems: Problems) -> None:
+    for key, _ in fields.entries:
         if key.text not in known:
             hint = did_you_mean(key.text, known) or f", expected {', '.join(f'`{word}`' for word in known)}"
             problems.error(key, f"`{name}`: unknown key `{shorten(key.text)}`{hint}")
-    return node
 
 
 def _has_bound(node: Node, fields: Fields, name: str, problems: Problems) -> bool:

@@ -38,7 +38,7 @@ def tokens_of(node: Node, name: str, problems: Problems) -> tuple[TokenPlace, ..
         return None
     places: list[TokenPlace] = []
     for number, item in enumerate(node):
-        place = _token_place(item, f"{name}[{number}]", problems)
+        place = _token_place(item, f"{name}[{number}]", problems, "expected one: start another entry with `-`")
         if place in places:
             problems.error(item, f"{name}[{number}]: the {place.kind} `{place.name}` is there twice: delete one")
         elif place is not None:
@@ -46,7 +46,25 @@ def tokens_of(node: Node, name: str, problems: Problems) -> tuple[TokenPlace, ..
     return tuple(places)
 
 
-def _token_place(node: Node, name: str, problems: Problems) -> TokenPlace | None:
+def enrich_from_of(node: Node, name: str, problems: Problems) -> TokenPlace | None:
+    """Read the one place of the ID token that adds its claims to an access token."""
+    return _token_place(node, name, problems, "expected one, such as {header: x-auth-id-token}")
+
+
+def refuse_useless_enrichment(root: Section, settings: Settings) -> None:
+    """Refuse an `enrich_from` that could never add a claim."""
+    node, place = root.node("enrich_from"), settings.enrich_from
+    if node is None or place is None:
+        return
+    if place in settings.tokens:
+        message = f"the {place.kind} `{place.name}` is in `tokens` too: an ID token that adds claims is no credential"
+        root.problems.error(node, f"enrich_from: {message}; delete it from one of them")
+    if settings.pools and not any("access" in pool.pool.token_use for pool in settings.pools):
+        message = "it adds claims to access tokens, and no user pool accepts them"
+        root.problems.error(node, f"enrich_from: {message}: write `token_use: [access]`, or delete this")
+
+
+def _token_place(node: Node, name: str, problems: Problems, advice: str) -> TokenPlace | None:
     section = section_of(node, name, ("header", "cookie"), problems)
     if section is None:
         return None
@@ -55,7 +73,7 @@ def _token_place(node: Node, name: str, problems: Problems) -> TokenPlace | None
     kinds = [kind for kind in ("header", "cookie") if section.node(kind) is not None]
     if len(kinds) == 2 or not section.fields.entries:
         found = "`header` and `cookie` together" if kinds else "neither `header` nor `cookie`"
-        problems.error(node, f"{name}: found {found}, expected one: start another entry with `-`")
+        problems.error(node, f"{name}: found {found}, {advice}")
     if header is not None:
         return TokenPlace("header", header)
     return None if cookie is None else TokenPlace("cookie", cookie)
@@ -173,7 +191,11 @@ def refuse_shared_headers(root: Section, settings: Settings) -> None:
     """Refuse an identity header that is looked into for something else: it is overwritten."""
     identity = {_folded(header) for header, _ in settings.identity_headers}
     tokens = [place.name for place in settings.tokens if place.kind == "header"]
-    inputs = [("tokens", header) for header in tokens] + [("client_ip_header", settings.client_ip_header or "")]
+    id_token = settings.enrich_from
+    inputs = [("tokens", header) for header in tokens] + [
+        ("enrich_from", id_token.name if id_token is not None and id_token.kind == "header" else ""),
+        ("client_ip_header", settings.client_ip_header or ""),
+    ]
     for key, header in inputs:
         node = root.node(key)
         if node is not None and _folded(header) in identity:

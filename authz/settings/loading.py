@@ -12,17 +12,25 @@ from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.settings.addresses import read_admin, read_listen, refuse_shared_address
 from authz.settings.environment import with_environment, with_flags
-from authz.settings.headers import header_of, read_identity_headers, refuse_shared_headers, tokens_of
+from authz.settings.headers import (
+    enrich_from_of,
+    header_of,
+    read_identity_headers,
+    refuse_shared_headers,
+    refuse_useless_enrichment,
+    tokens_of,
+)
 from authz.settings.pools import pools_of
 from authz.settings.sections import claims_of, read_jwks, read_log, tls_of
 from authz.settings.types import DEFAULT_TOKENS, INLINE_KEYS, Settings
 from authz.settings.values import Section, certificates_of, path_of, positive_of, switch_of, why_unreadable
 
-_NOT_YET: Final = ("enrich_from", "denied_redirect", "denied_pages", "revocations")
+_NOT_YET: Final = ("denied_redirect", "denied_pages", "revocations")
 _KEYS: Final = (
-    "listen", "workers", "admin", "policies", *INLINE_KEYS, "cognito", "tokens", "hide_credentials", "identity_headers",
-    "jwt_claims_headers", "pass_identity_headers", "jwks", "log", "tls", "claims", "allow_path_parameters",
-    "require_end", "show_error_details", "client_ip_header", "client_certificate_ca", "max_header_bytes",
+    "listen", "workers", "admin", "policies", *INLINE_KEYS, "cognito", "tokens", "enrich_from", "hide_credentials",
+    "identity_headers", "jwt_claims_headers", "pass_identity_headers", "jwks", "log", "tls", "claims",
+    "allow_path_parameters", "require_end", "show_error_details", "client_ip_header", "client_certificate_ca",
+    "max_header_bytes",
 )  # fmt: skip
 
 
@@ -84,6 +92,7 @@ def _settings(root: Section, path: Path) -> Settings:
         admin=read_admin(root),
         workers=root.read("workers", _workers, 1),
         tokens=root.read("tokens", tokens_of, DEFAULT_TOKENS),
+        enrich_from=root.optional("enrich_from", enrich_from_of),
         hide_credentials=root.read("hide_credentials", switch_of, default=False),
         identity_headers=read_identity_headers(root),
         pass_identity_headers=root.read("pass_identity_headers", switch_of, default=True),
@@ -99,6 +108,7 @@ def _settings(root: Section, path: Path) -> Settings:
         max_header_bytes=root.read("max_header_bytes", positive_of, 8192),
     )
     refuse_shared_headers(root, settings)
+    refuse_useless_enrichment(root, settings)
     refuse_shared_address(root, settings)
     return settings
 

@@ -94,6 +94,7 @@ class Settings:
     admin: Listen | None = DEFAULT_ADMIN
     workers: int = 1
     tokens: tuple[TokenPlace, ...] = DEFAULT_TOKENS
+    enrich_from: TokenPlace | None = None  # where the ID token stands that adds its claims to an access token
     hide_credentials: bool = False
     identity_headers: IdentityHeaders = DEFAULT_IDENTITY_HEADERS
     pass_identity_headers: bool = True

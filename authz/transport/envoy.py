@@ -14,7 +14,7 @@ from enum import Enum
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
-from authz.identity.credentials import TokenPlace, without_cookies
+from authz.identity.credentials import TokenPlace, headers_with_tokens, without_cookies
 from authz.model import Allow, Decision, Deny, Json, Principal, Reason, Request, http_status
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.criteria import claim_values
@@ -41,6 +41,7 @@ def to_request(check: pb.CheckRequest, client_ip_header: str | None = None) -> R
         source_ip=_source_ip(attributes.source.address.socket_address.address, headers, client_ip_header),
         route_id=extensions["route"] if "route" in extensions else None,  # noqa: SIM401 - a protobuf map is no dict
         certificate=attributes.source.certificate,
+        scheme=http.scheme,
     )
 
 
@@ -88,7 +89,8 @@ class AnswerSettings:
     identity_headers: Sequence[tuple[str, Sequence[str]]]  # lower-case header → claims, the first that is there
     pass_identity_headers: bool = True
     hide_credentials: bool = False
-    tokens: Sequence[TokenPlace] = ()
+    tokens: Sequence[TokenPlace] = ()  # every place of a token, for `hide_credentials`
+    issuers: frozenset[str] = frozenset()  # whose tokens are hidden wherever they stand
     max_header_bytes: int = 8192
     show_error_details: bool = False
 
@@ -122,7 +124,7 @@ class Answers:
         match decision:
             case Allow():
                 return self._allow(request, decision, stamp)
-            case Deny():
+            case Deny():  # pragma: no branch - the last kind there is
                 return Answer(self._deny(request, decision, stamp, host))
 
     def _allow(self, request: Request, allow: Allow, stamp: Stamp) -> Answer:
@@ -158,8 +160,9 @@ class Answers:
         return (name for name in request.headers if _cgi_form(name) in self._forms and name not in self._names)
 
     def _hide_credentials(self, request: Request, to_set: dict[str, str], to_remove: dict[str, None]) -> None:
-        to_remove.update(dict.fromkeys(self._token_headers))
-        remaining = without_cookies(request, self._token_cookies) if self._token_cookies else None
+        issuers = self._settings.issuers
+        to_remove.update(dict.fromkeys((*self._token_headers, *headers_with_tokens(request, issuers))))
+        remaining = without_cookies(request, self._token_cookies, issuers)
         if remaining:
             to_set.setdefault("cookie", remaining)
         elif remaining is not None:

@@ -1,31 +1,32 @@
-"""What a refused client reads: JSON by default, HTML for who prefers it, a short text for gRPC.
+"""What a refused client reads: JSON by default, HTML or plain text for who prefers it, a short text for gRPC.
 
-The body says what happened and gives the request id; the reason is told only where the route or the configuration
-says `show_error_details: true`. HTML needs no script and nothing from outside.
+Every form says what happened and gives the request id; the reason and the author's texts are told only where the
+route or the configuration says `show_error_details: true`. Our page needs no script and nothing from outside, and
+stays below the 4,096 bytes at which Envoy cuts bodies in our sample. `denied_pages` puts templates in its place.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from hashlib import sha256
 from html import escape
 from typing import Final, NamedTuple
 
-from authz.model import Reason, Request
+from authz.model import Guidance, Reason, Request
+from authz.settings.templates import Template
 
-_TITLES: Final = {
-    400: "bad request",
-    401: "unauthenticated",
-    403: "forbidden",
-    404: "not found",
-    503: "service unavailable",
-}
-_SENTENCES: Final = {
-    400: "This address or request cannot be judged safely, so it was not passed on.",
-    401: "You are not signed in, or your sign-in has expired. Sign in and try again.",
-    403: "You are signed in, but you may not go here. Ask whoever runs this application for access.",
-    404: "There is nothing at this address.",
-    503: "We cannot tell right now whether you may pass. Try again in a moment.",
-}
+
+class Form(StrEnum):
+    """How a refusal is written; the value is what a template's file name ends with."""
+
+    JSON = "json"
+    HTML = "html"
+    TEXT = "txt"
+    GRPC = "grpc"
 
 
 class Page(NamedTuple):
@@ -36,68 +37,241 @@ class Page(NamedTuple):
     policy: str = ""  # content-security-policy
 
 
-def denial_page(request: Request, status: int, request_id: str, reason: Reason | None) -> Page:
-    """Write the body of a denial in the form that the client prefers."""
-    title = _TITLES[status]
-    if request.header("content-type").startswith("application/grpc"):
-        return Page("text/plain; charset=utf-8", title if reason is None else f"{title}: {reason}")
-    if prefers_html(request.header("accept")):
-        return Page("text/html; charset=utf-8", _html(status, title, request_id, reason), _HTML_POLICY)
-    body = {"error": title, "request_id": request_id}
-    if reason is not None:
-        body["reason"] = reason.value
-    return Page("application/json", json.dumps(body) + "\n")
+class Refusal(NamedTuple):
+    """What there is to tell. `reason` and `guidance` are empty where details are not shown."""
+
+    status: int
+    request_id: str = ""
+    host: str = ""
+    reason: Reason | None = None
+    guidance: Guidance = Guidance()
+
+    @property
+    def title(self) -> str:
+        """The status in words."""
+        return _TITLES[self.status]
+
+    @property
+    def sentence(self) -> str:
+        """What happened and what to do about it."""
+        words = _WORDS[self.status]
+        return f"{words.happened} {words.advice}"
 
 
-def prefers_html(accept: str) -> bool:
-    """Tell whether an Accept header ranks HTML above JSON (RFC 9110 section 12.5.1)."""
-    if "text/" not in accept.lower():
-        return False
-    return _quality(accept, "text", "html") > _quality(accept, "application", "json")
+class _Words(NamedTuple):
+    headline: str
+    happened: str
+    advice: str
 
 
-def _quality(accept: str, kind: str, subtype: str) -> float:
-    """Give the quality of the most specific range that fits; 0 when none does."""
-    best, quality = -1, 0.0
-    for part in accept[:1024].lower().split(","):
-        media, *parameters = [piece.strip(" \t") for piece in part.split(";")]
-        specificity = {f"{kind}/{subtype}": 2, f"{kind}/*": 1, "*/*": 0}.get(media, -1)
-        if specificity > best:
-            best, quality = specificity, _q(parameters)
-    return quality
+_TITLES: Final = {
+    400: "bad request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not found",
+    503: "service unavailable",
+}
+_WORDS: Final = {
+    400: _Words(
+        "This request cannot be used",
+        "It could be read in more than one way, so it was not passed on.",
+        "Check the address, or go back and follow the link again.",
+    ),
+    401: _Words(
+        "Sign in to continue",
+        "You are not signed in, or your sign-in has expired.",
+        "Sign in and try again.",
+    ),
+    403: _Words(
+        "You do not have access",
+        "This place is not open to you.",
+        "If you need it, ask whoever runs this application for access.",
+    ),
+    404: _Words(
+        "There is nothing here",
+        "No page has this address.",
+        "Check the address for typing mistakes.",
+    ),
+    503: _Words(
+        "We cannot let you in right now",
+        "We could not find out whether you may pass.",
+        "Try again in a moment.",
+    ),
+}
+
+
+def denial_page(request: Request, refusal: Refusal, templates: Mapping[str, Template]) -> Page:
+    """Write the body of a denial in the form that the client prefers. `templates` are named as their files are."""
+    form = preferred_form(request)
+    template = templates.get(f"{refusal.status}.{form}") or templates.get(f"error.{form}")
+    if template is not None:
+        return Page(_CONTENT_TYPES[form], _filled(template, refusal), _TEMPLATE_POLICY if form is Form.HTML else "")
+    match form:
+        case Form.HTML:
+            return Page(_CONTENT_TYPES[form], _html(refusal), _HTML_POLICY)
+        case Form.JSON:
+            return Page(_CONTENT_TYPES[form], _json(refusal))
+        case Form.TEXT:
+            return Page(_CONTENT_TYPES[form], _text(refusal))
+        case Form.GRPC:  # pragma: no branch - the last form there is
+            return Page(_CONTENT_TYPES[form], _grpc(refusal))
+
+
+_CONTENT_TYPES: Final = {
+    Form.JSON: "application/json",
+    Form.HTML: "text/html; charset=utf-8",
+    Form.TEXT: "text/plain; charset=utf-8",
+    Form.GRPC: "text/plain; charset=utf-8",
+}
+
+
+# --- preference -------------------------------------------------------------------------------------------------
+
+
+def preferred_form(request: Request) -> Form:
+    """Choose the form with the highest quality in `Accept` (RFC 9110 section 12.5.1); JSON, HTML, text in a tie."""
+    if request.header("content-type").lower().startswith("application/grpc"):
+        return Form.GRPC
+    accept = request.header("accept").lower()
+    if "text/" not in accept:
+        return Form.JSON
+    qualities = _qualities(accept)
+    return max(qualities, key=lambda form: qualities[form])  # the first of equals
+
+
+MAX_ACCEPT_LENGTH: Final = 1024
+_MEDIA: Final = {Form.JSON: "application/json", Form.HTML: "text/html", Form.TEXT: "text/plain"}
+
+
+def _qualities(accept: str) -> dict[Form, float]:
+    """Give the quality of each form: that of the most specific range that fits; 0 when none does."""
+    best = dict.fromkeys(_MEDIA, (-1, 0.0))
+    for part in accept[:MAX_ACCEPT_LENGTH].split(","):
+        media, *parameters = (piece.strip(" \t") for piece in part.split(";"))
+        quality = _q(parameters)
+        for form, name in _MEDIA.items():
+            is_json = form is Form.JSON and media.startswith("application/") and media.endswith("+json")
+            specificity = 2 if is_json else {name: 2, f"{name.partition('/')[0]}/*": 1, "*/*": 0}.get(media, -1)
+            if specificity >= 0:
+                best[form] = max(best[form], (specificity, quality))
+    return {form: quality for form, (_, quality) in best.items()}
+
+
+_Q: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}", re.ASCII)
 
 
 def _q(parameters: list[str]) -> float:
-    for parameter in parameters:
-        if parameter.startswith("q="):
-            try:
-                return min(max(float(parameter[2:]), 0.0), 1.0)
-            except ValueError:
-                return 0.0
-    return 1.0
+    """Read `q=`; a range without one counts fully, one with a number that is none counts for nothing."""
+    text = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), None)
+    if text is None:
+        return 1.0
+    return min(float(text), 1.0) if _Q.fullmatch(text) else 0.0
 
 
-_HTML_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+# --- the forms --------------------------------------------------------------------------------------------------
+
+
+def _filled(template: Template, refusal: Refusal) -> str:
+    title = refusal.title if template.kind == "json" else refusal.title.capitalize()
+    return template.fill(
+        {
+            "status": str(refusal.status),
+            "title": title,
+            "sentence": refusal.sentence,
+            "request_id": refusal.request_id,
+            "host": refusal.host,
+            "reason": refusal.reason or "",
+            "explanation": refusal.guidance.explanation,
+            "remediation": refusal.guidance.remediation,
+        }
+    )
+
+
+def _json(refusal: Refusal) -> str:
+    body = {"error": refusal.title, "request_id": refusal.request_id}
+    if refusal.reason is not None:
+        body["reason"] = refusal.reason.value
+    body.update((key, text) for key, text in refusal.guidance._asdict().items() if text)
+    return json.dumps(body, ensure_ascii=False) + "\n"
+
+
+def _grpc(refusal: Refusal) -> str:
+    """Write what becomes `grpc-message`: one line."""
+    parts = [refusal.title, refusal.reason or "", *refusal.guidance]
+    return ": ".join(" ".join(part.split()) for part in parts if part)
+
+
+def _text(refusal: Refusal) -> str:
+    lines = [f"{refusal.status} {refusal.title.capitalize()}", "", refusal.sentence]
+    lines += [f"{label}: {text}" for label, text in _details(refusal)]
+    return "\n".join(lines) + "\n"
+
+
+def _details(refusal: Refusal) -> Iterator[tuple[str, str]]:
+    yield from (("Why", refusal.guidance.explanation),) if refusal.guidance.explanation else ()
+    yield from (("What you can do", refusal.guidance.remediation),) if refusal.guidance.remediation else ()
+    yield from (("Reason", refusal.reason.value),) if refusal.reason is not None else ()
+    yield from (("Request id", refusal.request_id),) if refusal.request_id else ()
+
+
+# --- HTML -------------------------------------------------------------------------------------------------------
+
+# Every pair of colours has a contrast of 5.5 or more (WCAG 2.2 asks for 4.5), in both schemes.
+_STYLE: Final = """
+:root{color-scheme:light dark;--bg:#f3f4f7;--card:#fff;--text:#1a1f29;--soft:#566072;--line:#e0e4ea;--mark:#3949ab}
+@media(prefers-color-scheme:dark){:root{--bg:#0e1116;--card:#171b22;--text:#e9ecf1;--soft:#a4adbc;--line:#2b323d;--mark:#a9b6ff}}
+*{box-sizing:border-box}
+body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.25rem;background:var(--bg);color:var(--text);font:1rem/1.6 system-ui,sans-serif}
+main{width:100%;max-width:35rem;padding:clamp(1.5rem,6vw,3rem);background:var(--card);border:1px solid var(--line);border-radius:1rem}
+svg{display:block;width:2.5rem;height:2.5rem;color:var(--mark)}
+h1{margin:1.25rem 0 .5rem;font-size:1.6rem;line-height:1.25}
+p{margin:0 0 .5rem}
+h2{margin:1.5rem 0 .25rem;font-size:1rem}
+p,dd{overflow-wrap:anywhere;white-space:pre-line}
+dl{margin:1.75rem 0 0;padding-top:1.25rem;border-top:1px solid var(--line);display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;font-size:.875rem;color:var(--soft)}
+dd{margin:0;font-family:ui-monospace,monospace}
+"""
+_STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode("ascii")
+_NOTHING_ELSE: Final = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_HTML_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; {_NOTHING_ELSE}"
+# A template brings its own styles and may hold its pictures in itself.
+_TEMPLATE_POLICY: Final = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_NOTHING_ELSE}"
+
+_LOCK: Final = "M7 11V8a5 5 0 0 1 10 0v3M5 11h14v10H5zM12 15v2"
 _HTML: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>{status} {title}</title>
-<style>
-body {{ font: 1rem/1.6 system-ui, sans-serif; max-width: 36rem; margin: 15vh auto; padding: 0 1.5rem }}
-h1 {{ font-size: 1.5rem }}
-small {{ opacity: .75 }}
-</style>
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<meta name="robots" content="noindex">
+<title>{title}</title>
+<style>{style}</style>
 <main>
-<h1>{status} {title}</h1>
-<p>{sentence}</p>
-{details}</main>
+<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.6" aria-hidden="true"><path d="{picture}"/></svg>
+<h1>{headline}</h1>
+<p>{happened}</p>
+{sections}<dl>
+{facts}</dl>
+</main>
 """
 
 
-def _html(status: int, title: str, request_id: str, reason: Reason | None) -> str:
-    details = "" if reason is None else f"<p>Reason: <code>{reason}</code></p>\n"
-    if request_id:
-        details += f"<p><small>Request <code>{escape(request_id)}</code></small></p>\n"
-    return _HTML.format(status=status, title=title.capitalize(), sentence=_SENTENCES[status], details=details)
+def _html(refusal: Refusal) -> str:
+    words = _WORDS[refusal.status]
+    explanation, remediation = refusal.guidance
+    sections = _section("Why", explanation) if explanation else ""
+    sections += _section("What you can do", remediation or words.advice)
+    facts = [("Status", f"{refusal.status} {refusal.title.capitalize()}")]
+    facts += [(label, text) for label, text in _details(refusal) if label in ("Reason", "Request id")]
+    return _HTML.format(
+        title=f"{refusal.status} {refusal.title.capitalize()}",
+        style=_STYLE,
+        picture=_LOCK,
+        headline=words.headline,
+        happened=words.happened,
+        sections=sections,
+        facts="".join(f"<dt>{label}</dt><dd>{escape(text)}</dd>\n" for label, text in facts),
+    )
+
+
+def _section(heading: str, text: str) -> str:
+    return f"<h2>{heading}</h2>\n<p>{escape(text)}</p>\n"

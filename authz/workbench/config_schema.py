@@ -144,7 +144,18 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
         list_of(_TOKEN_PLACE, at_least=1),
         default=[{"header": "authorization"}],
     ),
-    "hide_credentials": described("Keep token headers and cookies from the upstream.", _SWITCH, default=False),
+    "enrich_from": described(
+        "Where the ID token stands that belongs to the access token and adds the claims it lacks. It is verified as "
+        "strictly, always as `token_use: id`; one that does not belong is refused.",
+        _or_null(_TOKEN_PLACE),
+        examples=[{"header": "x-auth-id-token"}],
+    ),
+    "hide_credentials": described(
+        "Keep tokens from the upstream: the places of `tokens` and `enrich_from`, and any other header or cookie that "
+        "holds a token of a configured user pool.",
+        _SWITCH,
+        default=False,
+    ),
     "identity_headers": described(
         "Request header → claim, or a list of claims of which the first that is there counts.",
         ref("identity_headers"),

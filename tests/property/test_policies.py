@@ -147,11 +147,11 @@ def access(draw: st.DrawFn) -> dict[str, Any]:
     if not found:
         found = draw(named)
     if draw(st.integers(0, 2)) == 0:
-        found |= {"cors_allow_preflight": draw(st.booleans())}
+        found = found | {"cors_allow_preflight": draw(st.booleans())}
     if draw(st.integers(0, 2)) == 0:
-        found |= {"allowed_idp_claims": draw(claim_lists)}
+        found = found | {"allowed_idp_claims": draw(claim_lists)}
     if draw(st.integers(0, 3)) > 0:
-        found |= {"policy": draw(policies)}
+        found = found | {"policy": draw(policies)}
     return found
 
 
@@ -197,6 +197,7 @@ likely_visits = st.builds(
     headers=st.sampled_from([{}, preflight, {"origin": ""}]),
     ip=st.sampled_from(["10.1.2.3", "192.0.2.1", "::ffff:10.0.0.1", "2001:db8::1", ""]),
     at=moments,
+    route_id=st.none(),
 )
 odd_visits = st.builds(
     Visit,

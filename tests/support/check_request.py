@@ -44,10 +44,10 @@ def check_request(
     bearer = {} if token is None else {"authorization": f"Bearer {token}"}
     for name, values in {**pseudo, **bearer, **(headers or {})}.items():
         texts = [values] if isinstance(values, str | bytes) else values
-        encoded = [text.encode("latin-1") if isinstance(text, str) else text for text in texts]
+        encoded = [text.encode() if isinstance(text, str) else text for text in texts]
         if raw:
             for value in encoded:
                 http.header_map.headers.add(key=name, raw_value=value)
         else:
-            http.headers[name] = b",".join(encoded).decode("latin-1")
+            http.headers[name] = b",".join(encoded).decode()
     return check

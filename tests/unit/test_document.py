@@ -145,6 +145,12 @@ def test_keys_that_look_like_values_keep_their_text() -> None:
     assert plain(good("'5': a\nno: b")) == {"5": "a", "no": "b"}
 
 
+def test_an_http_status_need_not_be_quoted_to_be_a_key() -> None:
+    assert plain(good("401: a\n'403': b")) == {"401": "a", "403": "b"}
+    assert read("401: a\n'401': b")[1] == ["2:1: duplicate key `401`, already on line 1: delete one"]
+    assert read("0x191: a")[1] == ["1:1: a key must be text, found `0x191` (a number): quote it"]
+
+
 def test_an_alias_stands_for_the_same_node() -> None:
     node = good("a: &x [1, 2]\nb: *x\nc: &y z\nd: *y")
     assert plain(node) == {"a": [1, 2], "b": [1, 2], "c": "z", "d": "z"}

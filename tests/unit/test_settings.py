@@ -100,6 +100,7 @@ def test_the_least_that_loads_has_the_promised_defaults() -> None:
         admin=Listen("127.0.0.1", 8282),
         workers=1,
         tokens=(TokenPlace("header", "authorization"),),
+        enrich_from=None,
         hide_credentials=False,
         identity_headers=(
             ("x-auth-subject", ("sub",)),
@@ -149,6 +150,7 @@ tokens:
   - header: authorization
   - header: X-Other-Token
   - cookie: BearerToken
+enrich_from: {header: X-Auth-Id-Token}
 hide_credentials: true
 
 identity_headers:
@@ -199,6 +201,7 @@ def test_the_full_example_loads(certificate: str) -> None:
             TokenPlace("header", "x-other-token"),
             TokenPlace("cookie", "BearerToken"),
         ),
+        enrich_from=TokenPlace("header", "x-auth-id-token"),
         hide_credentials=True,
         identity_headers=(
             ("x-auth-subject", ("sub",)),
@@ -246,7 +249,7 @@ def certificate() -> str:
     return "ca.pem"
 
 
-@pytest.mark.parametrize("key", ["client_certificate_ca", "client_ip_header"])
+@pytest.mark.parametrize("key", ["client_certificate_ca", "client_ip_header", "enrich_from"])
 def test_null_leaves_an_optional_setting_out(key: str) -> None:
     assert load(f"{VALID}{key}: null\n") == load(VALID)
 

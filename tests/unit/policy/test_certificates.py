@@ -300,6 +300,7 @@ BASE64 = "the SHA-256 of the public key in base64 (44 characters)"
         (f"{{spki_hash: {'A' * 44}}}", [
             f"`client_certificate`: `spki_hash`: found text `{'A' * 44}`, expected {BASE64}"
         ]),
+        ("{san_dns: [a, b]}", ["`client_certificate`: `san_dns`: found a list where one value is meant"]),
         ("{san_dns: '', san_uri: a}", ["`client_certificate`: `san_dns`: found empty text, expected text"]),
     ],
 )  # fmt: skip

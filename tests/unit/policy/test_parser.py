@@ -301,6 +301,9 @@ def test_of_several_matchers_the_strongest_counts_and_the_others_warn() -> None:
         ("allowed_idp_claims: {a: {b: [c]}}", [
             f"2:27: {ROUTE}: `allowed_idp_claims`: `a`: found a map: a nested claim is named with dots (`a.NAME`)"
         ]),
+        ("allowed_idp_claims: {a: [{has: b}]}", [
+            f"2:28: {ROUTE}: `allowed_idp_claims`: `a`: found a map, expected a value"
+        ]),
         ("allowed_idp_claims: {a: 'b, c'}", [
             f"2:27: {ROUTE}: `allowed_idp_claims`: `a`: found text `b, c`, one text with a comma: write a list, [b, c]"
         ]),

@@ -83,6 +83,14 @@ def test_the_host_comes_first(host: str, path: str, route: str | None) -> None:
     assert label(HOSTS, host, path) == route
 
 
+@pytest.mark.parametrize(
+    ("host", "known"),
+    [("app.example.com:1", True), ("only.example.com", True), ("x.example.com", True), ("unknown.test", False)],
+)
+def test_a_host_is_known_when_some_route_names_it(host: str, known: bool) -> None:
+    assert policy_set(HOSTS).routes.knows(canonical_host(host)) is known
+
+
 WILDCARDS = """
 - {from: "https://*.a.test", id: narrow, path: /x}
 - {from: "https://*", id: first, prefix: /p}

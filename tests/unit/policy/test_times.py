@@ -180,7 +180,7 @@ def test_a_day_begins_in_its_zone() -> None:
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
-        ("[fri]", ["1:3: `day_of_week`: found a list, expected text"]),
+        ("[fri, sat]", ["1:3: `day_of_week`: found a list, expected one text"]),
         ("5", ["1:3: `day_of_week`: found `5` (a number), expected text: write '5' in quotes"]),
         *(
             (text, [f"1:3: `day_of_week`: found text `{text}`, expected `*`, days (`mon,wed`) or a range (`mon-fri`)"])

@@ -15,8 +15,8 @@ from authz.model import Allow, Deny, Json, Principal, Reason, Request, RouteName
 from authz.pb import external_auth_pb2 as pb
 from authz.transport.envoy import (
     GRPC_CODE,
-    AnswerSettings,
     Answers,
+    AnswerSettings,
     Stamp,
     Unfit,
     header_value,

@@ -52,6 +52,7 @@ cognito:
 tokens:
   - header: authorization
   - cookie: BearerToken
+enrich_from: {{header: x-auth-id-token}}
 hide_credentials: true
 identity_headers:
   x-auth-subject: sub
@@ -288,6 +289,8 @@ BEYOND_CONFIG: Final = {
     "cannot be read": "it is about files",
     "holds no usable certificate": "it is about files",
     "is an identity header too": "it is about two settings",
+    "is in `tokens` too": "it is about two settings",
+    "no user pool accepts them": "it is about two settings",
     "holds many values": "one header is not like others",
     "missing: write": "an empty file is no value",
 }
@@ -298,6 +301,8 @@ BEYOND_TESTS: Final = {
     "unknown principal": "it is about two places",
     "unknown word": "expectations have a grammar of their own",
     "`expect`": "expectations have a grammar of their own",
+    "expected an IP address": "addresses have a grammar of their own",
+    "expected a time with its offset": "not every day is in the calendar",
     "expected METHOD URL": "URLs have a grammar of their own",
     "`set` and `removed`": "it is about two keys",
 }
@@ -342,11 +347,9 @@ def test_broken_policy_tests_are_refused() -> None:
     files = test_expectations.test_a_wrong_file_says_where_and_what.pytestmark[0].args[1]
     rows = test_expectations.test_a_wrong_row_says_where_and_what.pytestmark[0].args[1]
     cases = [(text, [text.encode()], problem) for text, problem in files]
-    cases += [(line, [test_expectations.GOOD.replace(GOOD_ROW, line).encode()], problem) for line, problem in rows]
+    start = "principals: {alice: {}}\ntests:\n  - "
+    cases += [(line, [f"{start}{line}\n".encode()], problem) for line, problem in rows]
     check_refused("tests", iter(cases), BEYOND_TESTS)
-
-
-GOOD_ROW: Final = "[alice, GET https://a.example/, allow]"
 
 
 # --- what the schemas refuse does not load ------------------------------------------------------------------------

@@ -1,0 +1,297 @@
+"""Warnings and notes about one criterion: what it can never match, and what its author should know.
+
+What the configuration causes (no e-mail in access tokens, …) is said once for the whole set, with the number of further
+places, so that a long file is not drowned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from authz.document import Fields, Items, Problems, Scalar, describe, shorten
+from authz.errors import Problem, Severity
+from authz.model import Source
+from authz.policy.criteria import Criterion
+from authz.policy.matchers import string_matcher
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedTokens:
+    """What the configuration says about tokens: of all pools together. The default rules nothing out."""
+
+    uses: frozenset[str] = frozenset({"access", "id"})
+    has_id_claims: bool = True  # an ID token is accepted, or adds its claims to the access token
+    issuers: frozenset[str] | None = None  # None: not known
+    clients: frozenset[str] | None = None  # None: every client
+
+
+class Advice:
+    """The warnings and notes so far: for one place, or once for the whole set."""
+
+    def __init__(self) -> None:
+        self._problems: list[Problem] = []
+        self._once: dict[tuple[str, ...], tuple[Problem, set[Source]]] = {}
+
+    def warn(self, source: Source, message: str, severity: Severity = Severity.WARNING) -> None:
+        """Add a warning or a note for one place."""
+        self._problems.append(Problem(source, message, severity))
+
+    def warn_once(
+        self, key: tuple[str, ...], source: Source, message: str, severity: Severity = Severity.WARNING
+    ) -> None:
+        """Add a warning for the first place with this key; of the others only the number is told."""
+        self._once.setdefault(key, (Problem(source, message, severity), set()))[1].add(source)
+
+    def problems(self) -> list[Problem]:
+        """Give all of them."""
+        return [*self._problems, *map(_with_count, self._once.values())]
+
+
+def _with_count(said: tuple[Problem, set[Source]]) -> Problem:
+    problem, places = said
+    more = len(places) - 1
+    count = f" (and at {more} more place{'s' if more > 1 else ''})" if more else ""
+    return problem._replace(message=problem.message + count)
+
+
+class CriterionAdviser:
+    """Looks at criteria one by one; remembers how claim values were spelt before."""
+
+    def __init__(self, advice: Advice, accepted: AcceptedTokens, *, checks_certificates: bool) -> None:
+        self._warn = advice.warn
+        self._warn_once = advice.warn_once
+        self._accepted = accepted
+        self._checks_certificates = checks_certificates
+        self._spellings: dict[tuple[str, str], tuple[str, Source]] = {}  # (claim, folded value) → as first written
+        self._checks: Final[Mapping[str, Callable[[Criterion, str], None]]] = {
+            "email": self._address,
+            "domain": self._address,
+            "claim": self._claim,
+            "groups": self._claim,
+            "scope": self._scope,
+            "token_use": self._token_use,
+            "issuer": self._issuer,
+            "client_id": self._client_id,
+            "http_method": self._http_method,
+            "http_path": self._http_path,
+            "client_certificate": self._client_certificate,
+        }
+
+    def look_at(self, criterion: Criterion, what: str) -> None:
+        """Advise on a criterion, which `what` names with its route."""
+        check = self._checks.get(criterion.name.partition("/")[0])
+        if check is not None:
+            check(criterion, what)
+        instead = _WITHOUT_STAR.get(criterion.name.partition("/")[0])
+        for operator, value in operands(criterion) if instead is not None else ():
+            if operator in EXACT and "*" in (value.text[:1], value.text[-1:]):
+                self._warn(
+                    value.source,
+                    f"{what}: the `*` in `{shorten(value.text)}` is an ordinary character here: {instead}",
+                )
+
+    def _address(self, criterion: Criterion, what: str) -> None:
+        if not self._accepted.has_id_claims:
+            self._warn_once(
+                ("e-mail",),
+                criterion.source,
+                f"{what} can never match: only access tokens are accepted, and they carry no e-mail address: accept "
+                "ID tokens, add one with `enrich_from`, or let a pre token generation trigger add `email` and "
+                "`email_verified`",
+            )
+        for operator, value in operands(criterion):
+            domain = value.text.rpartition("@")[2]
+            if criterion.name == "domain" and "@" in value.text:
+                self._warn(
+                    value.source, f"{what}: `{shorten(value.text)}` never matches: write what follows the @, `{domain}`"
+                )
+            elif criterion.name == "email" and operator in EXACT and "@" not in value.text:
+                self._warn(value.source, f"{what}: `{shorten(value.text)}` is no e-mail address: write NAME@DOMAIN")
+            elif domain != domain.lower():
+                self._warn(
+                    value.source,
+                    f"{what}: addresses are compared with case, and most are written in lower case: write "
+                    f"`{value.text.removesuffix(domain)}{domain.lower()}` unless your pool holds it like this",
+                    Severity.NOTE,
+                )
+
+    def _claim(self, criterion: Criterion, what: str) -> None:
+        claim = _claim_name(criterion)
+        if claim.startswith("custom:"):
+            self._custom(claim, criterion, what)
+        elif claim in _ONLY_IN_ID_TOKENS and not self._accepted.has_id_claims:
+            self._warn_once(
+                ("id claim", claim),
+                criterion.source,
+                f"{what} can never match: only access tokens are accepted, and `{claim}` is in ID tokens: "
+                f"{_ONLY_IN_ID_TOKENS[claim]}",
+            )
+        elif claim in _ONLY_IN_ACCESS_TOKENS and "access" not in self._accepted.uses:
+            self._warn_once(
+                ("access claim", claim),
+                criterion.source,
+                f"{what} can never match: only ID tokens are accepted, and `{claim}` is in access tokens: "
+                f"{_ONLY_IN_ACCESS_TOKENS[claim]}",
+            )
+        for _, value in operands(criterion):
+            self._claim_value(claim, value, what)
+
+    def _custom(self, claim: str, criterion: Criterion, what: str) -> None:
+        # AWS, "Working with user attributes": custom attributes are writable by default, and the token of any
+        # signed-in user with the scope aws.cognito.signin.user.admin writes them.
+        missing = "" if self._accepted.has_id_claims else _NO_CUSTOM
+        self._warn_once(
+            ("custom", claim),
+            criterion.source,
+            f"{what}: users may be able to write this attribute themselves: take it out of the WriteAttributes of "
+            f"every app client of the pool, or use a group{missing}",
+            Severity.NOTE,
+        )
+
+    def _claim_value(self, claim: str, value: Scalar, what: str) -> None:
+        if isinstance(value.value, str):
+            if claim in _BOOLEAN_CLAIMS and value.value in ("true", "false"):
+                self._warn(
+                    value.source,
+                    f"{what}: found {describe(value)}, and Cognito sends `{claim}` as a boolean: write "
+                    f"{value.text} without quotes",
+                )
+            first, where = self._spellings.setdefault((claim, value.value.casefold()), (value.value, value.source))
+            if first != value.value:
+                self._warn_once(
+                    ("case", claim, value.value),
+                    value.source,
+                    f"{what}: `{shorten(value.value)}` differs from `{shorten(first)}` at {where} by case only, and "
+                    "claims are compared with case: write one of them in both places",
+                )
+        elif claim.startswith("custom:") or claim in _TEXT_CLAIMS:
+            self._warn(
+                value.source,
+                f"{what}: found {describe(value)}, and Cognito sends `{claim}` as text: write '{value.text}' in quotes",
+            )
+
+    def _scope(self, criterion: Criterion, what: str) -> None:
+        if "access" not in self._accepted.uses:
+            self._warn_once(
+                ("scope",),
+                criterion.source,
+                f"{what} can never match: only ID tokens are accepted, and they carry no scopes: accept access tokens",
+            )
+
+    def _token_use(self, criterion: Criterion, what: str) -> None:
+        self._never_matches(criterion, what, self._accepted.uses)
+
+    def _issuer(self, criterion: Criterion, what: str) -> None:
+        self._never_matches(criterion, what, self._accepted.issuers)
+
+    def _client_id(self, criterion: Criterion, what: str) -> None:
+        self._never_matches(criterion, what, self._accepted.clients)
+
+    def _never_matches(self, criterion: Criterion, what: str, values: frozenset[str] | None) -> None:
+        """Warn of a string matcher that no accepted value satisfies."""
+        if values is None or criterion.data is None:
+            return
+        matcher = string_matcher(criterion.data, criterion.name, Problems())
+        if matcher is not None and not any(map(matcher.test, values)):
+            shown = ", ".join(f"`{shorten(value)}`" for value in sorted(values)[:3])
+            self._warn(
+                criterion.source,
+                f"{what} can never match, because no accepted token has one that {matcher.wanted}: the configuration "
+                f"accepts {shown}{', …' if len(values) > 3 else ''}",
+            )
+
+    def _http_method(self, criterion: Criterion, what: str) -> None:
+        for _, value in operands(criterion):
+            if value.text != value.text.upper():
+                self._warn(
+                    value.source,
+                    f"{what}: `{shorten(value.text)}` is no request's method, because they are upper-case: write "
+                    f"`{value.text.upper()}`",
+                )
+
+    def _http_path(self, criterion: Criterion, what: str) -> None:
+        for operator, value in operands(criterion):
+            text = value.text
+            if "?" in text:
+                self._warn(
+                    value.source,
+                    f"{what}: the `?` in `{shorten(text)}` stands for an encoded one (`%3F`), because the query is not "
+                    "part of the path: leave the query out",
+                )
+            elif operator in (*EXACT, *_NEGATIVE, "starts_with") and not text.startswith("/"):
+                self._warn(
+                    value.source,
+                    f"{what}: `{shorten(text)}` is no request's path, because every path starts with `/`: write "
+                    f"`/{text}`",
+                )
+
+    def _client_certificate(self, criterion: Criterion, what: str) -> None:
+        names = isinstance(criterion.data, Fields) and any(
+            key.text.startswith("san_") for key, _ in criterion.data.entries
+        )
+        if names and not self._checks_certificates:
+            self._warn_once(
+                ("certificate",),
+                criterion.source,
+                f"{what}: compares names and does not check who issued the certificate, and the configuration has no "
+                "`client_certificate_ca:`: set it and deny `invalid_client_certificate`, or be sure that Envoy demands "
+                "certificates of your own authority",
+                Severity.NOTE,
+            )
+
+
+def operands(criterion: Criterion) -> Iterator[tuple[str, Scalar]]:
+    """Give the values that the criterion compares with, each with its operator; a bare value is an `is`."""
+    data = criterion.data
+    entries = [(key.text, value) for key, value in data.entries] if isinstance(data, Fields) else [("is", data)]
+    for operator, value in entries:
+        items = value.items if isinstance(value, Items) else (value,)
+        yield from ((operator, item) for item in items if isinstance(item, Scalar))
+
+
+def _claim_name(criterion: Criterion) -> str:
+    return "cognito:groups" if criterion.name == "groups" else criterion.name.partition("/")[2]
+
+
+EXACT: Final = frozenset({"is", "in", "has"})
+"""The operators that name a value in full."""
+_NEGATIVE: Final = frozenset({"not", "not_in", "exclude"})
+_FOR_MANY: Final = "write `allowed_domains` for a whole domain, or `allow_any_authenticated_user: true` for everyone"
+_WITHOUT_STAR: Final[Mapping[str, str]] = {
+    "user": _FOR_MANY,
+    "email": _FOR_MANY,
+    "domain": "write {ends_with: .DOMAIN} under `policy:`",
+    "claim": "write each value",
+    "groups": "write each group",
+    "scope": "write {starts_with: …}",
+    "client_id": "write each app client, or leave the criterion out",
+    "http_method": "write each method, or leave the criterion out",
+    "http_path": "write {starts_with: …}",
+}
+_TRIGGER: Final = "accept ID tokens, add one with `enrich_from`, or let a pre token generation trigger add it"
+_NO_CUSTOM: Final = (
+    "; and only access tokens are accepted, which carry no custom attribute unless `enrich_from` or a pre token "
+    "generation trigger adds it"
+)
+_ONLY_IN_ID_TOKENS: Final[Mapping[str, str]] = {
+    "cognito:username": "in access tokens it is `username`",
+    **dict.fromkeys(
+        (
+            "address", "birthdate", "email", "email_verified", "family_name", "gender", "given_name", "identities",
+            "locale", "middle_name", "name", "nickname", "phone_number", "phone_number_verified", "picture",
+            "preferred_username", "profile", "updated_at", "website", "zoneinfo",
+        ),
+        _TRIGGER,
+    ),
+}  # fmt: skip
+_ONLY_IN_ACCESS_TOKENS: Final[Mapping[str, str]] = {
+    "username": "in ID tokens it is `cognito:username`",
+    "client_id": "write the criterion `client_id`, which knows both",
+    "scope": "accept access tokens",
+}
+_BOOLEAN_CLAIMS: Final = frozenset({"email_verified", "phone_number_verified"})
+_TEXT_CLAIMS: Final = frozenset(
+    {"cognito:groups", "cognito:username", "username", "sub", "iss", "aud", "client_id", "scope", "email"}
+)

@@ -1,0 +1,59 @@
+"""Where a refused browser is sent instead of reading a page.
+
+Only a person who navigates is sent anywhere: GET or HEAD, HTML preferred, no XHR, no gRPC. Targets come from the files
+alone (`policy/refusals.py` judged them); of the request nothing but the encoded value of `{url}` gets in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+from urllib.parse import quote
+
+from authz.errors import RequestError
+from authz.model import Request
+from authz.policy.path import canonical_host
+from authz.policy.refusals import URL
+from authz.transport.pages import Form, preferred_form
+
+MAX_URL_LENGTH: Final = 4096  # characters, encoded; Envoy and browsers bound what a Location header may hold
+
+
+def redirect_target(request: Request, status: int, targets: Mapping[int, str]) -> str | None:
+    """Give the Location for this refusal, or None where a page is the answer."""
+    target = targets.get(status)
+    if target is None or not is_navigation(request):
+        return None
+    try:
+        host = canonical_host(request.host)
+    except RequestError:
+        return None
+    authority = host.name if host.port is None else f"{host.name}:{host.port}"
+    if _is_here(target, authority, request.path):
+        return None
+    origin = f"{request.scheme if request.scheme in ('http', 'https') else 'https'}://{authority}"
+    url = quote(origin + request.path, safe="", errors="replace")
+    if len(url) > MAX_URL_LENGTH:
+        url = quote(f"{origin}/", safe="")  # half an address would lead astray
+    return target.replace(URL, url)
+
+
+def is_navigation(request: Request) -> bool:
+    """Tell whether a person in a browser opens this address, as far as headers tell (Fetch Metadata, section 2.3)."""
+    return (
+        request.method in ("GET", "HEAD")
+        and preferred_form(request) is Form.HTML
+        and not request.header("x-requested-with")
+        and request.header("sec-fetch-mode") in ("", "navigate")
+    )
+
+
+def _is_here(target: str, authority: str, path: str) -> bool:
+    """Tell whether the target is the refused page itself: a sign-in page that is refused must not call itself."""
+    place = target.partition("#")[0].partition("?")[0]
+    if not place.startswith("/"):
+        there, slash, rest = place.partition("://")[2].partition("/")
+        if there.lower() != authority:
+            return False
+        place = slash + rest or "/"
+    return place == path.partition("?")[0]

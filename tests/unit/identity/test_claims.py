@@ -1,0 +1,97 @@
+"""Claims that arrive flattened, and claims with two names: only as the configuration says."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.identity.claims import BRACKETS, ClaimShapes, split_claim
+from authz.model import Json
+from tests.support.policies import principal
+
+
+@pytest.mark.parametrize(
+    ("text", "separator", "items"),
+    [
+        ("[a,b]", BRACKETS, ["a", "b"]),
+        ("[a, b]", BRACKETS, ["a", "b"]),
+        ("a,b", BRACKETS, ["a", "b"]),
+        ("[]", BRACKETS, []),
+        ("[", BRACKETS, ["["]),
+        ("[a", BRACKETS, ["[a"]),
+        ("[[a]]", BRACKETS, ["[a]"]),
+        ("[a,,b, ]", BRACKETS, ["a", "b"]),
+        ("[a%2Cb,c%5D]", BRACKETS, ["a,b", "c]"]),
+        ("[Domain+Users]", BRACKETS, ["Domain Users"]),
+        ("[%zz]", BRACKETS, ["%zz"]),
+        ("[%FF]", BRACKETS, ["\ufffd"]),
+        ("", BRACKETS, []),
+        ("a b", " ", ["a", "b"]),
+        ("  a   b ", " ", ["a", "b"]),
+        ("a%20b", " ", ["a%20b"]),
+        ("a;b", ";", ["a", "b"]),
+        ("a; b ;", ";", ["a", "b"]),
+        ("a,b", ";", ["a,b"]),
+        ("[a,b]", ",", ["[a", "b]"]),
+        ("", ",", []),
+    ],
+)
+def test_a_flattened_list_is_split_as_the_configuration_says(text: str, separator: str, items: list[str]) -> None:
+    assert split_claim(text, separator) == items
+
+
+@given(st.text(), st.sampled_from([BRACKETS, " ", ",", ";"]))
+def test_no_text_is_too_odd_to_split_and_no_item_is_empty(text: str, separator: str) -> None:
+    assert all(split_claim(text, separator))
+
+
+def shaped(claims: dict[str, Json], **shapes: object) -> dict[str, Json]:
+    """Give what became of the claims, without those that every token has."""
+    caller = ClaimShapes(**shapes).shape(principal(claims))  # type: ignore[arg-type]
+    return {name: value for name, value in caller.claims.items() if name not in {"sub", "iss", "token_use"}}
+
+
+def test_without_shapes_a_principal_stays_as_it_is() -> None:
+    caller = principal({"a": "[x]"})
+    assert ClaimShapes().shape(caller) is caller
+
+
+def test_only_text_is_split_and_only_where_it_is_said() -> None:
+    claims: dict[str, Json] = {"a": "[x,y]", "b": "[x,y]", "c": ["[x,y]"], "d": 5}
+    splits = {"a": BRACKETS, "c": BRACKETS, "d": BRACKETS, "missing": ","}
+    assert shaped(claims, splits=splits) == {"a": ["x", "y"], "b": "[x,y]", "c": ["[x,y]"], "d": 5}
+
+
+@pytest.mark.parametrize(
+    ("claims", "expected"),
+    [
+        ({"cognito:username": "alice", "username": "bob"}, "alice"),
+        ({"username": "bob"}, "bob"),
+        ({"username": None}, None),
+    ],
+)
+def test_an_alias_is_the_first_of_its_claims_that_is_there(claims: dict[str, Json], expected: Json) -> None:
+    aliases = {"name": ["cognito:username", "username"]}
+    assert shaped(claims, aliases=aliases) == {**claims, "name": expected}
+
+
+def test_an_alias_of_nothing_is_nothing() -> None:
+    assert shaped({"a": "x"}, aliases={"name": ["b", "c"]}) == {"a": "x"}
+
+
+def test_an_alias_sees_the_split_claim() -> None:
+    assert shaped({"a": "x y"}, splits={"a": " "}, aliases={"b": ["a"]}) == {"a": ["x", "y"], "b": ["x", "y"]}
+
+
+def test_an_address_that_does_not_count_gets_no_second_name() -> None:
+    shapes = ClaimShapes(aliases={"mail": ["email", "fallback"]})
+    unverified = principal({"fallback": "f"}, email="alice@example.com", verified=False)
+    assert shapes.shape(unverified).claims["mail"] == "f"
+    assert shapes.shape(principal(email="alice@example.com")).claims["mail"] == "alice@example.com"
+
+
+def test_the_token_itself_is_left_alone() -> None:
+    caller = principal({"a": "x y"})
+    ClaimShapes(splits={"a": " "}).shape(caller)
+    assert caller.claims["a"] == "x y"
