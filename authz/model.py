@@ -76,6 +76,8 @@ class Reason(StrEnum):
     TOKEN_USE_UNAUTHORIZED = "token-use-unauthorized"
     ISSUER_OK = "issuer-ok"
     ISSUER_UNAUTHORIZED = "issuer-unauthorized"
+    IDENTITY_PROVIDER_OK = "identity-provider-ok"
+    IDENTITY_PROVIDER_UNAUTHORIZED = "identity-provider-unauthorized"
     AUTH_AGE_OK = "auth-age-ok"
     AUTH_AGE_UNAUTHORIZED = "auth-age-unauthorized"
 

@@ -22,6 +22,7 @@ from authz.identity.verified import VerifiedTokens
 from authz.metrics import Metrics
 from authz.policy.certificates import parse_authorities
 from authz.policy.criteria import CriteriaContext
+from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.store import PolicyStore, stale_mount_message
 from authz.settings import Settings
@@ -40,7 +41,23 @@ def policy_options(settings: Settings) -> PolicyOptions:
     ca = settings.client_certificate_ca
     authorities = () if ca is None else parse_authorities(Path(ca).read_bytes())
     return PolicyOptions(
-        require_end=settings.require_end, inline=settings.inline, context=CriteriaContext(authorities=authorities)
+        require_end=settings.require_end,
+        inline=settings.inline,
+        context=CriteriaContext(authorities=authorities),
+        accepted=accepted_tokens(settings),
+    )
+
+
+def accepted_tokens(settings: Settings) -> AcceptedTokens:
+    """Give what the policies can ever see of tokens, for advice on rules that never match."""
+    pools = [entry.pool for entry in settings.pools]
+    uses = frozenset[str]().union(*(pool.token_use for pool in pools))
+    clients = [pool.clients for pool in pools]
+    return AcceptedTokens(
+        uses=uses,
+        has_id_claims="id" in uses or settings.enrich_from is not None,
+        issuers=frozenset(issuer for pool in pools for issuer in pool.issuers),
+        clients=None if None in clients else frozenset[str]().union(*(known for known in clients if known is not None)),
     )
 
 

@@ -281,12 +281,35 @@ def _scopes(principal: Principal) -> Sequence[Json]:
     return [part for part in scope if isinstance(part, str)] if isinstance(scope, list) else ()
 
 
-def _scope(builder: _Builder) -> _Parts | None:
-    matcher = string_matcher(builder.data, builder.name, builder.problems)
-    if matcher is None:
-        return None
-    some: Callable[[Sequence[Json]], bool] = any_of(matcher)  # type: ignore[assignment]  # scopes are texts
-    return _of_principal(_scopes, some, Reason.SCOPE_OK, Reason.SCOPE_UNAUTHORIZED, matcher.wanted, matcher.expects)
+def _identity_providers(principal: Principal) -> Sequence[Json]:
+    """Give the names of the identity providers through which the caller came; none for a user of the pool itself.
+
+    ID tokens list them in `identities`, a list of objects; the JSON text that userInfo makes of it is none. Access
+    tokens have only the group `<pool id>_<provider>`, in which Cognito puts every federated user.
+    """
+    identities = principal.claims.get("identities")
+    entries = identities if isinstance(identities, list) else ()
+    names = [entry.get("providerName") for entry in entries if isinstance(entry, Mapping)]
+    pool_id = principal.issuer.rpartition("/")[2]
+    if pool_id:
+        groups = [group for group in claim_values(principal.claims, "cognito:groups") if isinstance(group, str)]
+        names += [group.removeprefix(f"{pool_id}_") for group in groups if group.startswith(f"{pool_id}_")]
+    return [name for name in dict.fromkeys(name for name in names if isinstance(name, str)) if name]
+
+
+def _any_text_criterion(
+    read: Callable[[Principal], Sequence[Json]], yes: Reason, no: Reason
+) -> Callable[[_Builder], _Parts | None]:
+    """Build a criterion over several texts of the caller; `read` gives nothing but texts."""
+
+    def build(builder: _Builder) -> _Parts | None:
+        matcher = string_matcher(builder.data, builder.name, builder.problems)
+        if matcher is None:
+            return None
+        some: Callable[[Sequence[Json]], bool] = any_of(matcher)  # type: ignore[assignment]  # all of them are texts
+        return _of_principal(read, some, yes, no, matcher.wanted, matcher.expects)
+
+    return build
 
 
 MAX_CLOCK_AHEAD_SECONDS: Final = 60
@@ -543,7 +566,7 @@ _KINDS: Final[Mapping[str, Callable[[_Builder], _Parts | None]]] = {
     "date": _time(times.date_criterion, Reason.DATE_OK, Reason.DATE_UNAUTHORIZED),
     "day_of_week": _time(times.day_of_week_criterion, Reason.DAY_OF_WEEK_OK, Reason.DAY_OF_WEEK_UNAUTHORIZED),
     "time_of_day": _time(times.time_of_day_criterion, Reason.TIME_OF_DAY_OK, Reason.TIME_OF_DAY_UNAUTHORIZED),
-    "scope": _scope,
+    "scope": _any_text_criterion(_scopes, Reason.SCOPE_OK, Reason.SCOPE_UNAUTHORIZED),
     "client_id": _text_criterion(
         lambda principal: (principal.client_id,), Reason.CLIENT_ID_OK, Reason.CLIENT_ID_UNAUTHORIZED
     ),
@@ -551,6 +574,9 @@ _KINDS: Final[Mapping[str, Callable[[_Builder], _Parts | None]]] = {
         lambda principal: (principal.token_use,), Reason.TOKEN_USE_OK, Reason.TOKEN_USE_UNAUTHORIZED
     ),
     "issuer": _text_criterion(lambda principal: (principal.issuer,), Reason.ISSUER_OK, Reason.ISSUER_UNAUTHORIZED),
+    "identity_provider": _any_text_criterion(
+        _identity_providers, Reason.IDENTITY_PROVIDER_OK, Reason.IDENTITY_PROVIDER_UNAUTHORIZED
+    ),
     "auth_age": _auth_age,
 }
 

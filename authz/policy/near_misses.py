@@ -70,7 +70,8 @@ def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
 def _claim_name(criterion: Criterion) -> str:
     """Give the claim that a criterion reads."""
     name, _, subpath = criterion.name.partition("/")
-    return subpath or {"domain": "email", "groups": "cognito:groups", "user": "sub", "auth_age": "auth_time"}.get(
+    return subpath or {"domain": "email", "groups": "cognito:groups", "user": "sub", "auth_age": "auth_time",
+            "identity_provider": "identities"}.get(
         name, name
     )
 

@@ -84,7 +84,7 @@ _WORDS: Final = {
     ),
     403: _Words(
         "You do not have access",
-        "This place is not open to you.",
+        "This part of the application is not open to you.",
         "If you need it, ask whoever runs this application for access.",
     ),
     404: _Words(
@@ -218,12 +218,12 @@ def _details(refusal: Refusal) -> Iterator[tuple[str, str]]:
 
 # Every pair of colours has a contrast of 5.5 or more (WCAG 2.2 asks for 4.5), in both schemes.
 _STYLE: Final = """
-:root{color-scheme:light dark;--bg:#f3f4f7;--card:#fff;--text:#1a1f29;--soft:#566072;--line:#e0e4ea;--mark:#3949ab}
-@media(prefers-color-scheme:dark){:root{--bg:#0e1116;--card:#171b22;--text:#e9ecf1;--soft:#a4adbc;--line:#2b323d;--mark:#a9b6ff}}
+:root{color-scheme:light dark;--bg:#f3f4f7;--card:#fff;--text:#1a1f29;--soft:#566072;--line:#e0e4ea;--mark:#3949ab;--tint:#eceefb}
+@media(prefers-color-scheme:dark){:root{--bg:#0e1116;--card:#171b22;--text:#e9ecf1;--soft:#a4adbc;--line:#2b323d;--mark:#a9b6ff;--tint:#242b42}}
 *{box-sizing:border-box}
 body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.25rem;background:var(--bg);color:var(--text);font:1rem/1.6 system-ui,sans-serif}
 main{width:100%;max-width:35rem;padding:clamp(1.5rem,6vw,3rem);background:var(--card);border:1px solid var(--line);border-radius:1rem}
-svg{display:block;width:2.5rem;height:2.5rem;color:var(--mark)}
+svg{display:block;width:3rem;padding:.65rem;border-radius:.8rem;color:var(--mark);background:var(--tint)}
 h1{margin:1.25rem 0 .5rem;font-size:1.6rem;line-height:1.25}
 p{margin:0 0 .5rem}
 h2{margin:1.5rem 0 .25rem;font-size:1rem}
@@ -238,6 +238,7 @@ _HTML_POLICY: Final = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; {_
 _TEMPLATE_POLICY: Final = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; {_NOTHING_ELSE}"
 
 _LOCK: Final = "M7 11V8a5 5 0 0 1 10 0v3M5 11h14v10H5zM12 15v2"
+_MARK: Final = "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18M12 7.5V13M12 15.8v.7"
 _HTML: Final = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -246,7 +247,7 @@ _HTML: Final = """<!doctype html>
 <title>{title}</title>
 <style>{style}</style>
 <main>
-<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.6" aria-hidden="true"><path d="{picture}"/></svg>
+<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="{picture}"/></svg>
 <h1>{headline}</h1>
 <p>{happened}</p>
 {sections}<dl>
@@ -265,7 +266,7 @@ def _html(refusal: Refusal) -> str:
     return _HTML.format(
         title=f"{refusal.status} {refusal.title.capitalize()}",
         style=_STYLE,
-        picture=_LOCK,
+        picture=_LOCK if refusal.status in (401, 403) else _MARK,
         headline=words.headline,
         happened=words.happened,
         sections=sections,

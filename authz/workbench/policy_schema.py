@@ -157,6 +157,7 @@ _CRITERIA: Final[Mapping[str, str]] = {
     "client_id": "The app client that the token was issued to.",
     "token_use": "`access` or `id`.",
     "issuer": "The token's issuer.",
+    "identity_provider": "Any identity provider through which the caller came; a user of the pool itself has none.",
     "auth_age": "The caller signed in no longer ago than this.",
 }
 _HASHES: Final = one_or_list(at_least=1)
@@ -178,7 +179,10 @@ _AFTER: Final = "From this on, itself included."
 _BEFORE: Final = "Until this, itself not included."
 _CRITERION_DATA: Final[Mapping[str, Schema]] = {
     **dict.fromkeys(
-        ("user", "email", "domain", "http_method", "http_path", "scope", "client_id", "token_use", "issuer"),
+        (
+            "user", "email", "domain", "http_method", "http_path", "scope", "client_id", "token_use", "issuer",
+            "identity_provider",
+        ),
         ref("string_matcher"),
     ),
     "groups": ref("list_matcher"),

@@ -110,6 +110,7 @@ criteria = st.one_of(
     st.builds(lambda data: {"client_id": data}, operators(st.sampled_from(["web", "batch"]))),
     st.builds(lambda data: {"token_use": data}, operators(st.sampled_from(["access", "id"]))),
     st.builds(lambda data: {"issuer": data}, operators(st.sampled_from(["https://one", "https://two"]))),
+    st.builds(lambda data: {"identity_provider": data}, operators(st.sampled_from(["Auth0", "Okta", "A"]))),
     st.builds(lambda limit: {"auth_age": {"max": limit}}, st.sampled_from(["30s", "15m", "24h"])),
 )
 some_criteria = st.lists(criteria, min_size=1, max_size=4)
@@ -233,7 +234,8 @@ sign_ins = st.builds(
         lambda *parts: {name: value for part in parts for name, value in part.items()},
         claims,
         addresses,
-        st.sampled_from([{}, {"cognito:groups": ["admins"]}, {"cognito:groups": ["developers", "admins"]}]),
+        st.sampled_from([{}, {"cognito:groups": ["admins"]}, {"cognito:groups": ["developers", "one_Okta"]}]),
+        st.sampled_from([{}, {"identities": "Auth0"}, {"identities": [{"providerName": "Auth0"}, {}, "Okta"]}]),
         st.sampled_from([{}, {"scope": "orders/read"}, {"scope": "orders/write orders/read"}, {"scope": ""}]),
         st.sampled_from([{}, {"auth_time": 1_800_000_000 - 60}, {"auth_time": "1800000000"}, {"auth_time": True}]),
     ),

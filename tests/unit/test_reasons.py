@@ -38,6 +38,7 @@ WORDS = {
     "client_id": {"client-id-ok", "client-id-unauthorized"},
     "token_use": {"token-use-ok", "token-use-unauthorized"},
     "issuer": {"issuer-ok", "issuer-unauthorized"},
+    "identity_provider": {"identity-provider-ok", "identity-provider-unauthorized"},
     "auth_age": {"auth-age-ok", "auth-age-unauthorized"},
 }
 OF_NO_CRITERION = {
