@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 """What a claim can be: a pre-token trigger may give it any JSON type and nesting."""
@@ -190,6 +190,9 @@ class Guidance(NamedTuple):
     remediation: str = ""
 
 
+NO_GUIDANCE: Final = Guidance()
+
+
 class RouteName(NamedTuple):
     """How a decision names its route in logs, metrics and metadata, and how that route answers."""
 
@@ -197,7 +200,7 @@ class RouteName(NamedTuple):
     source: Source
     pass_identity_headers: bool | None = None  # None: as the configuration says
     show_error_details: bool = False
-    guidance: Guidance = Guidance()
+    guidance: Guidance = NO_GUIDANCE
     denied_redirect: tuple[tuple[int, str], ...] = ()  # HTTP status → where browsers are sent instead
     scopes: tuple[str, ...] = ()  # what its policy asks of an access token, for the challenge of RFC 6750
 
@@ -223,7 +226,7 @@ class Deny(NamedTuple):
     route: RouteName | None = None
     principal: Principal | None = None
     detail: str = ""  # the human sentence, for the log only: no token, no header value
-    guidance: Guidance = Guidance()  # for the client, where error details are shown
+    guidance: Guidance = NO_GUIDANCE  # for the client, where error details are shown
 
     @property
     def reasons(self) -> tuple[Reason, ...]:

@@ -45,6 +45,7 @@ def policy_options(settings: Settings) -> PolicyOptions:
         inline=settings.inline,
         context=CriteriaContext(authorities=authorities),
         accepted=accepted_tokens(settings),
+        show_error_details=settings.show_error_details,
     )
 
 
@@ -189,6 +190,8 @@ class Service:
             extra={"fields": {"version": __version__, "listen": self._settings.listen.target, "port": server.port}},
         )
         tasks = [asyncio.create_task(work) for work in self._background(server)]
+        for task in tasks:
+            task.add_done_callback(tell_of_failure)
         try:
             await stop.wait()
             await self._drain(server)
@@ -233,6 +236,14 @@ class Service:
         await server.stop(GRACE_SECONDS)
 
 
+def tell_of_failure(task: asyncio.Task[None]) -> None:
+    """Say that a background task failed: without a word, yesterday's policies and keys would stay in force."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error(
+            "a background task failed: restart the service, for policies or keys stay as they are", exc_info=error
+        )
+
+
 MAX_VERIFIED_TOKENS: Final = 20_000
 MAX_VERIFIED_BYTES: Final = 48 * 1024 * 1024
 
@@ -247,6 +258,8 @@ def answer_settings(settings: Settings) -> AnswerSettings:
         issuers=frozenset(issuer for pool in settings.pools for issuer in pool.pool.issuers),
         max_header_bytes=settings.max_header_bytes,
         show_error_details=settings.show_error_details,
+        denied_redirect=settings.denied_redirect,
+        denied_pages=settings.denied_pages,
     )
 
 

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from authz.errors import TokenError
-from authz.model import Allow, Decision, Deny, Guidance, Reason, Source
+from authz.model import NO_GUIDANCE, Allow, Decision, Deny, Guidance, Reason, Source
 
 if TYPE_CHECKING:
     from authz.policy.criteria import Criterion, Facts, Finding
@@ -54,7 +54,7 @@ class Block:
     criteria: tuple[Criterion, ...]
     source: Source
     rule: Source | None = None  # the PPL rule it is part of; None for the six plain keys
-    guidance: Guidance = Guidance()  # of that rule
+    guidance: Guidance = NO_GUIDANCE  # of that rule
 
     def __post_init__(self) -> None:
         if not self.criteria:

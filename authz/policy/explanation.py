@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from authz.document import shorten
 from authz.errors import TokenError
-from authz.model import Allow, Decision, Deny, Guidance, Json, Reason, http_status
+from authz.model import NO_GUIDANCE, Allow, Decision, Deny, Guidance, Json, Reason, http_status
 from authz.policy.criteria import Criterion, Facts, show_values
 from authz.policy.decision import Block, Effect, Operator, join_blocks, judge_block, outcome
 from authz.policy.near_misses import Hint, hint
@@ -110,7 +110,7 @@ def guidance_for(deny: Deny, facts: Facts, route: Route) -> Guidance:
     """
     status = http_status(deny.reason)
     if status not in (401, 403):
-        return Guidance()
+        return NO_GUIDANCE
     of_route = route.name.guidance
     blocks = (*route.policy.allow, *route.policy.deny)
     if status == 401 or not any(any(block.guidance) for block in blocks):
@@ -118,7 +118,7 @@ def guidance_for(deny: Deny, facts: Facts, route: Route) -> Guidance:
     tied = _nearest(facts, route, None)
     likeliest = _likeliest(tied, facts)
     candidates = tied if likeliest is None else (likeliest, *tied)
-    of_rule = next((judged.block.guidance for judged, _ in candidates if any(judged.block.guidance)), Guidance())
+    of_rule = next((judged.block.guidance for judged, _ in candidates if any(judged.block.guidance)), NO_GUIDANCE)
     return Guidance(*(ours or theirs for ours, theirs in zip(of_rule, of_route, strict=True)))
 
 

@@ -52,7 +52,9 @@ def hint(criterion: Criterion, facts: Facts, reason: Reason) -> Hint | None:
 
 def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
     claim = _claim_name(criterion)
-    if principal.token_use == "access" and (claim in _ID_TOKEN_CLAIMS or claim.startswith("custom:")):  # noqa: S105
+    is_alone = "cognito:username" not in principal.claims  # every ID token has it, so none added its claims
+    of_id_token = claim in _ID_TOKEN_CLAIMS or claim.startswith("custom:")
+    if principal.token_use == "access" and is_alone and of_id_token:  # noqa: S105 - a kind of token
         text = f"an access token does not carry `{claim}`; ID tokens do, or a pre-token trigger adds it"
         return Hint(text, text)
     if principal.token_use == "id" and claim in _ACCESS_TOKEN_CLAIMS:  # noqa: S105
@@ -70,8 +72,7 @@ def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
 def _claim_name(criterion: Criterion) -> str:
     """Give the claim that a criterion reads."""
     name, _, subpath = criterion.name.partition("/")
-    return subpath or {"domain": "email", "groups": "cognito:groups", "user": "sub", "auth_age": "auth_time",
-            "identity_provider": "identities"}.get(
+    return subpath or {"domain": "email", "groups": "cognito:groups", "user": "sub", "auth_age": "auth_time"}.get(
         name, name
     )
 

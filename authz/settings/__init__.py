@@ -7,7 +7,7 @@ from the environment, `$$` is a dollar sign. Relative paths start at the folder 
 The keys `routes` and `policy` hold policies; `policy/parser.py` reads them.
 
 Rooms, each importing only those after it: `loading` (the whole), `environment`, `pools`, `headers`, `sections`,
-`addresses` (its parts), `values` (maps and single values), `types` (what comes out).
+`addresses`, `refusals` (its parts), `values` (maps and single values), `types` (what comes out), `templates`.
 """
 
 from authz.settings.loading import load_settings

@@ -10,6 +10,7 @@ from typing import Final
 from authz.document import Fields, Node, Problems, describe, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.policy.refusals import redirects_of
 from authz.settings.addresses import read_admin, read_listen, refuse_shared_address
 from authz.settings.environment import with_environment, with_flags
 from authz.settings.headers import (
@@ -21,16 +22,17 @@ from authz.settings.headers import (
     tokens_of,
 )
 from authz.settings.pools import pools_of
+from authz.settings.refusals import denied_pages_of
 from authz.settings.sections import claims_of, read_jwks, read_log, tls_of
 from authz.settings.types import DEFAULT_TOKENS, INLINE_KEYS, Settings
 from authz.settings.values import Section, certificates_of, path_of, positive_of, switch_of, why_unreadable
 
-_NOT_YET: Final = ("denied_redirect", "denied_pages", "revocations")
+_NOT_YET: Final = ("revocations",)
 _KEYS: Final = (
     "listen", "workers", "admin", "policies", *INLINE_KEYS, "cognito", "tokens", "enrich_from", "hide_credentials",
     "identity_headers", "jwt_claims_headers", "pass_identity_headers", "jwks", "log", "tls", "claims",
-    "allow_path_parameters", "require_end", "show_error_details", "client_ip_header", "client_certificate_ca",
-    "max_header_bytes",
+    "allow_path_parameters", "require_end", "show_error_details", "denied_redirect", "denied_pages", "client_ip_header",
+    "client_certificate_ca", "max_header_bytes",
 )  # fmt: skip
 
 
@@ -103,6 +105,8 @@ def _settings(root: Section, path: Path) -> Settings:
         allow_path_parameters=root.read("allow_path_parameters", switch_of, default=False),
         require_end=root.read("require_end", switch_of, default=False),
         show_error_details=root.read("show_error_details", switch_of, default=False),
+        denied_redirect=root.read("denied_redirect", redirects_of, ()),
+        denied_pages=root.read("denied_pages", denied_pages_of, {}),
         client_ip_header=root.optional("client_ip_header", header_of),
         client_certificate_ca=root.optional("client_certificate_ca", certificates_of),
         max_header_bytes=root.read("max_header_bytes", positive_of, 8192),

@@ -11,6 +11,8 @@ from authz.errors import Problem
 from authz.identity.cognito import UserPool
 from authz.identity.credentials import TokenPlace
 from authz.identity.jwks import JwksSettings
+from authz.policy.refusals import Redirects
+from authz.settings.templates import Template
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 LogFormat: TypeAlias = Literal["json", "text"]
@@ -105,6 +107,8 @@ class Settings:
     allow_path_parameters: bool = False
     require_end: bool = False
     show_error_details: bool = False
+    denied_redirect: Redirects = ()
+    denied_pages: Mapping[str, Template] = field(default_factory=dict)  # by file name, such as `403.html`
     client_ip_header: str | None = None  # lower case
     client_certificate_ca: Path | None = None
     max_header_bytes: int = 8192  # the longest value of one identity header; a longer one is omitted, never cut

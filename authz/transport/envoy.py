@@ -9,20 +9,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from authz.identity.credentials import TokenPlace, headers_with_tokens, without_cookies
-from authz.model import Allow, Decision, Deny, Json, Principal, Reason, Request, http_status
+from authz.model import (
+    NO_GUIDANCE,
+    TOKEN_REASONS,
+    Allow,
+    Decision,
+    Deny,
+    Json,
+    Principal,
+    Reason,
+    Request,
+    http_status,
+)
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.criteria import claim_values
-from authz.transport.pages import Page, denial_page
+from authz.policy.refusals import Redirects
+from authz.settings.templates import Template
+from authz.transport.pages import Page, Refusal, denial_page
+from authz.transport.redirects import redirect_target
 
 OK: Final = 0
 GRPC_CODE: Final[Mapping[int, int]] = {400: 3, 401: 16, 403: 7, 404: 7, 503: 14}
 """google.rpc.Code by HTTP status: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE."""
+
+FOUND: Final = 302
+MAX_SCOPE_LENGTH: Final = 1024  # characters that a challenge may name; a longer list is left out whole
 
 _REQUEST_ID: Final = re.compile(r"[!-~]{1,128}")
 
@@ -93,6 +110,8 @@ class AnswerSettings:
     issuers: frozenset[str] = frozenset()  # whose tokens are hidden wherever they stand
     max_header_bytes: int = 8192
     show_error_details: bool = False
+    denied_redirect: Redirects = ()
+    denied_pages: Mapping[str, Template] = field(default_factory=dict)  # by file name, such as `403.html`
 
 
 class Answer(NamedTuple):
@@ -170,15 +189,29 @@ class Answers:
 
     def _deny(self, request: Request, deny: Deny, stamp: Stamp, host: str) -> pb.CheckResponse:
         status = http_status(deny.reason)
-        shows = self._settings.show_error_details or (deny.route is not None and deny.route.show_error_details)
-        page = denial_page(request, status, request_id_of(request), deny.reason if shows else None)
-        response = _response(GRPC_CODE[status], deny, stamp)
+        response = _response(GRPC_CODE[status], deny, stamp)  # also of a redirect: the decision is the same
         denied = response.denied_response
-        denied.status.code = status
-        denied.body = page.body
-        for name, value in _denial_headers(status, deny.reason, host, page):
+        location = redirect_target(request, status, self._redirects(deny))
+        if location is None:
+            page = denial_page(request, self._refusal(request, deny, status, host), self._settings.denied_pages)
+            denied.status.code = status
+            denied.body = page.body
+            headers = _denial_headers(status, deny, host, page)
+        else:
+            denied.status.code = FOUND
+            headers = _redirect_headers(location)
+        for name, value in headers:
             _set(denied.headers, name, value)
         return response
+
+    def _redirects(self, deny: Deny) -> Mapping[int, str]:
+        """Give where browsers are sent, by status; the route's word goes before the configuration's."""
+        return dict((*self._settings.denied_redirect, *(() if deny.route is None else deny.route.denied_redirect)))
+
+    def _refusal(self, request: Request, deny: Deny, status: int, host: str) -> Refusal:
+        shows = self._settings.show_error_details or (deny.route is not None and deny.route.show_error_details)
+        reason, guidance = (deny.reason, deny.guidance) if shows else (None, NO_GUIDANCE)
+        return Refusal(status, request_id_of(request), host, reason, guidance)
 
 
 def _response(code: int, decision: Decision, stamp: Stamp) -> pb.CheckResponse:
@@ -198,16 +231,33 @@ def _response(code: int, decision: Decision, stamp: Stamp) -> pb.CheckResponse:
     return response
 
 
-def _denial_headers(status: int, reason: Reason, host: str, page: Page) -> Iterable[tuple[str, str]]:
+def _denial_headers(status: int, deny: Deny, host: str, page: Page) -> Iterable[tuple[str, str]]:
     yield "content-type", page.content_type
     yield "cache-control", "no-store"
     yield "x-content-type-options", "nosniff"
     yield "vary", "accept"
     if page.policy:
         yield "content-security-policy", page.policy
-    if status == 401:  # RFC 9110 section 11.6.1 ties this header to it
-        error = "" if reason is Reason.USER_UNAUTHENTICATED else ', error="invalid_token"'
+    error = _challenge_error(status, deny)
+    if error is not None:
         yield "www-authenticate", f'Bearer realm="{host}"{error}'
+
+
+def _redirect_headers(location: str) -> Iterable[tuple[str, str]]:
+    yield "location", location
+    yield "cache-control", "no-store"
+    yield "vary", "accept"
+
+
+def _challenge_error(status: int, deny: Deny) -> str | None:
+    """Give what follows the realm in a challenge (RFC 6750 section 3); None where there is no challenge."""
+    if status == 401:  # RFC 9110 section 11.6.1 ties the header to it
+        return ', error="invalid_token"' if deny.reason in TOKEN_REASONS else ""
+    if status != 403 or Reason.SCOPE_UNAUTHORIZED not in deny.reasons:
+        return None
+    scope = "" if deny.route is None else " ".join(deny.route.scopes)
+    named = f', scope="{scope}"' if 0 < len(scope) <= MAX_SCOPE_LENGTH else ""
+    return f', error="insufficient_scope"{named}'
 
 
 def _set(headers: object, name: str, value: str) -> None:

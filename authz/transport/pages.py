@@ -8,25 +8,15 @@ stays below the 4,096 bytes at which Envoy cuts bodies in our sample. `denied_pa
 from __future__ import annotations
 
 import json
-import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from hashlib import sha256
 from html import escape
 from typing import Final, NamedTuple
 
-from authz.model import Guidance, Reason, Request
+from authz.model import NO_GUIDANCE, Guidance, Reason, Request
 from authz.settings.templates import Template
-
-
-class Form(StrEnum):
-    """How a refusal is written; the value is what a template's file name ends with."""
-
-    JSON = "json"
-    HTML = "html"
-    TEXT = "txt"
-    GRPC = "grpc"
+from authz.transport.preference import Form, preferred_form
 
 
 class Page(NamedTuple):
@@ -44,7 +34,7 @@ class Refusal(NamedTuple):
     request_id: str = ""
     host: str = ""
     reason: Reason | None = None
-    guidance: Guidance = Guidance()
+    guidance: Guidance = NO_GUIDANCE
 
     @property
     def title(self) -> str:
@@ -125,49 +115,6 @@ _CONTENT_TYPES: Final = {
 }
 
 
-# --- preference -------------------------------------------------------------------------------------------------
-
-
-def preferred_form(request: Request) -> Form:
-    """Choose the form with the highest quality in `Accept` (RFC 9110 section 12.5.1); JSON, HTML, text in a tie."""
-    if request.header("content-type").lower().startswith("application/grpc"):
-        return Form.GRPC
-    accept = request.header("accept").lower()
-    if "text/" not in accept:
-        return Form.JSON
-    qualities = _qualities(accept)
-    return max(qualities, key=lambda form: qualities[form])  # the first of equals
-
-
-MAX_ACCEPT_LENGTH: Final = 1024
-_MEDIA: Final = {Form.JSON: "application/json", Form.HTML: "text/html", Form.TEXT: "text/plain"}
-
-
-def _qualities(accept: str) -> dict[Form, float]:
-    """Give the quality of each form: that of the most specific range that fits; 0 when none does."""
-    best = dict.fromkeys(_MEDIA, (-1, 0.0))
-    for part in accept[:MAX_ACCEPT_LENGTH].split(","):
-        media, *parameters = (piece.strip(" \t") for piece in part.split(";"))
-        quality = _q(parameters)
-        for form, name in _MEDIA.items():
-            is_json = form is Form.JSON and media.startswith("application/") and media.endswith("+json")
-            specificity = 2 if is_json else {name: 2, f"{name.partition('/')[0]}/*": 1, "*/*": 0}.get(media, -1)
-            if specificity >= 0:
-                best[form] = max(best[form], (specificity, quality))
-    return {form: quality for form, (_, quality) in best.items()}
-
-
-_Q: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{0,9})?|\.[0-9]{1,9}", re.ASCII)
-
-
-def _q(parameters: list[str]) -> float:
-    """Read `q=`; a range without one counts fully, one with a number that is none counts for nothing."""
-    text = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), None)
-    if text is None:
-        return 1.0
-    return min(float(text), 1.0) if _Q.fullmatch(text) else 0.0
-
-
 # --- the forms --------------------------------------------------------------------------------------------------
 
 
@@ -218,17 +165,22 @@ def _details(refusal: Refusal) -> Iterator[tuple[str, str]]:
 
 # Every pair of colours has a contrast of 5.5 or more (WCAG 2.2 asks for 4.5), in both schemes.
 _STYLE: Final = """
-:root{color-scheme:light dark;--bg:#f3f4f7;--card:#fff;--text:#1a1f29;--soft:#566072;--line:#e0e4ea;--mark:#3949ab;--tint:#eceefb}
-@media(prefers-color-scheme:dark){:root{--bg:#0e1116;--card:#171b22;--text:#e9ecf1;--soft:#a4adbc;--line:#2b323d;--mark:#a9b6ff;--tint:#242b42}}
+:root{color-scheme:light dark;
+--bg:#f3f4f7;--card:#fff;--text:#1a1f29;--soft:#566072;--line:#e0e4ea;--mark:#3949ab;--tint:#eceefb}
+@media(prefers-color-scheme:dark){:root{
+--bg:#0e1116;--card:#171b22;--text:#e9ecf1;--soft:#a4adbc;--line:#2b323d;--mark:#a9b6ff;--tint:#242b42}}
 *{box-sizing:border-box}
-body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.25rem;background:var(--bg);color:var(--text);font:1rem/1.6 system-ui,sans-serif}
-main{width:100%;max-width:35rem;padding:clamp(1.5rem,6vw,3rem);background:var(--card);border:1px solid var(--line);border-radius:1rem}
+body{margin:0;min-height:100vh;display:grid;place-items:center;padding:1.25rem;
+background:var(--bg);color:var(--text);font:1rem/1.6 system-ui,sans-serif}
+main{width:100%;max-width:35rem;padding:clamp(1.5rem,6vw,3rem);
+background:var(--card);border:1px solid var(--line);border-radius:1rem}
 svg{display:block;width:3rem;padding:.65rem;border-radius:.8rem;color:var(--mark);background:var(--tint)}
 h1{margin:1.25rem 0 .5rem;font-size:1.6rem;line-height:1.25}
 p{margin:0 0 .5rem}
 h2{margin:1.5rem 0 .25rem;font-size:1rem}
 p,dd{overflow-wrap:anywhere;white-space:pre-line}
-dl{margin:1.75rem 0 0;padding-top:1.25rem;border-top:1px solid var(--line);display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;font-size:.875rem;color:var(--soft)}
+dl{margin:1.75rem 0 0;padding-top:1.25rem;border-top:1px solid var(--line);
+display:grid;grid-template-columns:auto 1fr;gap:.25rem 1rem;font-size:.875rem;color:var(--soft)}
 dd{margin:0;font-family:ui-monospace,monospace}
 """
 _STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode("ascii")
@@ -247,7 +199,8 @@ _HTML: Final = """<!doctype html>
 <title>{title}</title>
 <style>{style}</style>
 <main>
-<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="{picture}"/></svg>
+<svg viewBox="0 0 24 24" fill="none" stroke="currentColor" stroke-width="1.8" stroke-linecap="round" aria-hidden="true">
+<path d="{picture}"/></svg>
 <h1>{headline}</h1>
 <p>{happened}</p>
 {sections}<dl>

@@ -14,7 +14,7 @@ from authz.errors import RequestError
 from authz.model import Request
 from authz.policy.path import canonical_host
 from authz.policy.refusals import URL
-from authz.transport.pages import Form, preferred_form
+from authz.transport.preference import Form, preferred_form
 
 MAX_URL_LENGTH: Final = 4096  # characters, encoded; Envoy and browsers bound what a Location header may hold
 

@@ -213,7 +213,13 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
     ),
     "allow_path_parameters": described("Remove `;` parameters from paths instead of refusing them.", _SWITCH),
     "require_end": described("Refuse a policy file that does not end with the line `# end`.", _SWITCH),
-    "show_error_details": described("Whether refused clients read the reason.", _SWITCH),
+    "show_error_details": described("Whether refused clients read the reason and the author's texts.", _SWITCH),
+    "denied_redirect": _value(ref("denied_redirect")),
+    "denied_pages": described(
+        "A folder of templates for refusals: 403.html, 401.json, error.txt and so on. Read at the start.",
+        _PATH,
+        examples=["pages/"],
+    ),
     "client_ip_header": described(
         "The header whose value `source_ip` looks at, instead of the TCP peer.",
         _or_null(_HEADER),

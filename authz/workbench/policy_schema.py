@@ -9,6 +9,7 @@ from authz.policy.criteria import CRITERIA
 from authz.policy.decision import Effect, Operator
 from authz.policy.matchers import LIST_OPERATORS, STRING_OPERATORS
 from authz.policy.parser import ENVOY_KEYS
+from authz.policy.refusals import MAX_TARGET_LENGTH, REDIRECT_STATUSES
 from authz.workbench.schema_parts import (
     DURATION,
     SWITCH,
@@ -44,7 +45,15 @@ def policy_definitions() -> dict[str, Any]:
     return {
         "routes": list_of(ref("route")),
         "route": _route(),
-        "rules": map_of({effect: described(_EFFECTS[effect], ref("body")) for effect in Effect}),
+        "rules": map_of(
+            {**{effect: described(_EFFECTS[effect], ref("body")) for effect in Effect}, **_GUIDANCE},
+            anyOf=[{"maxProperties": 0}, *({"required": [effect.value]} for effect in Effect)],
+        ),
+        "denied_redirect": described(
+            "By status, where a browser is sent instead of reading a page. `{url}` is the refused address, encoded.",
+            map_of({str(status): _TARGET for status in REDIRECT_STATUSES}, minProperties=1),
+            examples=[{"401": "https://app.example.com/sign-in?return={url}"}],
+        ),
         "body": map_of(
             {
                 **{operator: described(_OPERATORS[operator], list_of(ref("criterion"))) for operator in Operator},
@@ -59,6 +68,15 @@ def policy_definitions() -> dict[str, Any]:
     }
 
 
+_GUIDANCE: Final[Mapping[str, Schema]] = {
+    "explanation": described("Shown to whoever is refused: why. Needs `show_error_details`.", TEXT),
+    "remediation": described("Shown to whoever is refused: what to do. Needs `show_error_details`.", TEXT),
+}
+_TARGET: Final[Schema] = {
+    "type": "string",
+    "pattern": r"^(https?://|/(?!/))[!-~]*$",
+    "maxLength": MAX_TARGET_LENGTH,
+}
 _EFFECTS: Final[Mapping[Effect, str]] = {
     Effect.ALLOW: "Lets the request pass when it holds, unless a deny rule holds.",
     Effect.DENY: "Refuses the request when it holds, whatever allows it.",
@@ -115,7 +133,9 @@ def _route() -> dict[str, Any]:
         ),
         "policy": described("Further rules.", {"anyOf": [ref("rules"), list_of(ref("rules"))]}),
         "pass_identity_headers": described("Whether the upstream gets the identity headers.", SWITCH),
-        "show_error_details": described("Whether a refused client reads the reason.", SWITCH),
+        "show_error_details": described("Whether a refused client reads the reason and the author's texts.", SWITCH),
+        "denied_redirect": ref("denied_redirect"),
+        **_GUIDANCE,
     }
     for key in sorted(ENVOY_KEYS):
         properties[key] = {"description": "Known from Pomerium, and without effect here: Envoy's own configuration."}
@@ -180,7 +200,15 @@ _BEFORE: Final = "Until this, itself not included."
 _CRITERION_DATA: Final[Mapping[str, Schema]] = {
     **dict.fromkeys(
         (
-            "user", "email", "domain", "http_method", "http_path", "scope", "client_id", "token_use", "issuer",
+            "user",
+            "email",
+            "domain",
+            "http_method",
+            "http_path",
+            "scope",
+            "client_id",
+            "token_use",
+            "issuer",
             "identity_provider",
         ),
         ref("string_matcher"),

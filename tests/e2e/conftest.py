@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -33,6 +35,17 @@ def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.e2e)
+
+
+def chromium() -> str:
+    """Find the browser of this machine. Without one the test is skipped, loudly; in CI it fails."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    reason = "NOT TESTED: no Chromium for the browser tests. Install it: apt-get install -y chromium"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 class Reply(NamedTuple):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from authz.demo import scenario
+from authz.demo import files, scenario
 from authz.demo.stand import envoy_binary
 from tests.e2e.conftest import SAMPLES, Stand, send
 
@@ -235,19 +236,18 @@ async def test_the_old_policy_stays_in_force_after_a_broken_save(envoy_stand: St
 
 
 @pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.name)
-async def test_envoy_accepts_the_sample_as_it_is_printed(sample: Path) -> None:
+async def test_envoy_accepts_the_sample_as_it_is_printed(sample: Path, tmp_path: Path) -> None:
+    files.write_secrets(tmp_path, "the app client's secret")  # what the browser sample reads, relative to its folder
     command = [str(envoy_binary()), "--mode", "validate", "-c", str(sample)]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    run = functools.partial(subprocess.run, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = await asyncio.to_thread(run, command)
     assert done.returncode == 0, done.stderr
 
 
-async def test_the_sample_listens_on_loopback_alone(envoy_stand: Stand) -> None:
-    del envoy_stand
-    text = (SAMPLES / "api.yaml").read_text()
-    addresses = (
-        yaml.safe_load(text)["static_resources"]["listeners"][0]["address"],
-        yaml.safe_load(text)["admin"]["address"],
-    )
+@pytest.mark.parametrize("sample", sorted(SAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+async def test_the_sample_listens_on_loopback_alone(sample: Path) -> None:
+    config = yaml.safe_load(sample.read_text())
+    addresses = (config["static_resources"]["listeners"][0]["address"], config["admin"]["address"])
     assert [one["socket_address"]["address"] for one in addresses] == ["127.0.0.1", "127.0.0.1"]
 
 

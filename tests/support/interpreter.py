@@ -317,13 +317,14 @@ class Judge:
             return worded(name, timedelta(seconds=-60) <= age <= duration(data["max"]))
         if name == "identity_provider":
             found = caller.claims.get("identities")
-            names = [one["providerName"] for one in found if isinstance(one, dict) and "providerName" in one] if (
-                isinstance(found, list)
-            ) else []
+            names = (
+                [one["providerName"] for one in found if isinstance(one, dict) and "providerName" in one]
+                if (isinstance(found, list))
+                else []
+            )
             group = caller.issuer.split("/")[-1] + "_"
-            for one in claim_list(caller.claims, "cognito:groups"):
-                if isinstance(one, str) and len(group) > 1 and one.startswith(group):
-                    names.append(one[len(group) :])
+            held = claim_list(caller.claims, "cognito:groups") if group != "_" else []
+            names += [one[len(group) :] for one in held if isinstance(one, str) and one.startswith(group)]
             return worded(name, fits_any_text(data, [one for one in names if isinstance(one, str) and one != ""]))
         value = {"client_id": caller.client_id, "token_use": caller.token_use, "issuer": caller.issuer}[name]
         return worded(name, fits_text(data, value))
