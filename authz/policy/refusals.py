@@ -68,8 +68,9 @@ def redirects_of(node: Node, what: str, problems: Problems) -> Redirects | None:
         fault = None if target is None else _fault(target)
         if key.text not in _STATUS_WORDS:
             problems.error(key, f"{what}: {_no_status(key.text)}")
-        elif fault is not None:
-            problems.error(value, f"{what}: {key.text}: `{shorten(target or '')}` {fault}")
+        elif target is not None and fault is not None:
+            shown = f"`{shorten(target)}`" if target.isprintable() else "its value"
+            problems.error(value, f"{what}: {key.text}: {shown} {fault}")
         elif target is not None:
             redirects.append((int(key.text), target))
     return tuple(redirects)
@@ -87,7 +88,7 @@ def _no_status(found: str) -> str:
 
 # RFC 3986 section 2 without `\`, which browsers read as `/`, and without what no URL may hold.
 _URL_TEXT: Final = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]*")
-_ABSOLUTE: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
+_ABSOLUTE: Final = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 
 
 def _fault(target: str) -> str | None:
@@ -109,8 +110,7 @@ def _fault(target: str) -> str | None:
 
 def _absolute_fault(target: str) -> str | None:
     match = _ABSOLUTE.fullmatch(target)
-    scheme = match["scheme"].lower() if match else ""
-    if match is None or scheme not in {"http", "https"}:
+    if match is None:
         return "is neither an https URL nor a path: write https://HOST/PATH or /PATH"
     if "@" in match["authority"]:
         return "holds a user name or password: delete it"
@@ -118,7 +118,7 @@ def _absolute_fault(target: str) -> str | None:
         host = canonical_host(match["authority"])
     except RequestError:
         return "has no host name that could be looked up: write https://HOST/PATH"
-    if scheme == "http" and not _is_loopback(host.name):
+    if match["scheme"] == "http" and not _is_loopback(host.name):
         return "is plain http to another machine: write https://"
     return None
 

@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from authz.identity.claims import BRACKETS
 from authz.settings import LogFormat, LoggedDecisions, LogLevel
-from authz.workbench.policy_schema import ROUTE_LISTS, policy_definitions
+from authz.workbench.policy_schema import ROUTE_LISTS, TARGET, policy_definitions, redirects
 from authz.workbench.schema_parts import (
     DURATION,
     HEADER,
@@ -214,7 +214,7 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
     "allow_path_parameters": described("Remove `;` parameters from paths instead of refusing them.", _SWITCH),
     "require_end": described("Refuse a policy file that does not end with the line `# end`.", _SWITCH),
     "show_error_details": described("Whether refused clients read the reason and the author's texts.", _SWITCH),
-    "denied_redirect": _value(ref("denied_redirect")),
+    "denied_redirect": redirects(_value(TARGET)),
     "denied_pages": described(
         "A folder of templates for refusals: 403.html, 401.json, error.txt and so on. Read at the start.",
         _PATH,

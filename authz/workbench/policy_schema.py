@@ -49,11 +49,6 @@ def policy_definitions() -> dict[str, Any]:
             {**{effect: described(_EFFECTS[effect], ref("body")) for effect in Effect}, **_GUIDANCE},
             anyOf=[{"maxProperties": 0}, *({"required": [effect.value]} for effect in Effect)],
         ),
-        "denied_redirect": described(
-            "By status, where a browser is sent instead of reading a page. `{url}` is the refused address, encoded.",
-            map_of({str(status): _TARGET for status in REDIRECT_STATUSES}, minProperties=1),
-            examples=[{"401": "https://app.example.com/sign-in?return={url}"}],
-        ),
         "body": map_of(
             {
                 **{operator: described(_OPERATORS[operator], list_of(ref("criterion"))) for operator in Operator},
@@ -72,11 +67,23 @@ _GUIDANCE: Final[Mapping[str, Schema]] = {
     "explanation": described("Shown to whoever is refused: why. Needs `show_error_details`.", TEXT),
     "remediation": described("Shown to whoever is refused: what to do. Needs `show_error_details`.", TEXT),
 }
-_TARGET: Final[Schema] = {
+TARGET: Final[Schema] = {
     "type": "string",
-    "pattern": r"^(https?://|/(?!/))[!-~]*$",
+    "pattern": r"^(https?://|/(?!/))[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%{}-]*$",
     "maxLength": MAX_TARGET_LENGTH,
 }
+
+
+def redirects(target: Schema) -> dict[str, Any]:
+    """Give the schema of `denied_redirect`, of a route and of the configuration."""
+    where = described("An https URL, or a path. `{url}` in its query is the refused address, encoded.", target)
+    return described(
+        "Where browsers are sent instead of reading a page, by status.",
+        map_of({str(status): where for status in REDIRECT_STATUSES}, minProperties=1),
+        examples=[{"401": "https://app.example.com/sign-in?return={url}"}],
+    )
+
+
 _EFFECTS: Final[Mapping[Effect, str]] = {
     Effect.ALLOW: "Lets the request pass when it holds, unless a deny rule holds.",
     Effect.DENY: "Refuses the request when it holds, whatever allows it.",
@@ -134,7 +141,7 @@ def _route() -> dict[str, Any]:
         "policy": described("Further rules.", {"anyOf": [ref("rules"), list_of(ref("rules"))]}),
         "pass_identity_headers": described("Whether the upstream gets the identity headers.", SWITCH),
         "show_error_details": described("Whether a refused client reads the reason and the author's texts.", SWITCH),
-        "denied_redirect": ref("denied_redirect"),
+        "denied_redirect": redirects(TARGET),
         **_GUIDANCE,
     }
     for key in sorted(ENVOY_KEYS):

@@ -16,7 +16,7 @@ from authz.identity.verified import VerifiedTokens
 from authz.model import Allow, Deny, Reason, Request
 from authz.policy.parser import PolicySet
 from tests.support.policies import policy_set
-from tests.support.user_pool import ALICE, NOW, FakeUserPool, rsa_key
+from tests.support.user_pool import ALICE, NOW, FakeUserPool, kid_of, rsa_key
 
 POLICIES = """
 - from: https://app.example.com
@@ -56,10 +56,14 @@ class Stand:
         self.authorizer = Authorizer(
             authenticator=Authenticator(
                 places=changes.get("places", (TokenPlace("header", "authorization"),)),
-                issuers=[Issuer(self.pool.trust(), self.keys)],  # type: ignore[arg-type]
+                issuers=[
+                    Issuer(self.pool.trust(**changes.get("trust", {})), self.keys),  # type: ignore[arg-type]
+                    *changes.get("issuers", ()),
+                ],
                 verified=VerifiedTokens(max_entries=10, max_bytes=1_000_000),
                 shapes=changes.get("shapes", ClaimShapes()),
                 observe=self,
+                enrich_from=changes.get("enrich_from"),
             ),
             policies=lambda: self.policies,
             allow_path_parameters=changes.get("allow_path_parameters", False),
@@ -227,3 +231,221 @@ class TestTokens:
         with pytest.raises(asyncio.CancelledError):
             await call
         assert stand.tokens == []
+
+
+ID_HEADER = TokenPlace("header", "x-auth-id-token")
+ID_COOKIE = TokenPlace("cookie", "IdToken")
+ACCESS_ONLY = {"token_use": frozenset({"access"})}
+CHIEF = """
+- from: https://app.example.com
+  id: public
+  prefix: /public
+  allow_public_unauthenticated_access: true
+- from: https://app.example.com
+  id: mail
+  prefix: /mail
+  allowed_users: [alice@example.com]
+- from: https://app.example.com
+  id: chief
+  allowed_idp_claims: {custom:rank: [chief]}
+"""
+
+
+class Session(Stand):
+    """A Stand where ID tokens add claims to the access tokens of a pool that accepts no others."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(**{"enrich_from": ID_HEADER, "trust": ACCESS_ONLY, **changes})
+        self.policies = policy_set(CHIEF)
+
+    async def both(self, access: str | None, *id_tokens: str, now: float = NOW, **fields: Any) -> Visit:
+        headers: dict[str, tuple[str, ...]] = {"x-auth-id-token": id_tokens} if id_tokens else {}
+        if access is not None:
+            headers["authorization"] = (f"Bearer {access}",)
+        return await self.visit(None, now, headers=headers, **fields)
+
+    def chief(self, **claims: Any) -> str:
+        return self.pool.id_token(**{"custom:rank": "chief", **claims})
+
+
+def reason(visit: Visit) -> Reason:
+    return visit.decision.reason
+
+
+class TestBothTokens:
+    async def test_the_id_token_adds_its_claims_to_the_access_token(self) -> None:
+        stand = Session()
+        visit = await stand.both(stand.pool.token(), stand.chief())
+        assert isinstance(visit.decision, Allow)
+        assert visit.principal is not None
+        assert (visit.principal.token_use, visit.principal.email) == ("access", "alice@example.com")
+        assert stand.tokens == ["verified", "verified"]
+        assert reason(await stand.both(stand.pool.token(), stand.chief(), path="/mail")) is Reason.EMAIL_OK
+
+    async def test_it_may_stand_in_a_cookie(self) -> None:
+        stand = Session(enrich_from=ID_COOKIE)
+        cookie = f"a=1; IdToken={stand.chief()}"
+        headers = {"authorization": (f"Bearer {stand.pool.token()}",), "cookie": (cookie,)}
+        assert reason(await stand.visit(headers=headers)) is Reason.CLAIM_OK
+
+    async def test_the_second_time_both_are_known_without_asking_for_keys(self) -> None:
+        stand = Session()
+        for _ in range(2):
+            assert reason(await stand.both(stand.pool.token(), stand.chief())) is Reason.CLAIM_OK
+            asked = len(stand.keys.asked)
+        assert stand.tokens == ["verified", "verified", "cached", "cached"]
+        assert len(stand.keys.asked) == asked == 3
+
+    async def test_without_an_id_token_the_principal_stays_as_it_is(self) -> None:
+        stand = Session()
+        assert reason(await stand.both(stand.pool.token(), stand.chief())) is Reason.CLAIM_OK
+        assert reason(await stand.both(stand.pool.token())) is Reason.CLAIM_UNAUTHORIZED
+        assert reason(await stand.both(stand.pool.token(), "")) is Reason.CLAIM_UNAUTHORIZED
+
+    async def test_an_id_token_alone_is_nobody(self) -> None:
+        stand = Session()
+        visit = await stand.both(None, stand.chief())
+        assert (reason(visit), visit.principal) == (Reason.USER_UNAUTHENTICATED, None)
+        assert stand.tokens == []
+
+    async def test_an_id_token_as_the_credential_gets_no_further_claims(self) -> None:
+        stand = Session(trust={})
+        assert reason(await stand.both(stand.pool.id_token(), stand.chief())) is Reason.CLAIM_UNAUTHORIZED
+        assert reason(await stand.both(stand.pool.id_token(), "hopeless")) is Reason.CLAIM_UNAUTHORIZED
+
+    async def test_without_the_setting_the_header_is_any_header(self) -> None:
+        stand = Session(enrich_from=None)
+        assert reason(await stand.both(stand.pool.token(), stand.chief())) is Reason.CLAIM_UNAUTHORIZED
+        assert reason(await stand.both(stand.pool.token(), "hopeless")) is Reason.CLAIM_UNAUTHORIZED
+
+    @pytest.mark.parametrize(
+        ("broken", "expected"),
+        [
+            ({"exp": NOW}, Reason.TOKEN_EXPIRED),
+            ({"nbf": NOW + 1}, Reason.TOKEN_NOT_YET_VALID),
+            ({"iss": "https://evil.example"}, Reason.TOKEN_ISSUER_UNKNOWN),
+            ({"aud": "another-client"}, Reason.TOKEN_CLIENT_REFUSED),
+            ({"aud": [FakeUserPool().client_id]}, Reason.TOKEN_CLAIM_INVALID),
+            ({"token_use": "access", "client_id": FakeUserPool().client_id}, Reason.TOKEN_USE_REFUSED),
+            ({"key": rsa_key("forger")}, Reason.TOKEN_KEY_UNKNOWN),
+            ({"header": {"alg": "none"}}, Reason.TOKEN_ALGORITHM_REFUSED),
+            ({"sub": "somebody-else"}, Reason.TOKEN_CLAIM_INVALID),
+            ({"origin_jti": "another-sign-in"}, Reason.TOKEN_CLAIM_INVALID),
+        ],
+        ids=[
+            "expired", "not yet valid", "a stranger's", "of a client that is not accepted", "of a list of clients",
+            "an access token", "signed by a forger", "unsigned", "of another user", "of another sign-in",
+        ],
+    )  # fmt: skip
+    async def test_one_that_is_not_good_refuses_the_credential_as_a_whole(
+        self, broken: dict[str, Any], expected: Reason
+    ) -> None:
+        stand = Session()
+        access = stand.pool.token(**{"custom:rank": "chief"})  # which alone would do
+        assert reason(await stand.both(access)) is Reason.CLAIM_OK
+        visit = await stand.both(access, stand.chief(**broken))
+        assert (reason(visit), visit.principal) == (expected, None)
+        assert stand.tokens[-1] == expected.value
+        assert reason(await stand.both(access, stand.chief(**broken), path="/public")) is Reason.ACCEPT
+        assert reason(await stand.both(access)) is Reason.CLAIM_OK
+
+    async def test_a_forged_signature_is_found(self) -> None:
+        stand = Session()
+        header = {"kid": kid_of(stand.pool.id_key)}
+        forged = stand.chief(key=rsa_key("forger"), header=header)
+        assert reason(await stand.both(stand.pool.token(), forged)) is Reason.TOKEN_SIGNATURE_INVALID
+
+    @pytest.mark.parametrize(
+        ("id_tokens", "expected"),
+        [
+            (("hopeless",), Reason.TOKEN_MALFORMED),
+            (("a.b.c", "a.b.c"), Reason.TOKEN_AMBIGUOUS),
+            (("a.b.c,a.b.c",), Reason.TOKEN_AMBIGUOUS),
+        ],
+        ids=["no token", "two headers", "two in one header"],
+    )
+    async def test_what_cannot_be_read_is_refused(self, id_tokens: tuple[str, ...], expected: Reason) -> None:
+        stand = Session()
+        assert reason(await stand.both(stand.pool.token(), *id_tokens)) is expected
+
+    async def test_another_accepted_clients_id_token_is_refused(self) -> None:
+        stand = Session(trust={**ACCESS_ONLY, "clients": None})
+        visit = await stand.both(stand.pool.token(), stand.chief(aud="another-client"))
+        assert reason(visit) is Reason.TOKEN_CLAIM_INVALID
+        assert visit.credential_error is not None
+        assert "`aud`" in visit.credential_error.detail
+
+    async def test_another_accepted_pools_id_token_is_refused_before_its_keys_are_asked_for(self) -> None:
+        other = FakeUserPool(pool_id="eu-west-1_Other0000")
+        others = Keys(other)
+        stand = Session(issuers=[Issuer(other.trust(), others)])  # type: ignore[arg-type]
+        visit = await stand.both(stand.pool.token(), other.id_token(**{"custom:rank": "chief"}))
+        assert reason(visit) is Reason.TOKEN_CLAIM_INVALID
+        assert visit.credential_error is not None
+        assert "`iss`" in visit.credential_error.detail
+        assert others.asked == []
+
+    async def test_a_bad_access_token_is_the_reason_whatever_stands_beside_it(self) -> None:
+        stand = Session()
+        assert reason(await stand.both(stand.pool.token(exp=NOW), stand.chief())) is Reason.TOKEN_EXPIRED
+        assert reason(await stand.both(stand.pool.id_token(), stand.chief())) is Reason.TOKEN_USE_REFUSED
+        assert len(stand.keys.asked) == 2  # for the first tokens alone
+
+    async def test_known_claims_never_stick_to_another_access_token(self) -> None:
+        stand = Session()
+        id_token = stand.chief()
+        assert reason(await stand.both(stand.pool.token(), id_token)) is Reason.CLAIM_OK
+        bob = stand.pool.token(sub="bob", username="bob")
+        assert reason(await stand.both(bob, id_token)) is Reason.TOKEN_CLAIM_INVALID
+        assert reason(await stand.both(bob)) is Reason.CLAIM_UNAUTHORIZED
+        later = stand.pool.token(origin_jti="another-sign-in")
+        assert reason(await stand.both(later, id_token)) is Reason.TOKEN_CLAIM_INVALID
+        assert reason(await stand.both(stand.pool.token(), stand.pool.id_token())) is Reason.CLAIM_UNAUTHORIZED
+
+    async def test_what_is_known_ends_with_the_token_that_ends_first(self) -> None:
+        stand = Session()
+        tokens = stand.pool.token(), stand.chief(exp=NOW + 10)
+        assert reason(await stand.both(*tokens)) is Reason.CLAIM_OK
+        assert reason(await stand.both(*tokens, now=NOW + 9)) is Reason.CLAIM_OK
+        assert reason(await stand.both(*tokens, now=NOW + 10)) is Reason.TOKEN_EXPIRED
+        tokens = stand.pool.token(exp=NOW + 10), stand.chief()
+        assert reason(await stand.both(*tokens)) is Reason.CLAIM_OK
+        assert reason(await stand.both(*tokens, now=NOW + 10)) is Reason.TOKEN_EXPIRED
+
+    async def test_what_is_known_ends_with_the_keys(self) -> None:
+        stand = Session()
+        tokens = stand.pool.token(), stand.chief()
+        assert reason(await stand.both(*tokens)) is Reason.CLAIM_OK
+        stand.pool.rotate()
+        stand.keys.current = KeySet(stand.pool.keys)
+        assert reason(await stand.both(*tokens)) is Reason.TOKEN_KEY_UNKNOWN
+
+    async def test_keys_that_change_between_the_two_tokens_are_nothing_to_remember(self) -> None:
+        stand = Session()
+        ask = stand.keys.find
+
+        async def changing(kid: str) -> tuple[KeySet, Any]:
+            stand.keys.current = KeySet(stand.pool.keys)
+            return await ask(kid)
+
+        stand.keys.find = changing  # type: ignore[method-assign]
+        for _ in range(2):
+            assert reason(await stand.both(stand.pool.token(), stand.chief())) is Reason.CLAIM_OK
+        assert "cached" not in stand.tokens
+
+    async def test_the_merged_claims_are_shaped_as_the_configuration_says(self) -> None:
+        shapes = ClaimShapes(splits={"custom:rank": "[,]"}, aliases={"name": ["cognito:username", "username"]})
+        stand = Session(shapes=shapes)
+        id_token = stand.pool.id_token(**{"custom:rank": "[chief,cook]", "cognito:username": "Alice"})
+        visit = await stand.both(stand.pool.token(), id_token)
+        assert reason(visit) is Reason.CLAIM_OK
+        assert visit.principal is not None
+        assert visit.principal.claims["custom:rank"] == ["chief", "cook"]
+        assert visit.principal.claims["name"] == "Alice"
+
+    async def test_a_claim_that_the_configuration_renames_does_not_prove_a_sign_in(self) -> None:
+        """The configuration shapes claims for policies; what belongs together is judged on what was signed."""
+        stand = Session(shapes=ClaimShapes(aliases={"origin_jti": ["custom:mine"]}))
+        access = stand.pool.token(**{"custom:mine": "x"})
+        stolen = stand.chief(origin_jti="x")
+        assert reason(await stand.both(access, stolen)) is Reason.TOKEN_CLAIM_INVALID

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import quote
@@ -462,8 +463,6 @@ def cluster_name(upstream: Upstream) -> str:
 
 
 def _fingerprint(upstream: Upstream) -> str:
-    from hashlib import sha256  # noqa: PLC0415 - only here
-
     return sha256(repr(upstream).encode()).hexdigest()[:6]
 
 

@@ -122,3 +122,33 @@ def test_what_no_utf_8_can_hold_is_unknown(tokens: VerifiedTokens) -> None:
 def test_shows_nothing(situation: Situation, tokens: VerifiedTokens) -> None:
     assert repr(next(iter(tokens._entries.values()))) == "_Entry(…)"
     assert situation.token not in repr(vars(tokens))
+
+
+class TestTwoTokens:
+    """An access token and the ID token beside it."""
+
+    def remember(self, situation: Situation, tokens: VerifiedTokens, token: str, beside: str) -> None:
+        tokens.add(token, situation.verified, situation.keys, situation.current, beside=beside)
+
+    @pytest.mark.parametrize(
+        ("token", "beside"),
+        [("access", ""), ("id", ""), ("access", "other"), ("other", "id"), ("id", "access"), ("accessid", "")],
+    )
+    def test_neither_is_found_without_the_other(self, situation: Situation, token: str, beside: str) -> None:
+        tokens = VerifiedTokens(max_entries=3, max_bytes=1_000_000)
+        self.remember(situation, tokens, "access", "id")
+        assert tokens.find("access", NOW, "id") is situation.verified.principal
+        assert tokens.find(token, NOW, beside) is None
+        assert len(tokens) == 1
+
+    def test_one_alone_is_not_found_as_two(self, situation: Situation) -> None:
+        tokens = VerifiedTokens(max_entries=3, max_bytes=1_000_000)
+        situation.remember(tokens, "access")
+        assert tokens.find("access", NOW, "id") is None
+
+    def test_both_are_counted_in_bytes(self, situation: Situation) -> None:
+        tokens = VerifiedTokens(max_entries=9, max_bytes=ENTRY_BYTES + 10 * BYTES_PER_CHARACTER)
+        self.remember(situation, tokens, "x" * 5, "y" * 5)
+        assert len(tokens) == 1
+        self.remember(situation, tokens, "x" * 5, "y" * 6)
+        assert len(tokens) == 0

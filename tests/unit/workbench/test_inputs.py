@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.model import Request
@@ -136,6 +136,7 @@ class TestCurl:
             from_curl(words)
         assert TOKEN[:8] not in str(caught.value)
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
     @given(
         st.lists(st.one_of(st.text(max_size=12), st.sampled_from(["-H", "-d", "-X", "https://a/", "-sX"])), max_size=6)
     )
@@ -209,6 +210,7 @@ class TestLogLines:
         lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
     )
 
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
     @given(st.dictionaries(st.sampled_from([*OURS, "authz", ":path", "authority"]), json_values))
     def test_any_object_is_a_request_or_an_input_error(self, line: dict[str, Any]) -> None:
         try:

@@ -68,6 +68,8 @@ claims:
 allow_path_parameters: false
 require_end: false
 show_error_details: false
+denied_redirect: {{401: 'https://app.example.com/sign-in?return={{url}}', '503': '/later.html', 403: '${{TRUST}}'}}
+denied_pages: pages/
 client_ip_header: x-envoy-external-address
 client_certificate_ca: {CERTIFICATE}
 max_header_bytes: 4096
@@ -90,8 +92,15 @@ routes:
     allowed_domains: example.com
     allowed_idp_claims: {cognito:groups: [admins, 7, true], level: 3}
     pass_identity_headers: false
+    show_error_details: true
+    explanation: For admins.
+    remediation: |
+      Ask Ann
+      or Bob.
+    denied_redirect: {403: 'http://app.localhost:8080/why#{url}'}
     policy:
-      - allow:
+      - explanation: For staff.
+        allow:
           and:
             - claim/custom:tenant: {has: acme, exclude: 5}
             - groups: staff
@@ -261,6 +270,14 @@ BEYOND_POLICIES: Final = {
     "expected `*`, days": "days in words are the parser's",
     "found text `0s`": "a duration of nothing is written like any other",
     "expected the SHA-256": "hashes have forms of their own",
+    "found blanks only": "blanks are text",
+    "found a control character": "texts have a grammar of their own",
+    "bytes in a page": "texts have bounds in bytes",
+    "has {url} before its query": "a URL's parts",
+    "that is not {url}": "a URL's parts",
+    "holds a user name": "a URL's parts",
+    "has no host name": "a URL's parts",
+    "is plain http to another machine": "a URL's parts",
 }
 BEYOND_CONFIG: Final = {
     "listen: found text": "ports and paths have bounds",

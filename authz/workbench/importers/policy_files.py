@@ -1,0 +1,138 @@
+"""An import's policies, one file a host, and the tests beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from authz.document import Problems
+from authz.errors import RequestError
+from authz.model import Allow, Deny, Request, http_status
+from authz.policy.criteria import Facts
+from authz.policy.decision import decide
+from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
+from authz.policy.path import canonical_host, canonical_path
+from authz.policy.routes import Route as PolicyRoute
+from authz.workbench.callers import principal_of_claims
+from authz.workbench.expectations import DEFAULT_NOW, DEFAULT_SOURCE_IP, read_expectations
+from authz.workbench.importers.common import unique
+from authz.workbench.importers.envoy_config import host_and_port
+from authz.workbench.importers.model import Caller, Import, Route
+from authz.workbench.importers.yaml_text import flow_text, yaml_text
+
+IMPORTED_MARK: Final = "# Imported from "
+_ANYBODY: Final = Caller("somebody", {})
+_NOBODY: Final = Caller("anonymous", None)
+
+
+def policy_files(imported: Import) -> dict[str, str]:
+    """Give the files below policies/ by their names. Raises LoadError when a policy does not load."""
+    groups: dict[str, list[Route]] = {}
+    for route in imported.routes:
+        groups.setdefault(_file_stem(route), []).append(route)
+    files = {
+        f"policies/{stem}.yaml": f"{IMPORTED_MARK}{imported.program}; IMPORT.md says what came from where.\n"
+        + yaml_text([_written(route) for route in routes])
+        for stem, routes in groups.items()
+    }
+    policies = parse_policies([(name, text.encode()) for name, text in files.items()], PolicyOptions())
+    for stem, routes in groups.items():
+        files[f"policies/{stem}_test.yaml"] = _tests(imported.program, routes, policies)
+    return files
+
+
+def _file_stem(route: Route) -> str:
+    """Give a host's file; all wildcard hosts share one, because their order counts."""
+    if "*" in route.host:
+        return "wildcard-hosts"
+    name, port = host_and_port(route)
+    return name if port is None else f"{name}-{port}"
+
+
+def _written(route: Route) -> Mapping[str, Any]:
+    matcher = {} if route.match is None else {route.match[0]: route.match[1]}
+    return {"id": route.id, "from": f"{route.scheme}://{route.host}", **matcher, **route.policy}
+
+
+# --- tests --------------------------------------------------------------------------------------------------------
+
+
+def _tests(program: str, routes: Sequence[Route], policies: PolicySet) -> str:
+    principals: dict[str, Any] = {}
+    rows = []
+    for route in routes:
+        for caller in (_NOBODY, _ANYBODY, *route.callers):
+            name = _known_as(caller, principals)
+            rows.append(_row(route, caller, name, policies))
+    lines = "".join(f"  - {flow_text(row)}\n" for row in rows)
+    return (
+        f"{IMPORTED_MARK}{program}: whom it lets in, as far as its own words tell; the rest is what the rules decide.\n"
+        + yaml_text({"principals": principals})
+        + f"tests:\n{lines}"
+    )
+
+
+def _known_as(caller: Caller, principals: dict[str, Any]) -> str:
+    """Enter a caller among the file's principals, once for the same claims."""
+    if caller.claims is None:
+        return caller.name
+    same = next((name for name, claims in principals.items() if claims == caller.claims), None)
+    name = same or unique(caller.name, principals)
+    principals[name] = dict(caller.claims)
+    return name
+
+
+def _row(route: Route, caller: Caller, name: str, policies: PolicySet) -> Any:  # noqa: ANN401 - a list or a map
+    asked = f"{route.methods[0] if route.methods else 'GET'} {route.scheme}://{_sample_host(route)}{_sample_path(route)}"
+    judged = policies.routes.find_by_id(route.id)
+    assert judged is not None  # noqa: S101 - every route was written with its id
+    expect = _expected(caller, judged, asked, name)
+    found = policies.routes.find(canonical_host(_sample_host(route)), canonical_path(_sample_path(route)))
+    if found is judged:
+        return [name, asked, expect]
+    return {"as": name, "request": asked, "route_id": route.id, "expect": expect}  # as Envoy names it
+
+
+def _sample_host(route: Route) -> str:
+    return route.host.replace("*", "any")
+
+
+def _sample_path(route: Route) -> str:
+    kind, text = route.match or ("prefix", "/")
+    if kind == "regex":
+        return "/"
+    try:
+        return canonical_path(text)
+    except RequestError:  # a prefix may end inside an escape or a segment
+        return "/"
+
+
+def _expected(caller: Caller, route: PolicyRoute, asked: str, name: str) -> str:
+    """Say what the source decides, else what the result does; the reason is the result's, if the outcomes agree."""
+    decision = _decision(caller, route, asked, name)
+    if isinstance(decision, Allow):
+        return "allow" if caller.allowed is not False else "deny"
+    if caller.allowed:
+        return "allow"
+    return f"{http_status(decision.reason)} {decision.reason}"
+
+
+def _decision(caller: Caller, route: PolicyRoute, asked: str, name: str) -> Allow | Deny:
+    method, _, rest = asked.partition(" ")
+    host, slash, path = rest.partition("://")[2].partition("/")
+    request = Request(method=method, host=host, path=slash + path, headers={}, source_ip=DEFAULT_SOURCE_IP)
+    principal = None
+    if caller.claims is not None:
+        usual = {"sub": name, "username": name, "client_id": "test-client", "auth_time": int(DEFAULT_NOW) - 60}
+        principal = principal_of_claims({**usual, **caller.claims})
+    return decide(Facts(request, canonical_path(request.path), principal, DEFAULT_NOW), route, None)
+
+
+def count_rows(files: Mapping[str, str]) -> int:
+    """Count the rows of all tests."""
+    found = [
+        read_expectations(text.encode(), name, Problems()) for name, text in files.items() if name.endswith("_test.yaml")
+    ]
+    return sum(len(expectations.rows) for expectations in found if expectations is not None)
+
+

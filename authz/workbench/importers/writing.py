@@ -1,0 +1,177 @@
+"""An import becomes a folder: written aside, loaded and tested as `authz check` and `authz test` do, then put in place."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from authz.errors import LoadError, Problem
+from authz.model import Source
+from authz.policy.files import read_files
+from authz.policy.parser import parse_policies
+from authz.service import policy_options
+from authz.settings import load_settings
+from authz.workbench.importers.common import finish, issuer_name
+from authz.workbench.importers.envoy_config import (
+    CALLBACK,
+    ID_TOKEN_HEADER,
+    SIGNOUT,
+    envoy_files,
+    host_and_port,
+    public_address,
+    secrets_to_fill,
+)
+from authz.workbench.importers.ledger import Entry, Ledger, Outcome
+from authz.workbench.importers.model import PLACEHOLDER_CLIENT, PLACEHOLDER_ISSUER, Import, Login, Pool, Wire
+from authz.workbench.importers.policy_files import IMPORTED_MARK, count_rows, policy_files
+from authz.workbench.importers.report import report_text
+from authz.workbench.importers.yaml_text import yaml_text
+from authz.workbench.policy_tests import test_policies
+
+
+@dataclass(frozen=True, slots=True)
+class ImportResult:
+    """What an import left behind."""
+
+    out: Path
+    files: tuple[str, ...]  # relative to `out`
+    entries: tuple[Entry, ...]
+    todo: tuple[str, ...]
+    routes: int
+    tests: int
+
+    @property
+    def left(self) -> int:
+        """How many settings were not carried over."""
+        return sum(entry.outcome is Outcome.LEFT for entry in self.entries)
+
+
+def write_import(imported: Import, source: Path, out: Path, ledger: Ledger, *, force: bool) -> ImportResult:
+    """Write the folder. Raises LoadError when something stops the import; then nothing is written."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
+        message = "exists and is not empty: name another folder with --out, or overwrite it with --force"
+        ledger.problems.append(Problem(Source(str(out), 1, 1), message))
+    finish(ledger)
+    files = policy_files(imported)
+    files["authz.yaml"] = _HEADER.format(program=imported.program) + yaml_text(_config(imported))
+    files |= envoy_files(imported)
+    todo = [*ledger.todo, *_sign_in_todo(imported), *secrets_to_fill(imported)]
+    rows = count_rows(files)
+    files["IMPORT.md"] = report_text(imported, source, ledger, todo, rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as folder:
+        _write(Path(folder), files)
+        _check(Path(folder), out)
+        _put(Path(folder), out, files)
+    return ImportResult(out, tuple(sorted(files)), tuple(ledger.entries), tuple(todo), len(imported.routes), rows)
+
+
+_HEADER = "# Imported from {program}; IMPORT.md says what came from where. Run: authz serve --config authz.yaml\n"
+
+
+def _config(imported: Import) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "listen": "127.0.0.1:9191",
+        "policies": "policies/",
+        "cognito": [_pool(pool) for pool in imported.pools],
+    }
+    if imported.logins:
+        config["enrich_from"] = {"header": ID_TOKEN_HEADER}  # e-mail and custom attributes are in the ID token alone
+    written: dict[str, Any] = _without_dollars({**config, **imported.settings})
+    return written
+
+
+def _pool(pool: Pool) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    named = issuer_name(pool.issuer)
+    if named is None or pool.issuers:
+        entry["issuers"] = list(pool.issuers or (pool.issuer,))
+        entry["jwks_uri"] = f"{pool.issuer}/.well-known/jwks.json"
+    else:
+        china = ".cn" if named.region.startswith("cn-") else ""
+        usual = f"https://cognito-idp.{named.region}.amazonaws.com{china}/{named.pool_id}"
+        derived = named.issuer == usual and named.pool_id.startswith(f"{named.region}_")
+        entry["user_pool"] = named.pool_id if derived else named.issuer
+    clients = list(pool.clients)
+    entry["clients"] = "any" if clients == ["any"] else clients
+    entry["token_use"] = list(pool.token_use)
+    if pool.leeway_seconds:
+        entry["leeway"] = f"{pool.leeway_seconds}s"
+    return entry
+
+
+def _without_dollars(value: Any) -> Any:  # noqa: ANN401 - any JSON-like value
+    """Double each dollar sign, which asks for the environment in a configuration."""
+    if isinstance(value, Mapping):
+        return {key: _without_dollars(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_dollars(item) for item in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
+
+
+def _sign_in_todo(imported: Import) -> list[str]:
+    """Say what the Cognito console needs, and which placeholders stand in the result."""
+    todo = []
+    if any(pool.issuer == PLACEHOLDER_ISSUER for pool in imported.pools):
+        todo.append("`authz.yaml`: `cognito`: the source does not name your user pool; until you do, every token is bad")
+    if any(PLACEHOLDER_CLIENT in pool.clients for pool in imported.pools):
+        todo.append("`authz.yaml` and `envoy.yaml`: the source does not name your app client")
+    addresses: dict[Login, dict[str, None]] = {}
+    for route in imported.routes:
+        if route.login is not None and "*" not in route.host:
+            authority = public_address(imported, *host_and_port(route))
+            addresses.setdefault(route.login, {})[authority] = None
+    for login, hosts in addresses.items():
+        callbacks = ", ".join(f"`https://{host}{CALLBACK}`" for host in hosts)
+        signouts = ", ".join(f"`https://{host}{SIGNOUT}`" for host in hosts)
+        todo.append(
+            f"Cognito console, app client `{login.client_id}` (it needs a secret and the authorization code grant): "
+            f"callback URLs {callbacks}; sign-out URLs {signouts}"
+        )
+        if login.domain.endswith(".invalid"):
+            todo.append(f"`envoy.yaml`: write your pool's domain for `{login.domain}`, which stands for it")
+    return todo
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for name, text in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
+
+
+def _check(folder: Path, out: Path) -> None:
+    """Load and test the result as its user will. Raises LoadError, with places in the folder it would have had."""
+    try:
+        settings = load_settings(folder / "authz.yaml", environ={}, overrides={})
+        parse_policies(read_files(settings.policies).files, policy_options(settings))
+        report = test_policies([], settings)
+    except LoadError as error:
+        raise LoadError([_in_place(problem, folder, out) for problem in error.problems]) from None
+    failed = [check for file in report.files for check in file.checks if not check.passed]
+    if failed:
+        raise LoadError([_failure(check.row.source, check.row.name, folder, out) for check in failed])
+
+
+def _in_place(problem: Problem, folder: Path, out: Path) -> Problem:
+    source = problem.source._replace(file=problem.source.file.replace(str(folder), str(out)))
+    return problem._replace(source=source, message=f"the imported file does not load: {problem.message}")
+
+
+def _failure(source: Source, name: str, folder: Path, out: Path) -> Problem:
+    place = source._replace(file=source.file.replace(str(folder), str(out)))
+    return Problem(place, f"the imported policy decides otherwise than its source: {name}")
+
+
+def _put(folder: Path, out: Path, files: Wire) -> None:
+    """Put the files in place; of an older import, what is not overwritten and would still be loaded goes."""
+    for old in sorted((out / "policies").glob("*.yaml")):
+        if old.read_bytes().startswith(IMPORTED_MARK.encode()):
+            old.unlink()
+    for name in files:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder / name, out / name)
