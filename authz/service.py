@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from authz.policy.criteria import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.store import PolicyStore, stale_mount_message
-from authz.settings import Settings
+from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, start_admin
 from authz.transport.envoy import Answers, AnswerSettings
 from authz.transport.server import Door, Server, keep_health
@@ -182,13 +183,14 @@ class Service:
         loop.add_signal_handler(signal.SIGHUP, self.reload)
         for issuer in self._issuers:
             await asyncio.to_thread(issuer.keys.load_cache)
+        refuse_a_taken_socket(self._settings.listen)
         server = Server(self.door, self._settings.listen, self._settings.tls)
         admin = await self._start_admin()
         await server.start()
-        log.info(
-            "listening",
-            extra={"fields": {"version": __version__, "listen": self._settings.listen.target, "port": server.port}},
-        )
+        where = {"version": __version__, "listen": self._settings.listen.target, "port": server.port}
+        if admin is not None:
+            where["admin_port"] = admin.port
+        log.info("listening", extra={"fields": where})
         tasks = [asyncio.create_task(work) for work in self._background(server)]
         for task in tasks:
             task.add_done_callback(tell_of_failure)
@@ -246,6 +248,18 @@ def tell_of_failure(task: asyncio.Task[None]) -> None:
 
 MAX_VERIFIED_TOKENS: Final = 20_000
 MAX_VERIFIED_BYTES: Final = 48 * 1024 * 1024
+
+
+def refuse_a_taken_socket(listen: Listen) -> None:
+    """Raise OSError when somebody answers on our Unix socket: gRPC would silently take the path over."""
+    if listen.path is None:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(listen.path)
+        except OSError:  # nobody there, or a file left behind, which gRPC replaces
+            return
+    raise OSError(f"another process listens on {listen.path}")
 
 
 def answer_settings(settings: Settings) -> AnswerSettings:

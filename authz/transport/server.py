@@ -117,8 +117,12 @@ class Door:
         """Tell of a failure without its message, which may hold a token. Telling must not break the deny."""
         with suppress(Exception):
             seconds = self._clock() - started
-            self._metrics.decided(Deny(Reason.INTERNAL_ERROR), seconds)
+            failure = Visit(Deny(Reason.INTERNAL_ERROR, detail=type(error).__name__))
+            self._metrics.decided(failure.decision, seconds)
             self._metrics.rpc("OK", seconds)
+            if self._decisions.wanted(failure.decision):
+                record = _record(_NOBODY, failure, decision_id, self._wall(), int(seconds * 1e6), ())
+                self._decisions.record(record._replace(why=self._why(failure)))
             log.error(
                 "internal error: denied with 503",
                 exc_info=error,

@@ -37,6 +37,7 @@ class Asking:
 
     def __init__(self, channel: grpc.aio.Channel, question: bytes) -> None:
         self.answers: list[tuple[float, float, str]] = []
+        self.refused = 0
         self._call = channel.unary_unary(CHECK)
         self._question = question
         self._tasks: set[asyncio.Task[None]] = set()
@@ -52,7 +53,11 @@ class Asking:
 
     async def _ask(self) -> None:
         asked = time.perf_counter()
-        response = pb.CheckResponse.FromString(await self._call(self._question))
+        try:
+            response = pb.CheckResponse.FromString(await self._call(self._question))
+        except grpc.aio.AioRpcError:
+            self.refused += 1
+            return
         revision = response.dynamic_metadata.fields["policy_revision"].string_value
         self.answers.append((asked, time.perf_counter() - asked, revision))
 
@@ -87,7 +92,7 @@ async def measure(service: RunningService, question: bytes) -> None:
             print("quiet p50 {:.2f} p99 {:.2f} ms | reload p50 {:.2f} p99 {:.2f} ms | in force after {:.2f} s".format(*rows[-1]))
         task.cancel()
         middle = [median(column) for column in zip(*rows, strict=True)]
-        print(f"medians: p99 {middle[1]:.2f} → {middle[3]:.2f} ms, {middle[3] / middle[1]:.1f} ×; in force after {middle[4]:.2f} s")
+        print(f"refused {asking.refused}; medians: p99 {middle[1]:.2f} → {middle[3]:.2f} ms, {middle[3] / middle[1]:.1f} ×; in force after {middle[4]:.2f} s")
 
 
 def percentiles(latencies: list[float]) -> tuple[float, float]:

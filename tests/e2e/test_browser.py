@@ -89,7 +89,8 @@ class Stand:
     def refreshed_sessions(self) -> int:
         """How many sessions Envoy has refreshed."""
         admin = re.findall(r"^Envoy for browsers .*\nits admin pages +(http\S+)", self.output, re.MULTILINE)[0]
-        with urllib.request.urlopen(f"{admin}/stats?filter=^http.browsers.oauth_refreshtoken_success$", timeout=5) as answer:
+        counter = "^http.browsers.oauth_refreshtoken_success$"
+        with urllib.request.urlopen(f"{admin}/stats?filter={counter}", timeout=5) as answer:
             return int(answer.read().decode().rpartition(":")[2])
 
 
@@ -228,6 +229,7 @@ def test_bob_is_refused_politely_where_only_admins_may(
         sign_in(page, stand, "bob", "/developers")
         assert_person(page, "bob", ["developers"], "bob@example.com")
         assert_refused(page, stand, "/admin")
+        expect(page.locator("body")).to_contain_text("Administration is for members of the group admins.")
         picture(page, "refusal")
 
 

@@ -3,8 +3,15 @@ from __future__ import annotations
 import pytest
 
 from authz.errors import TokenError
-from authz.identity.credentials import Credential, TokenPlace, find_credential, without_cookies
+from authz.identity.credentials import (
+    Credential,
+    TokenPlace,
+    find_credential,
+    headers_with_tokens,
+    without_cookies,
+)
 from authz.model import Reason, Request
+from tests.support.user_pool import FakeUserPool, rsa_key
 
 AUTHORIZATION = TokenPlace("header", "authorization")
 OTHER = TokenPlace("header", "x-other-token")
@@ -151,3 +158,56 @@ def test_shows_no_token() -> None:
 )
 def test_without_cookies(sent: Request, left: str | None) -> None:
     assert without_cookies(sent, {"BearerToken"}) == left
+
+
+POOL = FakeUserPool()
+OURS = POOL.id_token()
+STRANGERS = POOL.token(iss="https://elsewhere.example")
+
+
+@pytest.mark.parametrize(
+    ("value", "holds"),
+    [
+        pytest.param(OURS, True, id="an ID token"),
+        pytest.param(POOL.token(), True, id="an access token"),
+        pytest.param(POOL.token(exp=1), True, id="an expired one: clocks differ"),
+        pytest.param(POOL.token(key=rsa_key("forger")), True, id="a forged one: upstreams may not look"),
+        pytest.param(f"bearer {OURS}", True, id="after a scheme"),
+        pytest.param(f'"{OURS}"', True, id="in quotes"),
+        pytest.param(f'{{"id_token":"{OURS}"}}', True, id="within JSON"),
+        pytest.param(f"https://app.example.com/?id_token={OURS}&a=b", True, id="within a URL"),
+        pytest.param(f"%7B%22id_token%22%3A%22{OURS}%22%7D", True, id="within JSON, percent-encoded"),
+        pytest.param(f"v1.{OURS}", True, id="after a word and a dot"),
+        pytest.param(f"{STRANGERS},{OURS}", True, id="after another one"),
+        pytest.param(STRANGERS, False, id="somebody else's"),
+        pytest.param(OURS[:-1], False, id="cut off by a character"),
+        pytest.param(f"x{OURS}", False, id="within a word"),
+        pytest.param("eyJ.eyJ." + "e" * 342, False, id="nothing that can be read"),
+        pytest.param("app.example.com", False, id="a host"),
+        pytest.param("", False, id="nothing"),
+    ],
+)
+class TestTokensWhereverTheyStand:
+    def test_in_a_header(self, value: str, holds: bool) -> None:
+        sent = request(accept="*/*", x_copy=("a", value), user_agent="a.b.c")
+        assert list(headers_with_tokens(sent, {POOL.issuer})) == (["x-copy"] if holds else [])
+        assert list(headers_with_tokens(sent, ())) == []
+
+    def test_in_a_cookie(self, value: str, holds: bool) -> None:
+        value = value.replace(",", "%2C")
+        sent = request(cookie=("a=1", f"copy={value}; b=2"))
+        assert without_cookies(sent, (), {POOL.issuer}) == ("a=1; b=2" if holds else None)
+
+
+def test_cookies_and_pseudo_headers_are_no_headers_to_remove() -> None:
+    sent = Request("GET", "h", "/", {"cookie": (f"a={OURS}",), ":path": (f"/?t={OURS}",)})
+    assert list(headers_with_tokens(sent, {POOL.issuer})) == []
+
+
+@pytest.mark.parametrize(
+    "hostile", ["eyJ" * 20_000, "eyJ." * 15_000, "eyJa.a." * 8_000, "%eyeyJ" * 10_000, "-." * 30_000]
+)
+def test_the_search_is_linear_in_hostile_headers(hostile: str) -> None:
+    """Sixty kilobytes, Envoy's largest: a quadratic search would take minutes and run into the test's time limit."""
+    for _ in range(20):
+        assert list(headers_with_tokens(request(x=hostile), {POOL.issuer})) == []

@@ -68,7 +68,7 @@ claims:
 allow_path_parameters: false
 require_end: false
 show_error_details: false
-denied_redirect: {{401: 'https://app.example.com/sign-in?return={{url}}', '503': '/later.html', 403: '${{TRUST}}'}}
+denied_redirect: {{401: 'https://app.example.com/sign-in?return={{url}}', '503': '/later.html', 403: 'https://${{CLIENT}}/why'}}
 denied_pages: pages/
 client_ip_header: x-envoy-external-address
 client_certificate_ca: {CERTIFICATE}
@@ -389,6 +389,8 @@ def refusals_of_tests(text: str) -> list[str]:
 def refusals_of_config(text: str, folder: Path) -> list[str]:
     path = folder / "authz.yaml"
     path.write_text(text, encoding="utf-8")
+    (folder / "pages").mkdir(exist_ok=True)
+    (folder / "pages" / "error.html").touch()
     try:
         load_settings(path, environ={"CLIENT": "a", "TRUST": "true"}, overrides={})
     except LoadError as error:
