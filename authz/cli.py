@@ -255,6 +255,58 @@ def _color() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org: present and not empty
 
 
+@cli.group("import")
+def import_group() -> None:
+    """Move here from Pomerium or Kong: policies, tests, Envoy's configuration, and what became of every setting."""
+
+
+_out_option = click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="imported", show_default=True, help="Folder."
+)
+_force_option = click.option("--force", is_flag=True, help="Overwrite what an earlier import wrote there.")
+_source_argument = click.argument("source", metavar="FILE", type=click.Path(path_type=Path))
+
+
+@import_group.command("pomerium")
+@_out_option
+@_force_option
+@_source_argument
+def import_pomerium_command(source: Path, out: Path, force: bool) -> None:
+    """Import Pomerium's configuration: YAML, a ConfigMap around it, or KEY=value lines.
+
+    What cannot be carried over and would let in more stops the import: exit code 3, with every such place.
+    """
+    _import("pomerium", source, out, force=force)
+
+
+@import_group.command("kong")
+@_out_option
+@_force_option
+@_source_argument
+def import_kong_command(source: Path, out: Path, force: bool) -> None:
+    """Import Kong's declarative file with the openid-connect plugin, or that plugin alone.
+
+    What cannot be carried over and would let in more stops the import: exit code 3, with every such place.
+    """
+    _import("kong", source, out, force=force)
+
+
+def _import(program: str, source: Path, out: Path, *, force: bool) -> None:
+    from authz.workbench.importers import import_kong, import_pomerium  # noqa: PLC0415 - other verbs need none of it
+
+    run = {"pomerium": import_pomerium, "kong": import_kong}[program]
+    try:
+        result = run(source, out, force=force)
+    except LoadError as error:
+        _report(error.problems)
+        click.echo(f"nothing was written: {_count(len(error.problems), 'problem')}", err=True)
+        sys.exit(EXIT_NOT_LOADED)
+    routes, tests = _count(result.routes, "route"), _count(result.tests, "test")
+    click.echo(f"{out}: {routes}, {tests}; {_count(result.left, 'setting')} not carried over, see {out / 'IMPORT.md'}")
+    for item in result.todo:
+        click.echo(f"- {item}")
+
+
 @cli.command("schema")
 @click.argument("what", type=click.Choice(["config", "policies", "tests"]))
 def schema_command(what: str) -> None:

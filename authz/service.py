@@ -24,7 +24,9 @@ from authz.metrics import Metrics
 from authz.policy.certificates import parse_authorities
 from authz.policy.criteria import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
+from authz.policy.files import PolicyFile
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
+from authz.policy.quiet import let_go, quietly
 from authz.policy.store import PolicyStore, stale_mount_message
 from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, start_admin
@@ -76,9 +78,13 @@ class Events:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._in_force: PolicySet | None = None
 
     def reloaded(self, policies: PolicySet) -> None:
-        """Tell that a policy set is in force."""
+        """Tell that a policy set is in force, and let go of the one before."""
+        replaced, self._in_force = self._in_force, policies
+        if replaced is not None:
+            asyncio.get_running_loop().run_in_executor(None, let_go, [replaced])
         routes = len(policies.routes.routes)
         self._metrics.policy_loaded(policies.revision, routes, time.time())
         log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
@@ -122,10 +128,10 @@ class Service:
     def __init__(self, settings: Settings, *, writer: LineWriter, metrics: Metrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        events = Events(metrics)
-        options = policy_options(settings)
+        self.events = events = Events(metrics)
+        self._policy_options = policy_options(settings)
         self.policies: PolicyStore[PolicySet] = PolicyStore(
-            settings.policies, compile=lambda files: parse_policies(files, options), observe=events
+            settings.policies, compile=self._compile, observe=events
         )
         self._fetch = HttpFetch()
         self._issuers = [
@@ -164,6 +170,10 @@ class Service:
             explain_values=settings.log.explain_values,
         )
         self._draining = False
+
+    def _compile(self, files: Sequence[PolicyFile]) -> PolicySet:
+        with quietly():
+            return parse_policies(files, self._policy_options)
 
     def readiness(self) -> list[str]:
         """Name what is missing before requests can be decided; nothing means ready."""
@@ -287,7 +297,7 @@ def serve(settings: Settings, started: Callable[[Service], None] = lambda _: Non
         configure_logging(writer, settings.log.level, settings.log.format)
         policies = service.policies.current
         if policies is not None:
-            Events(metrics).reloaded(policies)
+            service.events.reloaded(policies)
         for problem in settings.warnings:
             log.warning("%s", problem)
         started(service)

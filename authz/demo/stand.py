@@ -201,7 +201,7 @@ class _Stand:
             self._folder, ports=self._ports, client_id=app.client_id, client_secret=app.client_secret
         )
         ports = {**self._ports, "envoy_admin_port": self._ports["browser_admin_port"]}
-        await start_envoy(self._processes, self._http, ports, config)
+        await start_envoy(self._processes, self._http, ports, config, name="Envoy for browsers")
 
     async def _play(self, people: cognito.Population, decisions: Decisions, policies: Path) -> int:
         started = time.monotonic()
@@ -240,6 +240,7 @@ async def start_envoy(
     ports: Mapping[str, int],
     config: Path,
     on_line: Callable[[str], None] | None = None,
+    name: str = "Envoy",
 ) -> Child:
     """Start Envoy and wait until it listens, which it does once it has checked the service's health."""
     command = (
@@ -247,7 +248,7 @@ async def start_envoy(
         *("-c", str(config), "--disable-hot-restart", "--concurrency", "1", "--log-level", "warning"),
         *("--file-flush-interval-msec", "100"),  # its access log, too, is for reading along
     )
-    child = await processes.start("Envoy", command, on_line=on_line)
+    child = await processes.start(name, command, on_line=on_line)
     await ready(child, lambda: answers_ok(http, f"http://127.0.0.1:{ports['envoy_admin_port']}/ready"))
     return child
 

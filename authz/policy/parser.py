@@ -23,6 +23,7 @@ from authz.document import (
     boolean_of,
     describe,
     did_you_mean,
+    let_go,
     list_of,
     parse,
     shorten,
@@ -67,6 +68,7 @@ def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -
     """Compile the files, given as (name, content) in path order. Raises LoadError with every problem."""
     problems = Problems()
     reader = _RouteReader(problems, options)
+    documents: list[Node] = []
     for name, data in files:
         if options.require_end and not _has_end_mark(data):
             line = data.count(b"\n") + 1
@@ -79,8 +81,11 @@ def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -
         document = parse(data, name, problems)
         if document is not None:
             reader.read_file(document, options.inline)
+            documents.append(document)
         elif not any(problem.source.file == name for problem in problems):
             problems.append(Problem(Source(name, 1, 1), "the file holds nothing: write `routes: []` if that is meant"))
+    document = None
+    let_go(documents)
     if not reader.routes and not problems.errors:
         file = files[0][0] if files else "policies"
         problems.append(

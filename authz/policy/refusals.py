@@ -12,7 +12,7 @@ from html import escape
 from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, shorten, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten, text_of
 from authz.errors import RequestError
 from authz.model import Guidance
 from authz.policy.criteria import Criterion
@@ -83,7 +83,7 @@ def _no_status(found: str) -> str:
     if found == "400":
         return "400: a request that cannot be judged safely is never redirected: delete it"
     known = ", ".join(f"`{status}`" for status in _STATUS_WORDS)
-    return f"found `{shorten(found)}`, expected the status of a refusal, {known}{did_you_mean(found, _STATUS_WORDS)}"
+    return f"found `{shorten(found)}`, expected the status of a refusal, {known}"
 
 
 # RFC 3986 section 2 without `\`, which browsers read as `/`, and without what no URL may hold.

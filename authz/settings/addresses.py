@@ -8,10 +8,12 @@ from typing import Final
 
 from authz.document import Node, Problems, Scalar, describe
 from authz.settings.types import DEFAULT_ADMIN, DEFAULT_LISTEN, Listen, Settings
-from authz.settings.values import UNPRINTABLE, Reader, Section
+from authz.settings.values import UNPRINTABLE, Reader, Section, positive_of
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
 _PORT = re.compile(r"[0-9]{1,5}")
+_MAX_PORT: Final = 65535
+MAX_WORKERS: Final = 256  # more than any machine has cores for; each takes memory and a port
 _MAX_SOCKET_PATH: Final = 107  # bytes; the kernel's `sun_path` is 108 with its closing zero
 
 
@@ -33,14 +35,17 @@ _ADMIN: Final = _address_of(f"{_ADDRESSES}, `unix:///path` or `off`")
 
 
 def _socket(path: str) -> Listen | None:
-    fits = len(path.encode(errors="replace")) <= _MAX_SOCKET_PATH
     is_path = path.startswith("/") and not path.endswith("/") and not UNPRINTABLE.search(path)
-    return Listen(path=path) if fits and is_path else None
+    return Listen(path=path) if _fits(path) and is_path else None
+
+
+def _fits(path: str) -> bool:
+    return len(path.encode(errors="replace")) <= _MAX_SOCKET_PATH
 
 
 def _host_and_port(text: str) -> Listen | None:
     host, colon, port = text.rpartition(":")
-    if not colon or not _PORT.fullmatch(port) or int(port) > 65535:
+    if not colon or not _PORT.fullmatch(port) or int(port) > _MAX_PORT:
         return None
     if host.startswith("[") and host.endswith("]"):
         try:
@@ -63,6 +68,15 @@ def read_admin(root: Section) -> Listen | None:
     return root.read("admin", _ADMIN, DEFAULT_ADMIN)
 
 
+def workers_of(node: Node, name: str, problems: Problems) -> int | None:
+    """Read how many processes share the work."""
+    workers = positive_of(node, name, problems)
+    if workers is not None and workers > MAX_WORKERS:
+        problems.error(node, f"{name}: found {describe(node)}, expected at most {MAX_WORKERS}: one a core is plenty")
+        return None
+    return workers
+
+
 def _overlap(one: Listen, other: Listen) -> bool:
     """Say whether the second could not be bound after the first."""
     if one.path is not None or other.path is not None:
@@ -71,7 +85,16 @@ def _overlap(one: Listen, other: Listen) -> bool:
 
 
 def refuse_shared_address(root: Section, settings: Settings) -> None:
-    """Refuse an `admin` that could not be bound beside `listen`."""
-    if settings.admin is not None and _overlap(settings.listen, settings.admin):
-        place = root.node("admin") or root.node("listen") or root.fields
-        root.problems.error(place, "admin: the same address as `listen`: use another port")
+    """Refuse workers that have no address each, and an `admin` that could not be bound beside them."""
+    endpoints = settings.endpoints
+    last = endpoints[-1]
+    if last.port > _MAX_PORT or (last.path is not None and not _fits(last.path)):
+        place = root.node("workers") or root.node("listen") or root.fields
+        found = f"port {last.port}" if last.path is None else last.path
+        root.problems.error(place, f"workers: the last of {settings.workers} would listen on {found}, which is none")
+    admin = settings.admin
+    if admin is None or not any(_overlap(endpoint, admin) for endpoint in endpoints):
+        return
+    place = root.node("admin") or root.node("listen") or root.fields
+    taken = "`listen`" if settings.workers == 1 else f"a worker, which have {endpoints[0].target} to {last.target}"
+    root.problems.error(place, f"admin: the same address as {taken}: use another port")

@@ -11,7 +11,7 @@ from authz.document import Fields, Node, Problems, describe, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.policy.refusals import redirects_of
-from authz.settings.addresses import read_admin, read_listen, refuse_shared_address
+from authz.settings.addresses import read_admin, read_listen, refuse_shared_address, workers_of
 from authz.settings.environment import with_environment, with_flags
 from authz.settings.headers import (
     enrich_from_of,
@@ -92,7 +92,7 @@ def _settings(root: Section, path: Path) -> Settings:
         pools=root.mandatory("cognito", pools_of, "write a list with at least one `user_pool`") or (),
         listen=read_listen(root),
         admin=read_admin(root),
-        workers=root.read("workers", _workers, 1),
+        workers=root.read("workers", workers_of, 1),
         tokens=root.read("tokens", tokens_of, DEFAULT_TOKENS),
         enrich_from=root.optional("enrich_from", enrich_from_of),
         hide_credentials=root.read("hide_credentials", switch_of, default=False),
@@ -115,13 +115,6 @@ def _settings(root: Section, path: Path) -> Settings:
     refuse_useless_enrichment(root, settings)
     refuse_shared_address(root, settings)
     return settings
-
-
-def _workers(node: Node, name: str, problems: Problems) -> int | None:
-    workers = positive_of(node, name, problems)
-    if workers is not None and workers > 1:
-        problems.error(node, f"{name}: more than 1 is not supported yet: write 1")
-    return workers
 
 
 def _policies(root: Section, path: Path) -> tuple[Path, bool]:

@@ -27,6 +27,9 @@ def denied_pages_of(node: Node, name: str, problems: Problems) -> Mapping[str, T
         why = "it is no folder" if isinstance(error, NotADirectoryError) else why_unreadable(error)
         problems.error(node, f"{name}: {folder} cannot be read: {why}: name a folder of templates")
         return None
+    if not any(path.name in PAGE_NAMES for path in found):
+        problems.error(node, f"{name}: {folder} has no template: add 403.html, or error.html for every status")
+        return None
     templates = {}
     for path in found:
         if path.name in PAGE_NAMES:
@@ -37,8 +40,6 @@ def denied_pages_of(node: Node, name: str, problems: Problems) -> Mapping[str, T
             hint = did_you_mean(path.name, PAGE_NAMES)
             message = f"never shown: no refusal page is called so, as 403.html, 401.json or error.txt are{hint}"
             problems.warn(Source(str(path), 1, 1), message)
-    if not any(path.name in PAGE_NAMES for path in found):
-        problems.error(node, f"{name}: {folder} has no template: add 403.html, or error.html for every status")
     return templates
 
 

@@ -61,6 +61,8 @@ def parse_template(data: bytes, file: str, problems: Problems) -> Template | Non
         problems.append(Problem(Source(file, line, column), "not UTF-8 text: save the file as UTF-8"))
         return None
     found = len(problems)
+    if not text.strip():
+        problems.append(Problem(Source(file, 1, 1), "holds nothing: write a page, or delete the file"))
     matches = list(_PLACEHOLDER.finditer(text))
     for match in matches:
         fault = _fault(_name(match))

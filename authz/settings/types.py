@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from authz.errors import Problem
@@ -38,6 +38,13 @@ class Listen(NamedTuple):
             return f"unix:{self.path}"
         host = self.host or "::"  # gRPC takes `[::]` for every interface, IPv4 included
         return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def of_worker(self, index: int) -> Listen:
+        """Give the address of one of several workers: `port + index`, `authz.sock` → `authz.0.sock`."""
+        if self.path is not None:
+            path = PurePosixPath(self.path)
+            return Listen(path=str(path.with_name(f"{path.stem}.{index}{path.suffix}")))
+        return self._replace(port=self.port + index if self.port else 0)
 
 
 class Pool(NamedTuple):
@@ -113,3 +120,10 @@ class Settings:
     client_certificate_ca: Path | None = None
     max_header_bytes: int = 8192  # the longest value of one identity header; a longer one is omitted, never cut
     warnings: tuple[Problem, ...] = ()  # it loads, and its author should know these
+
+    @property
+    def endpoints(self) -> tuple[Listen, ...]:
+        """Where Envoy finds each worker, in their order; a single one is where `listen` says."""
+        if self.workers == 1:
+            return (self.listen,)
+        return tuple(self.listen.of_worker(index) for index in range(self.workers))

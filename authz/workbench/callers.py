@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes
-from authz.identity.cognito import UserPool, peek, verify
+from authz.identity.cognito import UnverifiedToken, UserPool, peek, verify
 from authz.identity.credentials import TokenPlace, find_credential
+from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.fetch import FetchResult, HttpFetch
 from authz.identity.jwks import KeyStore
 from authz.model import Json, Principal, Reason, Request
@@ -87,6 +88,10 @@ class PresentedToken:
             store = _key_store(self._settings, entry.pool, entry.jwks_uri, fetch)
             _, key = await store.find(unverified.kid)
             verified = verify(unverified, key, entry.pool, now)
+            beside = _id_token_beside(request, verified.principal, self._settings)
+            if beside is not None:
+                _, key = await store.find(beside.kid)
+                verified = enrich(verified, verify(beside, key, for_id_tokens(entry.pool), now))
         except TokenError as error:
             if error.reason is Reason.KEYS_UNAVAILABLE:
                 return Caller(read, trust="unverified: the keys of its pool cannot be reached")
@@ -94,6 +99,20 @@ class PresentedToken:
         finally:
             await fetch.close()
         return Caller(self._shapes.shape(verified.principal), trust="verified")
+
+
+def _id_token_beside(request: Request, access: Principal, settings: Settings) -> UnverifiedToken | None:
+    """Give the ID token that adds claims, of the same issuer and otherwise unverified. Raises TokenError."""
+    if settings.enrich_from is None or access.token_use != "access":  # noqa: S105 - a kind of token
+        return None
+    presented = find_credential(request, (settings.enrich_from,))
+    if presented is None:
+        return None
+    unverified = peek(presented.token)
+    if unverified.issuer not in _by_issuer(settings):
+        raise TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
+    check_issuer(unverified.issuer, access)
+    return unverified
 
 
 def _by_issuer(settings: Settings) -> Mapping[str, Pool]:

@@ -131,7 +131,11 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
         _ADDRESS,
         default="127.0.0.1:9191",
     ),
-    "workers": described("Processes. More than 1 is not supported yet.", _value({"const": 1}), default=1),
+    "workers": described(
+        "Processes, one endpoint each: port, port + 1, … or authz.0.sock, authz.1.sock, …",
+        _value({"type": "integer", "minimum": 1, "maximum": 256}),
+        default=1,
+    ),
     "admin": described(
         "Where /livez, /readyz and /metrics are, HTTP; `off` for nowhere.",
         {"anyOf": [*_ADDRESS["anyOf"], {"enum": ["off", False]}]},

@@ -117,7 +117,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
             assert process.wait(20) == 0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open no other event loop can run in this thread
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         one = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)

@@ -21,7 +21,7 @@ import pytest
 from authz.demo.files import SAMPLES
 from tests.e2e.conftest import send
 
-CHILDREN = {"ministack", "authz.demo.upstream", "serve", "envoy"}
+CHILDREN = {"ministack", "authz.demo.auth0", "authz.demo.upstream", "serve", "envoy.json", "browser.json"}
 
 
 class Demo:
@@ -169,7 +169,14 @@ async def test_kill_9_of_the_stand_leaves_no_process(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("victim", "name"),
-    [("authz.demo.upstream", "the upstream"), ("serve", "authz"), ("ministack", "MiniStack"), ("bin/envoy", "Envoy")],
+    [
+        ("authz.demo.upstream", "the upstream"),
+        ("authz.demo.auth0", "the local Auth0"),
+        ("serve", "authz"),
+        ("ministack", "MiniStack"),
+        ("envoy.json", "Envoy"),
+        ("browser.json", "Envoy for browsers"),
+    ],
     ids=lambda value: value,
 )
 async def test_the_stand_says_which_process_died_and_why(tmp_path: Path, victim: str, name: str) -> None:

@@ -425,7 +425,8 @@ class TestBothTokens:
         ask = stand.keys.find
 
         async def changing(kid: str) -> tuple[KeySet, Any]:
-            stand.keys.current = KeySet(stand.pool.keys)
+            if kid == kid_of(stand.pool.id_key):
+                stand.keys.current = KeySet(stand.pool.keys)
             return await ask(kid)
 
         stand.keys.find = changing  # type: ignore[method-assign]

@@ -180,6 +180,9 @@ def test_a_written_nothing_is_something(text: str) -> None:
     [
         ("a: 1\nb: 2\na: 3", "3:1: duplicate key `a`, already on line 1: delete one"),
         ("a: 1\n'a': 3", "2:1: duplicate key `a`, already on line 1: delete one"),
+        ("99: x", "1:1: a key must be text, found `99` (a number): quote it"),
+        ("600: x", "1:1: a key must be text, found `600` (a number): quote it"),
+        ("4e2: x", "1:1: a key must be text, found `4e2` (a number): quote it"),
         ("5: x", "1:1: a key must be text, found `5` (a number): quote it"),
         ("true: x", "1:1: a key must be text, found `true` (a boolean): quote it"),
         ("~: x", "1:1: a key must be text, found nothing: quote it"),

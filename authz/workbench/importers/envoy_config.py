@@ -41,7 +41,7 @@ overload_manager:
     typed_config:
       "@type": type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig
       max_active_downstream_connections: 1000
-"""
+"""  # noqa: E501 - a type's name
 _COOKIES: Final = """
 layers:
 - name: cookies
@@ -225,7 +225,9 @@ def _filters(imported: Import) -> list[Wire]:
 def _stripping(imported: Import) -> Wire:
     """Take off what only we may say, before routing and before every filter."""
     exact = [*_identity_headers(imported), "x-envoy-oauth-status"]
-    mutations = [{"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-auth-", *imported.stripped)]
+    mutations: list[Wire] = [
+        {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-auth-", *imported.stripped)
+    ]
     mutations += [{"remove": name} for name in exact]
     mutations += [{"remove": name} for name in ("x-envoy-auth-failure-mode-allowed", "x-envoy-auth-partial-body")]
     kind = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
@@ -276,7 +278,9 @@ def _virtual_hosts(imported: Import) -> list[Wire]:
 
 def host_and_port(route: Route) -> tuple[str, int | None]:
     """Give a route's host, and its port unless it is the scheme's own."""
-    name, _, port = route.host.lower().rpartition(":") if re.search(r":\d+$", route.host) else (route.host.lower(), "", "")
+    name, _, port = (
+        route.host.lower().rpartition(":") if re.search(r":\d+$", route.host) else (route.host.lower(), "", "")
+    )
     number = int(port) if port else None
     return name.rstrip("."), None if number == _DEFAULT_PORTS[route.scheme] else number
 
@@ -588,7 +592,9 @@ def secrets_to_fill(imported: Import) -> list[str]:
         name = _client_secret(number)[0]
         wanted.append(f"`secrets/{name}.txt`: the secret of the app client `{login.client_id}`, without a line end")
     if imported.logins:
-        wanted.append("`secrets/cookie-key.txt`: a new key for session cookies, such as `openssl rand -base64 32` gives")
+        wanted.append(
+            "`secrets/cookie-key.txt`: a new key for session cookies, such as `openssl rand -base64 32` gives"
+        )
     if any(route.upstream is not None and route.upstream.own_ca for route in imported.routes):
         wanted.append("`secrets/upstream-ca.pem`: the authorities of your upstreams' certificates")
     return wanted

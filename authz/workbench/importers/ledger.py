@@ -1,4 +1,4 @@
-"""What became of each setting of the source. Nothing may be missing: what nobody noted is listed as not carried over."""
+"""What became of each setting of the source. Nothing may be missing: what nobody noted counts as not carried over."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from authz.document import Problems
 from authz.errors import RequestError
-from authz.model import Allow, Deny, Request, http_status
+from authz.model import Allow, Deny, Json, Request, http_status
 from authz.policy.criteria import Facts
 from authz.policy.decision import decide
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
@@ -21,7 +21,6 @@ from authz.workbench.importers.model import Caller, Import, Route
 from authz.workbench.importers.yaml_text import flow_text, yaml_text
 
 IMPORTED_MARK: Final = "# Imported from "
-_ANYBODY: Final = Caller("somebody", {})
 _NOBODY: Final = Caller("anonymous", None)
 
 
@@ -37,7 +36,7 @@ def policy_files(imported: Import) -> dict[str, str]:
     }
     policies = parse_policies([(name, text.encode()) for name, text in files.items()], PolicyOptions())
     for stem, routes in groups.items():
-        files[f"policies/{stem}_test.yaml"] = _tests(imported.program, routes, policies)
+        files[f"policies/{stem}_test.yaml"] = _tests(imported, routes, policies)
     return files
 
 
@@ -57,19 +56,26 @@ def _written(route: Route) -> Mapping[str, Any]:
 # --- tests --------------------------------------------------------------------------------------------------------
 
 
-def _tests(program: str, routes: Sequence[Route], policies: PolicySet) -> str:
+def _tests(imported: Import, routes: Sequence[Route], policies: PolicySet) -> str:
+    anybody = _anybody(imported)
     principals: dict[str, Any] = {}
     rows = []
     for route in routes:
-        for caller in (_NOBODY, _ANYBODY, *route.callers):
+        for caller in (_NOBODY, anybody, *route.callers):
             name = _known_as(caller, principals)
             rows.append(_row(route, caller, name, policies))
-    lines = "".join(f"  - {flow_text(row)}\n" for row in rows)
+    lines = "".join(f"  - {line}\n" for line in dict.fromkeys(map(flow_text, rows)))
     return (
-        f"{IMPORTED_MARK}{program}: whom it lets in, as far as its own words tell; the rest is what the rules decide.\n"
-        + yaml_text({"principals": principals})
-        + f"tests:\n{lines}"
+        f"{IMPORTED_MARK}{imported.program}: whom it lets in, as far as its own words tell; the rest is what "
+        f"the rules decide.\n" + yaml_text({"principals": principals}) + f"tests:\n{lines}"
     )
+
+
+def _anybody(imported: Import) -> Caller:
+    """Give a caller without any right; of which pool matters only where there are several."""
+    pool = imported.pools[0]
+    several = {"iss": (pool.issuers or (pool.issuer,))[0]} if len(imported.pools) > 1 else {}
+    return Caller("somebody", dict(several))
 
 
 def _known_as(caller: Caller, principals: dict[str, Any]) -> str:
@@ -83,7 +89,9 @@ def _known_as(caller: Caller, principals: dict[str, Any]) -> str:
 
 
 def _row(route: Route, caller: Caller, name: str, policies: PolicySet) -> Any:  # noqa: ANN401 - a list or a map
-    asked = f"{route.methods[0] if route.methods else 'GET'} {route.scheme}://{_sample_host(route)}{_sample_path(route)}"
+    asked = (
+        f"{route.methods[0] if route.methods else 'GET'} {route.scheme}://{_sample_host(route)}{_sample_path(route)}"
+    )
     judged = policies.routes.find_by_id(route.id)
     assert judged is not None  # noqa: S101 - every route was written with its id
     expect = _expected(caller, judged, asked, name)
@@ -123,7 +131,12 @@ def _decision(caller: Caller, route: PolicyRoute, asked: str, name: str) -> Allo
     request = Request(method=method, host=host, path=slash + path, headers={}, source_ip=DEFAULT_SOURCE_IP)
     principal = None
     if caller.claims is not None:
-        usual = {"sub": name, "username": name, "client_id": "test-client", "auth_time": int(DEFAULT_NOW) - 60}
+        usual: dict[str, Json] = {
+            "sub": name,
+            "username": name,
+            "client_id": "test-client",
+            "auth_time": int(DEFAULT_NOW) - 60,
+        }
         principal = principal_of_claims({**usual, **caller.claims})
     return decide(Facts(request, canonical_path(request.path), principal, DEFAULT_NOW), route, None)
 
@@ -131,8 +144,8 @@ def _decision(caller: Caller, route: PolicyRoute, asked: str, name: str) -> Allo
 def count_rows(files: Mapping[str, str]) -> int:
     """Count the rows of all tests."""
     found = [
-        read_expectations(text.encode(), name, Problems()) for name, text in files.items() if name.endswith("_test.yaml")
+        read_expectations(text.encode(), name, Problems())
+        for name, text in files.items()
+        if name.endswith("_test.yaml")
     ]
     return sum(len(expectations.rows) for expectations in found if expectations is not None)
-
-

@@ -236,6 +236,9 @@ class _Pomerium:
 
     def read(self) -> Import:
         """Turn the settings into an Import; what stops it is in the ledger."""
+        version = self._root.get("_format_version")
+        if version is not None:
+            self._ledger.stop("_format_version", version, "Kong's declarative file: write `authz import kong`")
         for key, value in self._root.entries:
             self._setting(key.text, value)
         pool, login = self._identity()
@@ -263,8 +266,11 @@ class _Pomerium:
         elif name in _STOPPING:
             self._ledger.stop(name, value, _STOPPING[name])
         elif name not in _READ_LATER and _RESTRICTING.search(name):
-            self._ledger.stop(name, value, "unknown, and its name says that it restricts access: delete it here, then "
-                              "say the same with rules")  # fmt: skip
+            self._ledger.stop(
+                name,
+                value,
+                "unknown, and its name says that it restricts access: delete it here, then say the same with rules",
+            )
 
     # --- who signs in -----------------------------------------------------------------------------------------------
 
@@ -278,8 +284,10 @@ class _Pomerium:
         audiences = self._audiences()
         login = Login(client, domain, self._scopes(), sign_out_path="/.pomerium/sign_out", passes_bearer=bool(uses))
         if not self._tls:
-            self._ledger.remember("`envoy.yaml` listens without TLS, as the source says: session cookies are `Secure`, "
-                                  "so let browsers reach it through something that speaks TLS")  # fmt: skip
+            self._ledger.remember(
+                "`envoy.yaml` listens without TLS, as the source says: session cookies are `Secure`, "
+                "so let browsers reach it through something that speaks TLS"
+            )
         clients = tuple(dict.fromkeys((client, *audiences)))
         return Pool(issuer, clients, tuple(dict.fromkeys(("access", *uses)))), login
 
@@ -287,23 +295,30 @@ class _Pomerium:
         if text_in(node) in ("oidc", "cognito"):
             self._ledger.carried("idp_provider", node, "`authz.yaml`: `cognito`")
         else:
-            self._ledger.stop("idp_provider", node, f"found {describe(node)}: only Cognito's users can be judged here; "
-                              "federate that provider into a user pool and write `oidc` with the pool's URL")  # fmt: skip
+            self._ledger.stop(
+                "idp_provider",
+                node,
+                f"found {describe(node)}: only Cognito's users can be judged here; "
+                "federate that provider into a user pool and write `oidc` with the pool's URL",
+            )
 
     def _issuer(self) -> tuple[str, str]:
         node = self._root.get("idp_provider_url")
         url = text_in(node)
-        self._ledger.remember("`envoy.yaml`: the source does not hold the pool's domain (Cognito console, App "
-                              "integration): it takes the place of the name that ends in `.invalid`")  # fmt: skip
         if node is None or not url:
             return PLACEHOLDER_ISSUER, "pool-domain.invalid"
         if is_placeholder(url):
-            self._ledger.changed("idp_provider_url", node, "it is a placeholder: write your user pool into `authz.yaml`")
+            self._ledger.changed(
+                "idp_provider_url", node, "it is a placeholder: write your user pool into `authz.yaml`"
+            )
             return PLACEHOLDER_ISSUER, "pool-domain.invalid"
         name = issuer_name(url)
         if name is None:
-            self._ledger.stop("idp_provider_url", node, "not the issuer of a Cognito user pool: write "
-                              "https://cognito-idp.REGION.amazonaws.com/POOL_ID")  # fmt: skip
+            self._ledger.stop(
+                "idp_provider_url",
+                node,
+                "not the issuer of a Cognito user pool: write https://cognito-idp.REGION.amazonaws.com/POOL_ID",
+            )
             return PLACEHOLDER_ISSUER, "pool-domain.invalid"
         self._ledger.carried("idp_provider_url", node, "`authz.yaml`: `cognito[0].user_pool`")
         return name.issuer, "pool-domain.invalid"
@@ -315,7 +330,9 @@ class _Pomerium:
             if node is not None:
                 self._ledger.changed("idp_client_id", node, "it is a placeholder: write your app client's id")
             return PLACEHOLDER_CLIENT
-        self._ledger.carried("idp_client_id", node, "`authz.yaml`: `cognito[0].clients`; `envoy.yaml`: oauth2 `client_id`")
+        self._ledger.carried(
+            "idp_client_id", node, "`authz.yaml`: `cognito[0].clients`; `envoy.yaml`: oauth2 `client_id`"
+        )
         return client
 
     def _scopes(self) -> tuple[str, ...]:
@@ -325,8 +342,13 @@ class _Pomerium:
         if node is not None and kept == wanted:
             self._ledger.carried("idp_scopes", node, "`envoy.yaml`: oauth2 `auth_scopes`")
         elif node is not None:
-            self._ledger.changed("idp_scopes", node, "`envoy.yaml`: oauth2 `auth_scopes`, with `openid`; Cognito refuses "
-                                 "`offline_access` and refreshes without")  # fmt: skip
+            self._ledger.changed(
+                "idp_scopes",
+                node,
+                "`envoy.yaml`: oauth2 `auth_scopes`, with `openid`; "
+                "Cognito refuses "
+                "`offline_access` and refreshes without",
+            )
         return tuple(kept)
 
     def _token_uses(self) -> list[str]:
@@ -342,8 +364,11 @@ class _Pomerium:
             use = _BEARER_FORMATS.get(text_in(node))
             if node is not None and use is not None:
                 found.append(use)
-                self._ledger.changed(path, node, "`authz.yaml`: `token_use`, for all routes; `envoy.yaml` lets bearer "
-                                     "tokens pass without a session")  # fmt: skip
+                self._ledger.changed(
+                    path,
+                    node,
+                    "`authz.yaml`: `token_use`, for all routes; `envoy.yaml` lets bearer tokens pass without a session",
+                )
             elif node is not None:
                 self._ledger.left(path, node, "bearer tokens of other kinds are not taken for a sign-in")
         return found
@@ -372,10 +397,15 @@ class _Pomerium:
             text += f"; no header can be named {bad}: name another one" if bad else ""
             (self._ledger.changed if bad else self._ledger.carried)("jwt_claims_headers", node, text)
         elif node is not None:
-            self._ledger.left("jwt_claims_headers", node, "it names no possible header: write a map of headers to claims")
+            self._ledger.left(
+                "jwt_claims_headers", node, "it names no possible header: write a map of headers to claims"
+            )
         self._settings["hide_credentials"] = True
-        self._ledger.differs("Upstreams get no `X-Pomerium-Jwt-Assertion`: the identity headers of `authz.yaml` say who is "
-                             "calling, and no client can forge them.")  # fmt: skip
+        self._ledger.differs(
+            "Upstreams get no `X-Pomerium-Jwt-Assertion`: the identity headers of "
+            "`authz.yaml` say who is "
+            "calling, and no client can forge them."
+        )
 
     def _log_level(self, node: Node) -> None:
         level = _LEVELS.get(text_in(node), "error")
@@ -392,12 +422,17 @@ class _Pomerium:
             self._listen = (host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - as the source says
             self._ledger.carried("address", node, "`envoy.yaml`: the listener `ingress`")
         else:
-            self._ledger.left("address", node, f"found {describe(node)}, expected host:port; `envoy.yaml` listens on :443")
+            self._ledger.left(
+                "address", node, f"found {describe(node)}, expected host:port; `envoy.yaml` listens on :443"
+            )
 
     def _insecure(self, node: Node) -> None:
         self._tls = not is_on(node)
-        self._ledger.carried("insecure_server", node, "`envoy.yaml`: the listener `ingress` " + (
-            "with TLS" if self._tls else "without TLS"))  # fmt: skip
+        self._ledger.carried(
+            "insecure_server",
+            node,
+            "`envoy.yaml`: the listener `ingress` " + ("with TLS" if self._tls else "without TLS"),
+        )
 
     def _redirect(self, node: Node) -> None:
         port = text_in(node).rpartition(":")[2]
@@ -423,10 +458,18 @@ class _Pomerium:
                 found += [] if route is None else [route]
         if found:
             return tuple(found)
-        self._ledger.remember("`policies/`: the source holds no routes; the one written there refuses everyone, as an "
-                              "example of where they go")  # fmt: skip
-        return (Route(id="nobody", source=self._root.source, host=PLACEHOLDER_HOST, action={"direct_response": {
-            "status": 404}}),)  # fmt: skip
+        self._ledger.remember(
+            "`policies/`: the source holds no routes; the one written there refuses everyone, as an "
+            "example of where they go"
+        )
+        return (
+            Route(
+                id="nobody",
+                source=self._root.source,
+                host=PLACEHOLDER_HOST,
+                action={"direct_response": {"status": 404}},
+            ),
+        )
 
     def _defaults(self, login: Login) -> RouteImport:
         timeout = self._root.get("default_upstream_timeout")
@@ -441,12 +484,19 @@ class _Pomerium:
         node = self._root.get("authenticate_service_url")
         callback = self._root.get("authenticate_callback_path")
         if node is not None:
-            self._ledger.changed("authenticate_service_url", node, "there is no sign-in host of its own: each host has its "
-                                 "callback, see the list of callback URLs above")  # fmt: skip
+            self._ledger.changed(
+                "authenticate_service_url",
+                node,
+                "there is no sign-in host of its own: each host has its callback, see the list of callback URLs above",
+            )
             if split_address(text_in(node)) is None and not is_placeholder(text_in(node)):
-                self._ledger.remember(f"`authenticate_service_url`: `{shorten(text_in(node))}` is no URL; it is not used")
+                self._ledger.remember(
+                    f"`authenticate_service_url`: `{shorten(text_in(node))}` is no URL; it is not used"
+                )
         if callback is not None:
-            self._ledger.changed("authenticate_callback_path", callback, "the callback is `/oauth2/callback` on each host")
+            self._ledger.changed(
+                "authenticate_callback_path", callback, "the callback is `/oauth2/callback` on each host"
+            )
 
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -467,6 +517,3 @@ def _claim_headers(node: Node | None) -> dict[str, str]:
         head if separator else f"x-pomerium-claim-{head}": claim if separator else head
         for head, separator, claim in pairs
     }
-
-
-

@@ -42,12 +42,14 @@ _STOPPING: Final[Mapping[str, str]] = {
     "mcp": "it needs the request's body, which authz does not see; write an ordinary route",
     "tls_downstream_client_ca": "asks clients for certificates, which the written `envoy.yaml` does not: delete it "
     "here, then write `deny: {or: [invalid_client_certificate: true]}` and set `client_certificate_ca:` by hand",
-    "tls_downstream_client_ca_file": "asks clients for certificates, which the written `envoy.yaml` does not: delete it "
+    "tls_downstream_client_ca_file": "asks clients for certificates, which the written `envoy.yaml` does not: "
+    "delete it "
     "here, then write `deny: {or: [invalid_client_certificate: true]}` and set `client_certificate_ca:` by hand",
     "idp_client_id": "a sign-in of its own for one route: delete it here, then give that app client an Envoy host of "
     "its own, list it under `clients:` and demand it with `client_id:` in the route's rules",
     "idp_client_secret": "a sign-in of its own for one route: delete it here; see `idp_client_id`",
-    "idp_access_token_allowed_audiences": "for one route: delete it here, then list the app clients under `clients:` and "
+    "idp_access_token_allowed_audiences": "for one route: delete it here, then list the app clients under "
+    "`clients:` and "
     "demand them with `client_id: {in: […]}` in the route's rules",
     "identity_providers": "for one route: delete it here, then demand the pool with `issuer:` in the route's rules",
 }
@@ -60,7 +62,8 @@ _UNSEEN_CRITERIA: Final[Mapping[str, str]] = {
 }
 _ADDRESSES: Final = frozenset({"email", "domain", "claim/email"})
 _GUARD: Final = "claim/email_verified"
-_WITHOUT_CALLER: Final = frozenset({"accept", "reject", "http_method", "http_path", "cors_preflight", "source_ip", "date",
+_WITHOUT_CALLER: Final = frozenset({"accept", "reject", "http_method", "http_path", "cors_preflight", "source_ip",
+                                    "date",
                                     "day_of_week", "time_of_day"})  # fmt: skip
 
 
@@ -123,8 +126,11 @@ class RouteImporter:
             self._ledger.left(at, node, "a tunnel (TCP, UDP or SSH), no HTTP route: authz judges HTTP requests")
             return None
         if "*" in match[2]:
-            self._ledger.remember(f"`{match[2]}` is a wildcard: browsers cannot sign in there, because a callback needs a "
-                                  "fixed host; requests with tokens are judged")  # fmt: skip
+            self._ledger.remember(
+                f"`{match[2]}` is a wildcard: browsers cannot sign in there, because a "
+                f"callback needs a "
+                "fixed host; requests with tokens are judged"
+            )
         return scheme, match[2]
 
     def _matcher(self, node: Fields, at: str) -> tuple[str, str] | None:
@@ -174,12 +180,18 @@ class RouteImporter:
 
     def _tell_of_case(self, claim: str) -> None:
         if claim != claim.lower():
-            self._ledger.differs(f"The claim `{claim}` is compared as written. Pomerium lower-cases the names in its file, "
-                                 "so that rule never matched there.")  # fmt: skip
+            self._ledger.differs(
+                f"The claim `{claim}` is compared as written. Pomerium lower-cases the names "
+                f"in its file, "
+                "so that rule never matched there."
+            )
 
     def _tell_of_addresses(self) -> None:
-        self._ledger.differs("An e-mail address counts only when `email_verified` is true: in Cognito, people can change "
-                             "their own. `trust_unverified_email: true` at the pool lifts that.")  # fmt: skip
+        self._ledger.differs(
+            "An e-mail address counts only when `email_verified` is true: in Cognito, people "
+            "can change "
+            "their own. `trust_unverified_email: true` at the pool lifts that."
+        )
 
     def _rules(self, node: Node, path: str) -> None:
         """Check the PPL rules one by one. They are kept as they are."""
@@ -203,9 +215,15 @@ class RouteImporter:
         if kind in _UNSEEN_CRITERIA:
             self._ledger.stop(path, node, f"`{kind}`: {_UNSEEN_CRITERIA[kind]}")
         if name in _ADDRESSES and keeps_out:
-            self._ledger.stop(path, node, f"`{name}` keeps people out by an address, and here an unverified one does not "
-                              "count: add the rule `deny: {or: [claim/email_verified: {exclude: true}]}` to the route, or "
-                              "name them by `user:`")  # fmt: skip
+            self._ledger.stop(
+                path,
+                node,
+                f"`{name}` keeps people out by an address, and here an unverified "
+                f"one does not "
+                "count: add the rule `deny: {or: [claim/email_verified: {exclude: true}]}` to "
+                "the route, or "
+                "name them by `user:`",
+            )
         elif name in _ADDRESSES:
             self._tell_of_addresses()
         self._tell_of_case(claim)
@@ -225,7 +243,9 @@ class RouteImporter:
             elif name in ENVOY_KEYS:
                 self._ledger.left(path, value, "it decides nothing: set it in `envoy.yaml` by hand")
             else:
-                hint = did_you_mean(name, (*_DECIDING, *ENVOY_KEYS)) or ": delete it here if it does not restrict access"
+                hint = (
+                    did_you_mean(name, (*_DECIDING, *ENVOY_KEYS)) or ": delete it here if it does not restrict access"
+                )
                 self._ledger.stop(path, key, f"unknown key, which may restrict access{hint}")
 
 
@@ -315,7 +335,8 @@ def _callers(node: Fields) -> tuple[Caller, ...]:
 # --- where requests go ------------------------------------------------------------------------------------------------
 
 READ_BY_HOP: Final = (
-    "to", "redirect", "response", "timeout", "idle_timeout", "allow_websockets", "prefix_rewrite", "regex_rewrite_pattern",
+    "to", "redirect", "response", "timeout", "idle_timeout", "allow_websockets", "prefix_rewrite",
+    "regex_rewrite_pattern",
     "regex_rewrite_substitution", "host_rewrite", "host_rewrite_header", "preserve_host_header", "tls_skip_verify",
     "tls_server_name", "tls_upstream_server_name", "tls_custom_ca", "tls_custom_ca_file", "set_request_headers",
     "remove_request_headers", "set_response_headers", "connect_timeout",
@@ -363,7 +384,9 @@ class _Hop:
     def _upstream(self) -> Upstream | None:
         node = self._node.get("to")
         if node is None:
-            self._ledger.remember(f"`envoy.yaml`: `{self._at}` has no `to`; it answers 503 until you write where it goes")
+            self._ledger.remember(
+                f"`envoy.yaml`: `{self._at}` has no `to`; it answers 503 until you write where it goes"
+            )
             return None
         targets: list[Target] = []
         schemes = set()
@@ -374,8 +397,11 @@ class _Hop:
                 self._ledger.stop(f"{self._at}.to", node, "expected an http, https or h2c URL: correct it")
                 return None
             if parts.username or parts.password:
-                self._ledger.remember(f"`{self._at}.to` holds a user name or password, which is not copied: let Envoy set "
-                                      "the header from a file")  # fmt: skip
+                self._ledger.remember(
+                    f"`{self._at}.to` holds a user name or password, which is not copied: "
+                    f"let Envoy set "
+                    "the header from a file"
+                )
             if parts.path not in ("", "/"):
                 self._ledger.stop(f"{self._at}.to", node, "found a path in the URL: write it as `prefix_rewrite`")
             schemes.add(parts.scheme)
@@ -392,7 +418,8 @@ class _Hop:
         return Upstream(
             targets=tuple(targets),
             tls=schemes == {"https"},
-            server_name=text_in(self._node.get("tls_upstream_server_name")) or text_in(self._node.get("tls_server_name")),
+            server_name=text_in(self._node.get("tls_upstream_server_name"))
+            or text_in(self._node.get("tls_server_name")),
             verified=not is_on(self._node.get("tls_skip_verify")),
             own_ca=bool(own_ca),
             http2=schemes == {"h2c"},
@@ -482,10 +509,15 @@ class _Hop:
             path = f"{self._at}.{name}.{key.text}"
             text = text_in(value)
             if SECRET_NAME.search(key.text):
-                self._ledger.secret(path, value, "Envoy's `credential_injector` filter sets it from a file in `secrets/`")
+                self._ledger.secret(
+                    path, value, "Envoy's `credential_injector` filter sets it from a file in `secrets/`"
+                )
             elif "${" in text:
-                self._ledger.left(path, value, "Pomerium fills it in from its session; `identity_headers:` of `authz.yaml` "
-                                  "hand claims on")  # fmt: skip
+                self._ledger.left(
+                    path,
+                    value,
+                    "Pomerium fills it in from its session; `identity_headers:` of `authz.yaml` hand claims on",
+                )
             else:
                 self._ledger.carried(path, value, "`envoy.yaml`: the route")
                 header = {"key": key.text, "value": text.replace("%", "%%")}
@@ -496,9 +528,11 @@ class _Hop:
 
 
 _FORWARDING: Final = (
-    "timeout", "idle_timeout", "allow_websockets", "prefix_rewrite", "regex_rewrite_pattern",
+    "timeout", "idle_timeout", "allow_websockets", "prefix_rewrite",
+    "regex_rewrite_pattern",
     "regex_rewrite_substitution", "host_rewrite", "host_rewrite_header", "preserve_host_header",
 )  # fmt: skip
 _REDIRECT_CODES: Final = {
-    "301": "MOVED_PERMANENTLY", "302": "FOUND", "303": "SEE_OTHER", "307": "TEMPORARY_REDIRECT", "308": "PERMANENT_REDIRECT",
+    "301": "MOVED_PERMANENTLY", "302": "FOUND", "303": "SEE_OTHER", "307": "TEMPORARY_REDIRECT",
+    "308": "PERMANENT_REDIRECT",
 }  # fmt: skip

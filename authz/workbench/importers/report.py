@@ -17,8 +17,8 @@ def report_text(imported: Import, source: PurePath, ledger: Ledger, todo: Sequen
         [
             f"# Import of {imported.program}'s `{source.name}`",
             "",
-            f"{len(imported.routes)} routes, {rows} policy tests; settings: {told or 'none'}. What is written here "
-            "loaded, and its tests passed, before it was put in place. To look again:",
+            f"{len(imported.routes)} routes, {rows} policy tests; settings: {told or 'none'}.",
+            "What is written here loaded, and its tests passed, before it was put in place. To look again:",
             "",
             "```sh",
             "authz check --config authz.yaml",

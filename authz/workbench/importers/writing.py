@@ -1,4 +1,4 @@
-"""An import becomes a folder: written aside, loaded and tested as `authz check` and `authz test` do, then put in place."""
+"""An import becomes a folder: written aside, loaded and tested as `authz check` and `authz test` do, put in place."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def _sign_in_todo(imported: Import) -> list[str]:
     """Say what the Cognito console needs, and which placeholders stand in the result."""
     todo = []
     if any(pool.issuer == PLACEHOLDER_ISSUER for pool in imported.pools):
-        todo.append("`authz.yaml`: `cognito`: the source does not name your user pool; until you do, every token is bad")
+        todo.append(
+            "`authz.yaml`: `cognito`: the source does not name your user pool; until you do, every token is bad"
+        )
     if any(PLACEHOLDER_CLIENT in pool.clients for pool in imported.pools):
         todo.append("`authz.yaml` and `envoy.yaml`: the source does not name your app client")
     addresses: dict[Login, dict[str, None]] = {}

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.errors import TokenError
-from authz.model import Allow, Deny, Json, Principal, Reason
+from authz.model import Allow, Deny, Guidance, Json, Principal, Reason
 from authz.policy.decision import Effect, Operator, decide
-from authz.policy.explanation import MAX_HINTED, closest, explain, why
+from authz.policy.explanation import MAX_HINTED, closest, explain, guidance_for, why
 from authz.policy.routes import Route
 from tests.support.policies import facts, find, policy_set, ppl, principal, route_with
 
@@ -305,3 +305,62 @@ def test_the_explanation_is_the_decision(rules: Any, caller: Principal | None, b
         assert found is not None
         wanted = Reason.USER_UNAUTHENTICATED if error and decision.reason is error.reason else decision.reason
         assert found[1].reason in ((wanted,) if wanted is Reason.USER_UNAUTHENTICATED else decision.reasons)
+
+
+class TestGuidance:
+    """What the author tells whoever is refused."""
+
+    TEXT = route_with("""
+        explanation: of the route
+        remediation: ask the route
+        policy:
+          - allow: {and: [{groups: admins}, {http_method: GET}]}
+            explanation: of the admins
+          - allow: {and: [{groups: auditors}, {http_method: PUT}]}
+            explanation: of the auditors
+            remediation: ask the auditors
+          - deny: {or: [{groups: guests}]}
+            remediation: ask the guests
+          - deny: {or: [{claim/blocked: true}]}
+    """)
+
+    def told(self, text: str, caller: Principal | None, error: TokenError | None = None, **fields: Any) -> Guidance:
+        route, known = route_of(text), facts(caller, **fields)
+        deny = decide(known, route, error)
+        assert isinstance(deny, Deny)
+        return guidance_for(deny, known, route)
+
+    def test_the_deny_rule_that_holds_is_heard_and_the_route_fills_in(self) -> None:
+        assert self.told(self.TEXT, principal(groups=["guests"])) == Guidance("of the route", "ask the guests")
+
+    def test_a_deny_rule_without_texts_leaves_it_to_the_route(self) -> None:
+        told = self.told(self.TEXT, principal({"blocked": True}, groups=["admins"]))
+        assert told == Guidance("of the route", "ask the route")
+
+    def test_else_the_allow_rule_that_came_closest(self) -> None:
+        caller = principal(groups=["devs"])
+        assert self.told(self.TEXT, caller) == Guidance("of the admins", "ask the route")
+        assert self.told(self.TEXT, caller, method="PUT") == Guidance("of the auditors", "ask the auditors")
+
+    def test_of_two_that_are_equally_close_the_one_that_has_something_to_say(self) -> None:
+        text = route_with("""
+            allowed_users: [a]
+            policy:
+              - allow: {or: [{groups: admins}]}
+                explanation: of the admins
+        """)
+        assert self.told(text, principal(groups=["devs"])) == Guidance("of the admins", "")
+
+    def test_who_has_to_sign_in_first_hears_the_route_alone(self) -> None:
+        assert self.told(self.TEXT, None) == Guidance("of the route", "ask the route")
+        assert self.told(self.TEXT, None, EXPIRED) == Guidance("of the route", "ask the route")
+
+    def test_what_is_not_the_authors_no_is_not_explained_by_the_author(self) -> None:
+        down = TokenError(Reason.KEYS_UNAVAILABLE, "no keys")
+        assert self.told(self.TEXT, None, down) == Guidance("", "")
+
+    def test_a_route_without_any_rule_may_say_why(self) -> None:
+        assert self.told(route_with("explanation: closed"), principal()) == Guidance("closed", "")
+
+    def test_nothing_is_said_where_nothing_is_written(self) -> None:
+        assert self.told(ppl("allow: {or: [{groups: admins}]}"), principal()) == Guidance("", "")

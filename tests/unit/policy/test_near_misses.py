@@ -164,6 +164,9 @@ class TestMissingClaims:
             pytest.param("claim/department: x", None, id="nobody signed in"),
             pytest.param("source_ip: 10.0.0.0/8", None, id="not about the caller"),
             pytest.param("scope: a", principal(token_use="other"), id="another kind of token"),
+            pytest.param(
+                "claim/custom:x: a", principal({"cognito:username": "a"}), id="an access token with an ID token beside it"
+            ),
         ],
     )
     def test_without_a_likely_mistake(self, criterion: str, caller: Principal | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.identity.credentials import TokenPlace
-from authz.model import Allow, Deny, Json, Principal, Reason, Request, RouteName, Source, http_status
+from authz.model import Allow, Deny, Guidance, Json, Principal, Reason, Request, RouteName, Source, http_status
 from authz.pb import external_auth_pb2 as pb
+from authz.settings.templates import Template
 from authz.transport.envoy import (
     GRPC_CODE,
     Answers,
@@ -250,9 +252,113 @@ def test_who_has_a_bad_token_is_told_that_and_not_why(reason: Reason) -> None:
     assert reason.value not in str(response.denied_response)
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if STATUS.get(reason) != (401, 16)])
+@pytest.mark.parametrize(
+    "reason", [reason for reason in Reason if STATUS.get(reason) != (401, 16) and reason != Reason.SCOPE_UNAUTHORIZED]
+)
 def test_nobody_else_is_asked_to_sign_in(reason: Reason) -> None:
     assert "www-authenticate" not in headers_of(denied(reason))
+
+
+# RFC 6750 section 3.1: the scope that the request needs goes with `insufficient_scope`.
+@pytest.mark.parametrize(
+    ("scopes", "challenge"),
+    [
+        ((), 'Bearer realm="app.example.com", error="insufficient_scope"'),
+        (("a",), 'Bearer realm="app.example.com", error="insufficient_scope", scope="a"'),
+        (("a", "api/b"), 'Bearer realm="app.example.com", error="insufficient_scope", scope="a api/b"'),
+        (("a" * 1024,), f'Bearer realm="app.example.com", error="insufficient_scope", scope="{"a" * 1024}"'),
+        (("a" * 1025,), 'Bearer realm="app.example.com", error="insufficient_scope"'),
+    ],
+    ids=["none named", "one", "two", "the longest", "too long to name"],
+)
+@pytest.mark.parametrize("others", [(), (Reason.GROUPS_UNAUTHORIZED,)], ids=["alone", "among others"])
+def test_who_lacks_a_scope_is_told_which(scopes: tuple[str, ...], challenge: str, others: tuple[Reason, ...]) -> None:
+    reasons = (*others, Reason.SCOPE_UNAUTHORIZED)
+    deny = Deny(reasons[0], reasons[1:], ROUTE._replace(scopes=scopes))
+    response = answers().answer(request(), deny, STAMP, "app.example.com").response
+    assert headers_of(response)["www-authenticate"] == challenge
+    assert (response.denied_response.status.code, response.status.code) == (403, 7)
+
+
+def test_a_lacking_scope_is_no_matter_before_signing_in() -> None:
+    deny = Deny(Reason.USER_UNAUTHENTICATED, (Reason.SCOPE_UNAUTHORIZED,), ROUTE._replace(scopes=("a",)))
+    response = answers().answer(request(), deny, STAMP, "app.example.com").response
+    assert headers_of(response)["www-authenticate"] == 'Bearer realm="app.example.com"'
+
+
+def test_a_lacking_scope_without_a_route_names_none() -> None:
+    response = answers().answer(request(), Deny(Reason.SCOPE_UNAUTHORIZED), STAMP, "h").response
+    assert headers_of(response)["www-authenticate"] == 'Bearer realm="h", error="insufficient_scope"'
+
+
+# --- Redirects of browsers -------------------------------------------------------------------------------------------
+
+BROWSER = {"accept": "text/html,*/*;q=0.8"}
+GLOBAL = ((401, "https://app.example.com/sign-in?to={url}"), (403, "/no"))
+
+
+def test_a_browser_is_redirected_and_the_decision_stays() -> None:
+    response = denied(Reason.USER_UNAUTHENTICATED, BROWSER, denied_redirect=GLOBAL)
+    assert (response.denied_response.status.code, response.status.code, response.denied_response.body) == (302, 16, "")
+    assert headers_of(response) == {
+        "location": "https://app.example.com/sign-in?to=https%3A%2F%2Fapp.example.com%2F",
+        "cache-control": "no-store",
+        "vary": "accept",
+    }
+    assert response.dynamic_metadata["reason"] == "user-unauthenticated"
+    assert response.dynamic_metadata["decision"] == "deny"
+
+
+def test_a_route_redirects_elsewhere_and_leaves_other_statuses_alone() -> None:
+    route = ROUTE._replace(denied_redirect=((403, "/ask-for-access"),))
+    builder = answers(denied_redirect=GLOBAL)
+    forbidden = builder.answer(request(BROWSER), Deny(Reason.REJECT, (), route), STAMP).response
+    anonymous = builder.answer(request(BROWSER), Deny(Reason.USER_UNAUTHENTICATED, (), route), STAMP).response
+    assert (forbidden.status.code, headers_of(forbidden)["location"]) == (7, "/ask-for-access")
+    assert headers_of(anonymous)["location"].startswith("https://app.example.com/sign-in?to=")
+
+
+def test_who_is_no_browser_reads_the_refusal() -> None:
+    response = denied(Reason.USER_UNAUTHENTICATED, denied_redirect=GLOBAL)
+    assert response.denied_response.status.code == 401
+    assert "location" not in headers_of(response)
+
+
+# --- Pages of the operator and texts of the author -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shows", [False, True])
+def test_the_texts_of_the_author_are_told_with_the_reason(shows: bool) -> None:
+    deny = Deny(Reason.GROUPS_UNAUTHORIZED, (), ROUTE, guidance=Guidance("Staff only.", "Ask Ann."))
+    response = answers(show_error_details=shows).answer(request(), deny, STAMP).response
+    body = json.loads(response.denied_response.body)
+    told = {"reason": "groups-unauthorized", "explanation": "Staff only.", "remediation": "Ask Ann."}
+    assert body == {"error": "forbidden", "request_id": "", **(told if shows else {})}
+
+
+def test_templates_take_the_place_of_our_pages() -> None:
+    pages = {"403.html": Template("html", ("<p>", " ", "</p>"), ("host", "request_id"))}
+    header = {**BROWSER, "x-request-id": "<r>"}
+    response = denied(Reason.REJECT, header, denied_pages=pages)
+    assert response.denied_response.body == "<p>app.example.com &lt;r&gt;</p>"
+    assert headers_of(response)["content-security-policy"].startswith("default-src 'none'; ")
+
+
+ODD = st.text(alphabet=st.characters(codec="utf-8"), max_size=40)
+
+
+@given(
+    reason=st.sampled_from(list(Reason)), host=ODD, path=ODD, accept=ODD, request_id=ODD, scheme=ODD, html=st.booleans()
+)
+def test_no_response_header_ever_holds_a_control_character(
+    reason: Reason, host: str, path: str, accept: str, request_id: str, scheme: str, html: bool
+) -> None:
+    header = {"accept": "text/html" if html else accept, "x-request-id": request_id, "host": host}
+    asked = request(header, host=host, path=path, scheme=scheme)
+    route = ROUTE._replace(denied_redirect=GLOBAL, scopes=("a",))
+    response = answers(show_error_details=True).answer(asked, Deny(reason, (), route), STAMP).response
+    for option in response.denied_response.headers:
+        assert re.fullmatch("[!-~][ -~]*", option.header.value), option
 
 
 def test_a_denial_is_not_kept_not_sniffed_and_depends_on_accept() -> None:

@@ -246,6 +246,30 @@ class TestTokens:
         stand.entry(token_use="access")
         assert outcome(stand.story(token=stand.pool.id_token()))[2] == ["token-use-refused"]
 
+    def test_the_id_token_beside_it_adds_its_claims(self, stand: Stand) -> None:
+        stand.entry(token_use="access")
+        stand.settings["enrich_from"] = {"header": "x-auth-id-token"}
+        other = FakeUserPool("us-east-1")
+
+        def asked(access: str, *id_token: str) -> list[str]:
+            headers = tuple(f"x-auth-id-token: {token}" for token in id_token)
+            url = "https://mail.example.com:8443/"
+            told = stand.story(None, url=url, token=access, headers=headers)
+            assert not [token for token in id_token if token in json.dumps(told)]
+            return outcome(told)[2]
+
+        access = stand.pool.token()
+        assert asked(access) == ["user-unauthorized", "email-unauthorized"]
+        assert asked(access, stand.pool.id_token()) == ["email-ok"]
+        assert asked(access, stand.pool.id_token(sub="bob"))[0] == "token-claim-invalid"
+        assert asked(access, stand.pool.id_token(exp=NOW))[0] == "token-expired"
+        assert asked(access, other.id_token())[0] == "token-issuer-unknown"
+        assert asked(stand.pool.id_token(), stand.pool.id_token())[0] == "token-use-refused"
+        stand.entry(token_use="id")
+        stand.settings["cognito"].append({**stand.settings["cognito"][0], "user_pool": other.pool_id})
+        stand.settings["cognito"][1]["token_use"] = "access"
+        assert asked(stand.pool.id_token(), "hopeless") == ["email-ok"]
+
     def test_without_keys_it_is_read_and_marked_unverified(self, stand: Stand) -> None:
         stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json")
         story = stand.story(token=stand.pool.token(groups=["admins"]))

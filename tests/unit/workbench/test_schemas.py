@@ -390,7 +390,7 @@ def refusals_of_config(text: str, folder: Path) -> list[str]:
     path = folder / "authz.yaml"
     path.write_text(text, encoding="utf-8")
     (folder / "pages").mkdir(exist_ok=True)
-    (folder / "pages" / "error.html").touch()
+    (folder / "pages" / "error.html").write_text("{{title}}")
     try:
         load_settings(path, environ={"CLIENT": "a", "TRUST": "true"}, overrides={})
     except LoadError as error:

@@ -1,0 +1,147 @@
+"""Where a refused browser is sent, and that nothing in a request can choose the place."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authz.transport.redirects import MAX_URL_LENGTH, is_navigation, redirect_target
+from tests.support.policies import request
+
+SIGN_IN = {401: "https://login.example.com/start?lang=en&return={url}"}
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+def target(header: dict[str, str] | None = None, targets: dict[int, str] = SIGN_IN, **fields: Any) -> str | None:
+    return redirect_target(request(BROWSER | (header or {}), **fields), 401, targets)
+
+
+def returned(location: str | None) -> str:
+    """Read the refused address back as the sign-in page would."""
+    assert location is not None
+    return parse_qs(urlsplit(location).query)["return"][0]
+
+
+def test_a_browser_is_sent_to_the_target_with_the_refused_address() -> None:
+    assert target(path="/a?b=c&d=e%20f#") == (
+        "https://login.example.com/start?lang=en&return=https%3A%2F%2Fapp.example.com%2Fa%3Fb%3Dc%26d%3De%2520f%23"
+    )
+
+
+def test_a_status_without_a_target_has_a_page() -> None:
+    assert redirect_target(request(BROWSER), 403, SIGN_IN) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "method"),
+    [
+        ({}, "GET"),
+        ({}, "HEAD"),
+        ({"sec-fetch-mode": "navigate"}, "GET"),
+        ({"accept": "text/html"}, "GET"),
+    ],
+    ids=["an old browser", "a HEAD", "a navigation", "HTML alone"],
+)
+def test_who_navigates_is_sent(header: dict[str, str], method: str) -> None:
+    assert is_navigation(request(BROWSER | header, method=method))
+    assert target(header, method=method) is not None
+
+
+@pytest.mark.parametrize(
+    ("header", "method"),
+    [
+        ({}, "POST"),
+        ({}, "PUT"),
+        ({}, "DELETE"),
+        ({}, "OPTIONS"),
+        ({"accept": "application/json"}, "GET"),
+        ({"accept": "*/*"}, "GET"),
+        ({"accept": ""}, "GET"),
+        ({"accept": "text/plain"}, "GET"),
+        ({"accept": "text/html, application/json"}, "GET"),
+        ({"content-type": "application/grpc"}, "GET"),
+        ({"content-type": "application/grpc-web+proto"}, "GET"),
+        ({"x-requested-with": "XMLHttpRequest"}, "GET"),
+        ({"sec-fetch-mode": "cors"}, "GET"),
+        ({"sec-fetch-mode": "no-cors"}, "GET"),
+        ({"sec-fetch-mode": "same-origin"}, "GET"),
+        ({"sec-fetch-mode": "websocket"}, "GET"),
+        ({"sec-fetch-mode": "navigate,cors"}, "GET"),
+    ],
+)
+def test_programs_are_answered_where_they_are(header: dict[str, str], method: str) -> None:
+    assert not is_navigation(request(BROWSER | header, method=method))
+    assert target(header, method=method) is None
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin"),
+    [
+        ("https", "app.example.com", "https://app.example.com"),
+        ("http", "app.example.com", "http://app.example.com"),
+        ("", "app.example.com", "https://app.example.com"),
+        ("javascript", "app.example.com", "https://app.example.com"),
+        ("https", "App.Example.COM.", "https://app.example.com"),
+        ("https", "app.localhost:10443", "https://app.localhost:10443"),
+        ("https", "[::1]:80", "https://[::1]:80"),
+    ],
+)
+def test_the_refused_address_is_canonical(scheme: str, host: str, origin: str) -> None:
+    assert returned(target(scheme=scheme, host=host, path="/x")) == f"{origin}/x"
+
+
+@pytest.mark.parametrize("host", ["", "a,b", "a b", "user@a", "a/b", "a\r\nx: y"])
+def test_without_a_clear_host_there_is_a_page(host: str) -> None:
+    assert target(host=host) is None
+
+
+def test_a_long_address_becomes_the_front_page_and_not_half_an_address() -> None:
+    room = MAX_URL_LENGTH - len("https%3A%2F%2Fapp.example.com%2F")
+    assert returned(target(path="/" + "a" * room)) == "https://app.example.com/" + "a" * room
+    assert returned(target(path="/" + "a" * (room + 1))) == "https://app.example.com/"
+
+
+@pytest.mark.parametrize(
+    ("where", "host", "path"),
+    [
+        ("/sign-in?return={url}", "app.example.com", "/sign-in"),
+        ("/sign-in?return={url}", "app.example.com", "/sign-in?return=x"),
+        ("/sign-in#{url}", "app.example.com", "/sign-in"),
+        ("https://App.example.com/sign-in", "app.example.com", "/sign-in"),
+        ("https://app.example.com?u={url}", "app.example.com", "/"),
+        ("https://app.localhost:8443/in", "app.localhost:8443", "/in?a"),
+    ],
+)
+def test_a_refused_sign_in_page_is_not_sent_to_itself(where: str, host: str, path: str) -> None:
+    assert target(targets={401: where}, host=host, path=path) is None
+
+
+@pytest.mark.parametrize(
+    ("where", "host", "path"),
+    [
+        ("/sign-in?return={url}", "app.example.com", "/sign-in/x"),
+        ("https://login.example.com/", "app.example.com", "/"),
+        ("https://app.localhost:8443/in", "app.localhost", "/in"),
+    ],
+)
+def test_another_page_is_sent_there(where: str, host: str, path: str) -> None:
+    assert target(targets={401: where}, host=host, path=path) is not None
+
+
+@given(*(st.text(max_size=60) for _ in range(4)))
+def test_a_location_is_the_configured_place_whatever_the_request_holds(
+    host: str, path: str, scheme: str, referer: str
+) -> None:
+    for where in ("https://login.example.com/start?return={url}", "/start#{url}", "/start"):
+        location = target({"referer": referer}, {401: where}, host=host, path=path, scheme=scheme)
+        fixed = target({"referer": referer}, {401: where}, path=path, scheme=scheme)
+        for found in (location, fixed):
+            if found is not None:
+                assert found.startswith(where.partition("{url}")[0])
+                assert re.fullmatch("[!-~]+", found)
+                assert re.fullmatch("[A-Za-z0-9._~%-]*", found.removeprefix(where.partition("{url}")[0]))
