@@ -20,9 +20,7 @@ from authz import __version__
 from authz.errors import LoadError, Problem, Severity
 from authz.policy.files import read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
-from authz.service import policy_options, serve
 from authz.settings import Settings, load_settings
-from authz.transport.server import SERVICE
 
 EXIT_OK: Final = 0
 EXIT_INTERNAL: Final = 1
@@ -76,14 +74,44 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     if config is None:
         raise click.UsageError("--config is missing: write authz serve --config authz.yaml (or set AUTHZ_CONFIG)")
     overrides = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
+    sys.exit(_exit_code(lambda: _serve(load_settings(config, environ=os.environ, overrides=overrides))))
+
+
+def _serve(settings: Settings) -> int:
+    if settings.workers > 1:
+        from authz.supervisor import supervise  # noqa: PLC0415 - one of the two is needed
+
+        return supervise(settings)
+    from authz.service import serve  # noqa: PLC0415 - brings gRPC, which a supervisor must not load
+
+    serve(settings)
+    return EXIT_OK
+
+
+@cli.command("worker", hidden=True)
+def worker_command() -> None:
+    """Be one of several workers; `authz serve` starts them."""
+    from authz.channel import take_orders  # noqa: PLC0415 - other verbs need none of it
+
     try:
-        serve(load_settings(config, environ=os.environ, overrides=overrides))
+        orders = take_orders(sys.stdin.buffer)
+    except ValueError as error:
+        raise click.UsageError(f"{error}: this is for `authz serve` with `workers: N` to start") from None
+    from authz.worker import work  # noqa: PLC0415 - slow; by now nothing can leave us behind
+
+    sys.exit(_exit_code(lambda: work(orders)))
+
+
+def _exit_code(run: Callable[[], int]) -> int:
+    """Run what serves, and put into words what keeps it from starting."""
+    try:
+        return run()
     except LoadError as error:
         _report(error.problems, to_stderr=True)
-        sys.exit(EXIT_NOT_LOADED)
+        return EXIT_NOT_LOADED
     except (OSError, RuntimeError) as error:
         click.echo(f"authz: cannot start: {error}", err=True)
-        sys.exit(EXIT_INTERNAL)
+        return EXIT_INTERNAL
 
 
 @cli.command("check")
@@ -115,6 +143,8 @@ def _is_from_environment(parameter: str) -> bool:
 
 
 def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
+    from authz.service import policy_options  # noqa: PLC0415 - brings gRPC
+
     try:
         settings = load_settings(config, environ=os.environ, overrides={})
     except LoadError as error:
@@ -330,6 +360,8 @@ def healthcheck_command(address: str, timeout: float) -> None:
     import grpc  # noqa: PLC0415 - half a second that no other verb but serve should pay
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
+    from authz.transport.server import SERVICE  # noqa: PLC0415
+
     target = address.replace("unix://", "unix:") if address.startswith("unix:") else address
     target = f"127.0.0.1{target}" if target.startswith(":") else target
     try:
@@ -349,6 +381,8 @@ def healthcheck_command(address: str, timeout: float) -> None:
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def version_command(output: str) -> None:
     """Print the version, and the revision of the wire API."""
+    from authz.transport.server import SERVICE  # noqa: PLC0415 - brings gRPC
+
     if output == "json":
         click.echo(json.dumps({"version": __version__, "api": SERVICE}))
     else:

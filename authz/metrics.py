@@ -38,7 +38,7 @@ _BUCKETS: Final = (
     *(0.1, 0.2, 0.5, 1.0),
 )
 
-_CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"  # what every scraper reads
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"  # what every scraper reads
 _SUCCESSES: Final = frozenset({FetchResult.OK, FetchResult.UNCHANGED})
 
 _CHECK: Final = ("unary", "envoy.service.auth.v3.Authorization", "Check")  # grpc_type, grpc_service, grpc_method
@@ -71,7 +71,7 @@ class Metrics:
 
     def __init__(self, *, version: str, wall: Callable[[], float]) -> None:
         self._wall = wall
-        self._registry = registry = _Registry()
+        self._registry = registry = Registry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         Info("authz_build", "The version that runs.", registry=registry).info({"version": version})
@@ -183,10 +183,10 @@ class Metrics:
 
     def render(self) -> tuple[bytes, str]:
         """Give the exposition and its content type. Takes milliseconds and reads /proc: not for the event loop."""
-        return generate_latest(self._registry), _CONTENT_TYPE
+        return generate_latest(self._registry), CONTENT_TYPE
 
 
-class _Registry(CollectorRegistry):
+class Registry(CollectorRegistry):
     """A registry without the `…_created` twins, which double the exposition and which nobody asked for.
 
     The library's own switch for them is process-wide.

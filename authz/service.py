@@ -10,7 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from authz import __version__
 from authz.audit import DecisionLog, LineWriter, configure_logging
@@ -29,7 +29,7 @@ from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.quiet import let_go, quietly
 from authz.policy.store import PolicyStore, stale_mount_message
 from authz.settings import Listen, Settings
-from authz.transport.admin import AdminServer, start_admin
+from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.envoy import Answers, AnswerSettings
 from authz.transport.server import Door, Server, keep_health
 
@@ -121,18 +121,23 @@ class Events:
 
 _MAX_LOGGED_PROBLEMS: Final = 50
 
+Beside: TypeAlias = Callable[[Pages], Coroutine[Any, Any, None]]
+"""What else a process does while it serves; it may ask how the service is."""
+
 
 class Service:
     """The service, from its first listening to its drained end."""
 
-    def __init__(self, settings: Settings, *, writer: LineWriter, metrics: Metrics) -> None:
+    def __init__(
+        self, settings: Settings, *, writer: LineWriter, metrics: Metrics, beside: Beside | None = None
+    ) -> None:
+        """`beside` runs as long as the service serves, from when it listens."""
         self._settings = settings
-        self._metrics = metrics
+        self._pages = OwnPages(self.readiness, metrics)
+        self._beside = beside
         self.events = events = Events(metrics)
         self._policy_options = policy_options(settings)
-        self.policies: PolicyStore[PolicySet] = PolicyStore(
-            settings.policies, compile=self._compile, observe=events
-        )
+        self.policies: PolicyStore[PolicySet] = PolicyStore(settings.policies, compile=self._compile, observe=events)
         self._fetch = HttpFetch()
         self._issuers = [
             Issuer(
@@ -228,15 +233,14 @@ class Service:
             *(issuer.keys.run() for issuer in self._issuers),
             self.policies.watch(),
             keep_health(server, self.readiness),
+            *(() if self._beside is None else (self._beside(self._pages),)),
         ]
 
     async def _start_admin(self) -> AdminServer | None:
         admin = self._settings.admin
         if admin is None:
             return None
-        return await start_admin(
-            host=admin.host, port=admin.port, path=admin.path, readiness=self.readiness, metrics=self._metrics
-        )
+        return await start_admin(host=admin.host, port=admin.port, path=admin.path, pages=self._pages)
 
     async def _drain(self, server: Server) -> None:
         log.info("draining")
@@ -287,12 +291,12 @@ def answer_settings(settings: Settings) -> AnswerSettings:
     )
 
 
-def serve(settings: Settings, started: Callable[[Service], None] = lambda _: None) -> None:
+def serve(settings: Settings, *, beside: Beside | None = None) -> None:
     """Load the policies, then serve until a signal. Raises LoadError before anything is started."""
     metrics = Metrics(version=__version__, wall=time.time)
     writer = LineWriter(on_drop=metrics.lines_dropped)
     try:
-        service = Service(settings, writer=writer, metrics=metrics)
+        service = Service(settings, writer=writer, metrics=metrics, beside=beside)
         service.policies.load()
         configure_logging(writer, settings.log.level, settings.log.format)
         policies = service.policies.current
@@ -300,7 +304,6 @@ def serve(settings: Settings, started: Callable[[Service], None] = lambda _: Non
             service.events.reloaded(policies)
         for problem in settings.warnings:
             log.warning("%s", problem)
-        started(service)
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(service.run())
     finally:

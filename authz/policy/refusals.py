@@ -156,11 +156,7 @@ _SCOPE: Final = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+")  # RFC 6749 section 3.3
 
 def _named(data: Node | None) -> Iterable[str]:
     """Give the texts that a string matcher wants to be equal."""
-    if isinstance(data, Scalar):
-        return (data.text,)
-    if not isinstance(data, Fields):
-        return ()
-    nodes = [data.get("is"), *_items(data.get("in"))]
+    nodes = [data.get("is"), *_items(data.get("in"))] if isinstance(data, Fields) else [data]
     return (node.text for node in nodes if isinstance(node, Scalar))
 
 

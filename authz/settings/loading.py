@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from authz.document import Fields, Node, Problems, describe, parse
+from authz.document import Fields, Problems, describe, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.policy.refusals import redirects_of

@@ -1,10 +1,13 @@
-"""The admin port: /livez and /readyz for whoever runs us, /metrics for Prometheus. It decides nothing."""
+"""The admin port: /livez and /readyz for whoever runs us, /metrics for Prometheus. It decides nothing.
+
+A single process answers for itself; the supervisor of several answers for all of them (`Pages`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
@@ -17,6 +20,32 @@ _LINGERING_SECONDS: Final = 1.0  # for a body that nobody asked for
 _MAX_BODY_BYTES: Final = 1024
 _MAX_LINE_BYTES: Final = 2048
 _MAX_HEADERS: Final = 64
+
+
+class Pages(Protocol):
+    """What the admin port tells."""
+
+    async def missing(self) -> Sequence[str]:
+        """Name what is missing before requests can be decided; nothing means ready."""
+
+    async def exposition(self) -> tuple[bytes, str]:
+        """Give the metrics and their content type."""
+
+
+class OwnPages:
+    """What one process tells of itself."""
+
+    def __init__(self, readiness: Callable[[], Sequence[str]], metrics: Metrics) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
+
+    async def missing(self) -> Sequence[str]:
+        """Name what is missing."""
+        return self._readiness()
+
+    async def exposition(self) -> tuple[bytes, str]:
+        """Render the metrics, which is work for a thread."""
+        return await asyncio.to_thread(self._metrics.render)
 
 
 class AdminServer:
@@ -41,16 +70,14 @@ async def start_admin(
     host: str | None = None,
     port: int | None = None,
     path: str | None = None,
-    readiness: Callable[[], Sequence[str]],
-    metrics: Metrics,
+    pages: Pages,
 ) -> AdminServer:
-    """Serve the admin pages on `host` and `port` (no host: every interface), or on the Unix socket at `path`.
+    """Serve the pages on `host` and `port` (no host: every interface), or on the Unix socket at `path`.
 
-    `readiness` names what is missing before requests can be decided; nothing means ready. Raises OSError when the
-    address cannot be bound.
+    Raises OSError when the address cannot be bound.
     """
     runner = web.AppRunner(
-        _application(readiness, metrics),
+        _application(pages),
         access_log=None,
         keepalive_timeout=_KEEPALIVE_SECONDS,
         shutdown_timeout=_SHUTDOWN_SECONDS,
@@ -70,20 +97,20 @@ async def start_admin(
     return AdminServer(runner)
 
 
-def _application(readiness: Callable[[], Sequence[str]], metrics: Metrics) -> web.Application:
+def _application(pages: Pages) -> web.Application:
     one_scrape = asyncio.Lock()  # rendering is work: scrapes wait for each other, decisions for none of them
 
     async def live(_: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=_HEADERS)  # that it answers is the news: the loop turns
 
     async def ready(_: web.Request) -> web.Response:
-        missing = readiness()
+        missing = await pages.missing()
         text = "".join(f"{line}\n" for line in missing) or "ready\n"
         return web.Response(status=503 if missing else 200, text=text, headers=_HEADERS)
 
     async def scrape(_: web.Request) -> web.Response:
         async with one_scrape:
-            body, content_type = await asyncio.to_thread(metrics.render)
+            body, content_type = await pages.exposition()
         return web.Response(body=body, headers={**_HEADERS, "Content-Type": content_type})
 
     application = web.Application(client_max_size=_MAX_BODY_BYTES)

@@ -166,32 +166,36 @@ def _row(goal: Goal, results: Results) -> Row:
 
 def render(results: Results, machine: Mapping[str, Any]) -> str:
     """Write everything as Markdown tables, readable in a terminal too."""
-    rows = judge(results)
-    parts = [
+    about = (
         f"Machine: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
-        f"grpcio {machine['grpcio']}, Envoy {machine['envoy']}; load before the run {machine['load']}.",
+        f"grpcio {machine['grpcio']}, Envoy {machine['envoy']}; load before the run {machine['load']}."
+    )
+    parts = [
+        about,
         "Medians, and in brackets the lowest and highest of the rounds.",
         "### Goals",
-        _table(["what", "goal", "measured", ""], [_goal_cells(row) for row in rows]),
-        "### Requests per second: one token, 10 routes",
-        _servers(results),
-        "### Mixes of tokens (our own generator, so with a floor of its own)",
-        _compared(results, "mix", MIXES, "floor", "of the floor"),
-        "### Routes on one host, the last one asked for",
-        _compared(results, "routes", ROUTES, "10", "of 10 routes"),
-        "### Through Envoy, one Envoy worker",
-        _chains(results),
+        _table(["what", "goal", "measured", ""], [_goal_cells(row) for row in judge(results)]),
     ]
-    missing = [f"- {name}: {why}" for name, why in results.missing.items()]
-    if missing:
-        parts += ["### Not measured", "\n".join(missing)]
+    for heading, prefix, table in _TABLES:
+        if any(name.startswith(prefix) for name in results.values):
+            parts += [f"### {heading}", table(results)]
+    if results.missing:
+        parts += ["### Not measured", _reasons(results.missing)]
     for script, output in results.scripts.items():
         parts += [f"### {script}", f"```text\n{output.rstrip()}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
+def _reasons(missing: Mapping[str, str]) -> str:
+    """Write each reason once, with the names that it holds for."""
+    names: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        names.setdefault(why, []).append(name)
+    return "\n".join(f"- {', '.join(several)}: {why}" for why, several in names.items())
+
+
 def _goal_cells(row: Row) -> list[str]:
-    measured = spread(row.values, row.goal.unit) if row.values else f"not measured: {row.why_missing}"
+    measured = spread(row.values, row.goal.unit) if row.values else "not measured"
     return [row.goal.what, row.goal.text, measured, row.reached.value if row.values else "open"]
 
 
@@ -220,6 +224,22 @@ def _chains(results: Results) -> str:
         lines.append([*cells, *(_cell(results, one, " ms") for one in added)])
     headings = ["filters", "requests/s", "p50 at 1,000/s", "p99 at 1,000/s", "added p50", "added p99"]
     return _table(headings, lines)
+
+
+_TABLES: Final[Sequence[tuple[str, str, Callable[[Results], str]]]] = (
+    ("Requests per second: one token, 10 routes", "rate/", _servers),
+    (
+        "Mixes of tokens (our own generator, so with a floor of its own)",
+        "mix/",
+        lambda results: _compared(results, "mix", MIXES, "floor", "of the floor"),
+    ),
+    (
+        "Routes on one host, the last one asked for",
+        "routes/",
+        lambda results: _compared(results, "routes", ROUTES, "10", "of 10 routes"),
+    ),
+    ("Through Envoy, one Envoy worker", "envoy/", _chains),
+)
 
 
 def _of(results: Results, name: str, base: str) -> str:

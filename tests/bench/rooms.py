@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,12 +82,13 @@ class Bench:
 
 
 @contextmanager
-def _or_missing(results: Results, name: str) -> Iterator[None]:
+def _or_missing(results: Results, *names: str) -> Iterator[None]:
     """Note what cannot be measured and go on."""
     try:
         yield
     except NotMeasured as error:
-        results.miss(name, str(error))
+        for name in names:
+            results.miss(name, str(error))
 
 
 # --- Throughput: h2load, one message
@@ -115,6 +117,7 @@ def _start_contenders(bench: Bench, running: ExitStack) -> list[_Contender]:
     bench.tell("starting servers")
     contenders: list[_Contender] = []
     raw, results = bench.body("raw", bench.message), bench.results
+    forged = messages.message(messages.forged(bench.token))
 
     def compete(name: str, ports: Sequence[int], server: Sequence[Server], body: Path = raw) -> None:
         size = min(len(ask_once(port, body.read_bytes())) for port in ports)
@@ -122,31 +125,33 @@ def _start_contenders(bench: Bench, running: ExitStack) -> list[_Contender]:
 
     for decisions in ("denied", "all", "none"):
         service = running.enter_context(bench.service(f"log-{decisions}", decisions=decisions))
-        _must_allow(service, bench.message)
+        _must_tell_apart(service.port, bench.message, forged)
         compete(decisions, service.ports, [service])
-    answer = ask_once(contenders[0].server[0].port, bench.message)  # type: ignore[attr-defined]
+    answer = ask_once(service.port, bench.message)
     floors = [running.enter_context(servers.floor(bench.folder / f"floor-{n}", answer, bench.message)) for n in (1, 2)]
     compete("floor", [floors[0][1]], [floors[0][0]])
     compete("floor2", [port for _, port in floors], [server for server, _ in floors])
     usual, port = running.enter_context(servers.usual_way(bench.folder / "usual", bench.pool, bench.message))
+    _must_tell_apart(port, bench.message, forged)
     compete("usual", [port], [usual])
-    with _or_missing(results, "rate/two"):
+    with _or_missing(results, "rate/two", "cpu/two"):
         two = running.enter_context(bench.service("two", decisions="denied", workers=2))
         compete("two", two.ports, [two])
-    with _or_missing(results, "rate/opa"):
+    with _or_missing(results, "rate/opa", "cpu/opa"):
         bench.tell("building OPA's plugin")
         plain = messages.message(bench.token, raw=False)  # it reads `headers`, not `header_map`
         opa, port = running.enter_context(servers.opa_plugin(bench.folder / "opa", bench.pool, plain))
+        _must_tell_apart(port, plain, messages.message(messages.forged(bench.token), raw=False))
         compete("opa", [port], [opa], bench.body("plain", plain))
-    for name in ("two", "opa"):
-        if why := results.missing.get(f"rate/{name}"):
-            results.miss(f"cpu/{name}", why)
     return contenders
 
 
-def _must_allow(service: Service, message: bytes) -> None:
-    if not servers.allows(service.port, message):
-        raise NotMeasured(f"the service does not allow the request that is measured: {service.last_words()}")
+def _must_tell_apart(port: int, good: bytes, forged: bytes) -> None:
+    """Make sure that what is measured decides: the token that is asked with passes, a forged one does not."""
+    if not servers.allows(port, good):
+        raise NotMeasured("the server does not allow the request that is measured")
+    if servers.allows(port, forged):
+        raise NotMeasured("the server lets a forged token pass")
 
 
 def _race(bench: Bench, contenders: Sequence[_Contender], part: str = "rate") -> None:
@@ -159,8 +164,10 @@ def _race(bench: Bench, contenders: Sequence[_Contender], part: str = "rate") ->
         for one in contenders:
             before = one.cpu_seconds
             run = load.ask(one.targets, one.requests)
+            used = one.cpu_seconds - before
             bench.results.add(f"{part}/{one.name}", run.rate)
-            bench.results.add(f"{part.replace('rate', 'cpu')}/{one.name}", run.requests / (one.cpu_seconds - before))
+            if part == "rate":
+                bench.results.add(f"cpu/{one.name}", run.requests / used)
             for server in one.server:
                 server.forget_log()
 
@@ -173,7 +180,7 @@ def mixes(bench: Bench) -> None:
     plan = bench.plan
     with ExitStack() as running:
         service = running.enter_context(bench.service("mixes"))
-        _must_allow(service, bench.message)
+        _must_tell_apart(service.port, bench.message, messages.message(messages.forged(bench.token)))
         answer = ask_once(service.port, bench.message)
         floor, floor_port = running.enter_context(servers.floor(bench.folder / "mix-floor", answer, bench.message))
         replay(floor_port, [bench.message] * WARM_UP)
@@ -217,7 +224,7 @@ def routes(bench: Bench) -> None:
         for count in (10, 1_000, MANY_ROUTES):
             service = running.enter_context(bench.service(f"routes-{count}", count))
             message = messages.message(bench.token, count)
-            _must_allow(service, message)
+            _must_tell_apart(service.port, message, messages.message(messages.forged(bench.token), count))
             size = len(ask_once(service.port, message))
             target = Target.check(service.port, bench.body(f"routes-{count}", message), size)
             contenders.append(_Contender(str(count), [target], [service]))
@@ -262,7 +269,7 @@ def _for_h2load(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 def _works(target: Target) -> bool:
     try:
-        load.ask([target], 1)
+        load.ask([target], load.CONNECTIONS)
     except load.LoadError:
         return False
     return True
@@ -294,7 +301,6 @@ def reload(bench: Bench) -> None:
     """Replace ten routes by 10,000 while 1,000 checks a second run, and see how long these take meanwhile."""
     lead, span = 3.0, 10.0  # seconds: before the change, and in all
     with bench.service("reload") as service:
-        _must_allow(service, bench.message)
         size = len(ask_once(service.port, bench.message))
         target = Target.check(service.port, bench.body("reload", bench.message), size)
         load.ask([target], WARM_UP)
@@ -325,8 +331,6 @@ def _reload_under_load(
 
 @contextmanager
 def _in_background(work: Callable[[], Sequence[Sample]]) -> Iterator[Callable[[], Sequence[Sample]]]:
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(work).result
 

@@ -234,7 +234,8 @@ def build_opa() -> Path:
     except subprocess.TimeoutExpired:
         raise NotMeasured("go build took more than five minutes; run `make bench` again") from None
     if built.returncode:
-        raise NotMeasured(f"it cannot be built: {' '.join(built.stderr[:300].split())}")
+        said = [line for line in built.stderr.splitlines() if not line.startswith("go: downloading")]
+        raise NotMeasured(f"it cannot be built: {' '.join(' '.join(said).split())[:300]}")
     return source / "opa"
 
 

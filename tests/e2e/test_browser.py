@@ -272,14 +272,14 @@ def test_partners_are_those_of_auth0_alone(stand: Stand, browser: Browser) -> No
 
 @pytest.fixture
 def brief_tokens(stand: Stand) -> Iterator[int]:
-    """Make the access tokens of new sessions good for two seconds."""
+    """Make the access tokens of new sessions good for a few seconds."""
     (pool,) = [one for one in stand.cognito("ListUserPools", MaxResults=10)["UserPools"] if one["Name"] == "demo"]
     clients = stand.cognito("ListUserPoolClients", UserPoolId=pool["Id"], MaxResults=10)["UserPoolClients"]
     (client,) = [one for one in clients if one["ClientName"] == "browser"]
     known = {"UserPoolId": pool["Id"], "ClientId": client["ClientId"]}
     units = {"AccessToken": "seconds", "IdToken": "hours"}
-    stand.cognito("UpdateUserPoolClient", **known, AccessTokenValidity=2, TokenValidityUnits=units)
-    yield 2
+    stand.cognito("UpdateUserPoolClient", **known, AccessTokenValidity=4, TokenValidityUnits=units)
+    yield 4
     units["AccessToken"] = "hours"
     stand.cognito("UpdateUserPoolClient", **known, AccessTokenValidity=24, TokenValidityUnits=units)
 

@@ -13,7 +13,7 @@ import pytest
 
 from authz.metrics import Metrics
 from authz.model import Deny, Reason
-from authz.transport.admin import AdminServer, start_admin
+from authz.transport.admin import AdminServer, OwnPages, start_admin
 
 
 class Stand:
@@ -33,7 +33,8 @@ class Stand:
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
     stand = Stand()
-    stand.server = await start_admin(host="127.0.0.1", port=0, readiness=lambda: stand.missing, metrics=stand.metrics)
+    pages = OwnPages(lambda: stand.missing, stand.metrics)
+    stand.server = await start_admin(host="127.0.0.1", port=0, pages=pages)
     async with aiohttp.ClientSession() as stand.client:
         yield stand
     await stand.server.close()
@@ -142,7 +143,7 @@ async def test_rubbish_closes_its_own_connection_alone(stand: Stand, data: bytes
 async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "admin.sock")
     for _ in range(2):  # a socket left behind by a former run is no obstacle
-        server = await start_admin(path=path, readiness=list, metrics=Metrics(version="1", wall=lambda: 0.0))
+        server = await start_admin(path=path, pages=OwnPages(list, Metrics(version="1", wall=lambda: 0.0)))
         assert server.port == 0
         async with (
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as client,
@@ -154,7 +155,7 @@ async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
 
 async def test_a_port_that_is_taken_is_an_os_error(stand: Stand) -> None:
     with pytest.raises(OSError, match="address already in use"):
-        await start_admin(host="127.0.0.1", port=stand.server.port, readiness=list, metrics=stand.metrics)
+        await start_admin(host="127.0.0.1", port=stand.server.port, pages=OwnPages(list, stand.metrics))
 
 
 async def test_after_closing_nobody_listens(stand: Stand) -> None:

@@ -152,4 +152,5 @@ def test_a_template_that_does_not_load_ends_with_3(tmp_path: Path, pool: FakeUse
     for verb in ("serve", "check"):
         ended = run_authz(verb, "--config", unstarted.config)
         assert ended.returncode == 3
-        assert f"{tmp_path}/pages/403.html:2:1: unknown placeholder `claims`, expected one of" in ended.stdout
+        problem = f"{tmp_path}/pages/403.html:2:1: unknown placeholder `claims`, expected one of"
+        assert problem in ended.stdout + ended.stderr  # `check` reports, `serve` complains

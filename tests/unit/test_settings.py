@@ -507,7 +507,23 @@ def test_a_flag_leaves_its_neighbours_in_the_file_alone() -> None:
 
 
 def test_workers_may_be_given_as_a_flag() -> None:
-    assert load(f"{VALID}workers: 1\n", workers="1").workers == 1
+    assert load(f"{VALID}workers: 1\n", workers="3").workers == 3
+
+
+@pytest.mark.parametrize(
+    ("listen", "workers", "endpoints"),
+    [
+        pytest.param(":9191", 1, ["[::]:9191"], id="a single one is where `listen` says"),
+        pytest.param("127.0.0.1:9191", 2, ["127.0.0.1:9191", "127.0.0.1:9192"], id="a port each"),
+        pytest.param("127.0.0.1:0", 2, ["127.0.0.1:0", "127.0.0.1:0"], id="any free port each"),
+        pytest.param("unix:///run/authz.sock", 1, ["unix:/run/authz.sock"], id="a single one's socket"),
+        pytest.param("unix:///run/a.sock", 2, ["unix:/run/a.0.sock", "unix:/run/a.1.sock"], id="a socket each"),
+        pytest.param("unix:///run.d/a", 2, ["unix:/run.d/a.0", "unix:/run.d/a.1"], id="a socket without extension"),
+    ],
+)
+def test_each_worker_has_an_endpoint(listen: str, workers: int, endpoints: list[str]) -> None:
+    loaded = load(f"{VALID}listen: {listen}\nworkers: {workers}\n")
+    assert [endpoint.target for endpoint in loaded.endpoints] == endpoints
 
 
 def test_a_path_in_a_flag_starts_at_the_working_folder(folder: Path) -> None:
@@ -518,10 +534,10 @@ def test_a_path_in_a_flag_starts_at_the_working_folder(folder: Path) -> None:
 
 
 def test_a_wrong_flag_blames_the_flag() -> None:
-    assert problems(VALID, {}, listen="9191", workers="2", log_level="loud") == [
+    assert problems(VALID, {}, listen="9191", workers="0", log_level="loud") == [
         "--listen:1:1: listen: found text `9191`, expected `host:port`, `:port`, `[::1]:port` or `unix:///path`",
         "--log-level:1:1: log.level: found text `loud`, expected `debug`, `info`, `warning` or `error`",
-        "--workers:1:1: workers: more than 1 is not supported yet: write 1",
+        "--workers:1:1: workers: found `0` (a number), expected a whole number, 1 or more",
     ]
 
 

@@ -202,17 +202,17 @@ class GuardReader:
         """Give a setting's value; null is not there."""
         self._noted.add(name)
         node = self._config.get(name)
-        return None if isinstance(node, Scalar) and node.value is None else node
+        return None if node is None or _is_null(node) else node
 
     def _carry(self, name: str, where: str) -> None:
         node = self._config.get(name)
-        if node is not None:
+        if node is not None and not _is_null(node):
             self._noted.add(name)
             self._ledger.carried(f"{self._at}.{name}", node, where)
 
     def _leave(self, name: str, why: str) -> None:
         node = self._config.get(name)
-        if node is not None:
+        if node is not None and not _is_null(node):
             self._noted.add(name)
             self._ledger.left(f"{self._at}.{name}", node, why)
 
@@ -471,9 +471,12 @@ class GuardReader:
     def _others(self) -> None:
         for key, node in self._config.entries:
             name, path = key.text, f"{self._at}.{key.text}"
+            if _is_null(node):
+                self._ledger.left(path, node, "not set")
+                continue
             if name in self._noted:
                 continue
-            empty = (isinstance(node, Scalar) and node.value in (None, False, "")) or _is_empty_list(node)
+            empty = (isinstance(node, Scalar) and node.value in (False, "")) or _is_empty_list(node)
             if self._portal:
                 self._ledger.left(path, node, "the Developer Portal is Kong's: nothing here serves it")
             elif name in _STOPPING and not empty:
@@ -506,6 +509,10 @@ class GuardReader:
 
 _HARMLESS: Final = frozenset({"forbidden_error_message", "forbidden_destroy_session"})
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def _is_null(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.value is None
 
 
 def _is_empty_list(node: Node) -> bool:

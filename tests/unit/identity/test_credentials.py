@@ -182,7 +182,7 @@ STRANGERS = POOL.token(iss="https://elsewhere.example")
         pytest.param(STRANGERS, False, id="somebody else's"),
         pytest.param(OURS[:-1], False, id="cut off by a character"),
         pytest.param(f"x{OURS}", False, id="within a word"),
-        pytest.param("eyJ.eyJ." + "e" * 342, False, id="nothing that can be read"),
+        pytest.param("eyJh.eyJi." + "e" * 342, False, id="nothing that can be read"),
         pytest.param("app.example.com", False, id="a host"),
         pytest.param("", False, id="nothing"),
     ],

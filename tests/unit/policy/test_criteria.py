@@ -55,9 +55,14 @@ OF_CALLER = {
     f"client_id: {CLIENT}": Reason.CLIENT_ID_OK,
     "token_use: access": Reason.TOKEN_USE_OK,
     f"issuer: {ISSUER}": Reason.ISSUER_OK,
+    "identity_provider: Auth0": Reason.IDENTITY_PROVIDER_OK,
     "auth_age: {max: 15m}": Reason.AUTH_AGE_OK,
 }
-EVERYTHING = principal({"scope": "a b", "auth_time": NOW}, groups=["admins"], email="alice@example.com")
+EVERYTHING = principal(
+    {"scope": "a b", "auth_time": NOW, "identities": [{"providerName": "Auth0"}]},
+    groups=["admins"],
+    email="alice@example.com",
+)
 
 
 @pytest.mark.parametrize(("text", "reason"), OF_CALLER.items(), ids=OF_CALLER)
@@ -81,6 +86,7 @@ def test_a_criterion_of_the_caller_holds_for_the_right_one(text: str, reason: Re
         "client_id: {not: x}",
         "token_use: {not: id}",
         "issuer: {not: x}",
+        "identity_provider: {not: x}",
     ],
 )
 def test_nobody_satisfies_no_criterion_of_the_caller_whatever_its_matcher(text: str) -> None:
@@ -107,11 +113,36 @@ def test_nobody_satisfies_no_criterion_of_the_caller_whatever_its_matcher(text: 
         ("client_id: x", Reason.CLIENT_ID_UNAUTHORIZED),
         ("token_use: id", Reason.TOKEN_USE_UNAUTHORIZED),
         ("issuer: https://cognito-idp.eu-west-1.amazonaws.com", Reason.ISSUER_UNAUTHORIZED),
+        ("identity_provider: Auth0", Reason.IDENTITY_PROVIDER_UNAUTHORIZED),
+        ("identity_provider: {not: Auth0}", Reason.IDENTITY_PROVIDER_UNAUTHORIZED),
         ("auth_age: {max: 15m}", Reason.AUTH_AGE_UNAUTHORIZED),
     ],
 )
 def test_a_criterion_of_the_caller_fails_with_its_own_reason(text: str, reason: Reason) -> None:
     assert judge(text, ALICE) == (False, reason)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "group", "found"),
+    [
+        pytest.param(
+            ISSUER, "eu-west-1_AbCdEfGhI_Auth0", ("Auth0",), id="the automatic group of the caller's own pool"
+        ),
+        pytest.param(ISSUER, "eu-west-1_AbCdEfGhI_My_IdP", ("My_IdP",), id="a provider with an underscore"),
+        pytest.param(ISSUER, "eu-west-1_AbCdEfGhI_", (), id="no provider"),
+        pytest.param(ISSUER, "eu-west-1_AbCdEfGhI", (), id="the pool itself"),
+        pytest.param("https://issuer.example/", "_Auth0", (), id="an issuer that names no pool"),
+    ],
+)
+def test_an_identity_provider_is_known_by_its_group(issuer: str, group: str, found: tuple[str, ...]) -> None:
+    caller = facts(principal(groups=["x", group], issuer=issuer))
+    assert tuple(compiled("identity_provider: x").look(caller)) == found
+
+
+def test_an_identity_provider_that_is_named_twice_is_found_once() -> None:
+    groups = ["eu-west-1_AbCdEfGhI_Auth0"]
+    caller = facts(principal({"identities": [{"providerName": "Okta"}, {"providerName": "Auth0"}]}, groups=groups))
+    assert list(compiled("identity_provider: x").look(caller)) == ["Okta", "Auth0"]
 
 
 def test_a_caller_without_a_subject_is_no_user() -> None:

@@ -165,7 +165,9 @@ class TestMissingClaims:
             pytest.param("source_ip: 10.0.0.0/8", None, id="not about the caller"),
             pytest.param("scope: a", principal(token_use="other"), id="another kind of token"),
             pytest.param(
-                "claim/custom:x: a", principal({"cognito:username": "a"}), id="an access token with an ID token beside it"
+                "claim/custom:x: a",
+                principal({"cognito:username": "a"}),
+                id="an access token with an ID token beside it",
             ),
         ],
     )

@@ -1,0 +1,355 @@
+"""Several workers, one endpoint each, watched over by a process that decides nothing and never loads gRPC.
+
+Rules: the configuration is read once, so that a worker that is started again is like the others, whatever became of the
+file. A worker that ends is started again, at once the first time, then later and later. One that no longer answers is
+ended, because its endpoint is of no use. When the supervisor ends, however that may be, so do the workers. Standard
+output is the supervisor's: workers write into pipes, which are copied by whole lines, so that no line is torn by
+another process's. The first worker starts alone: what keeps it from starting is told once, and ends everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+from prometheus_client.exposition import generate_latest
+
+from authz.audit import LineWriter, configure_logging
+from authz.channel import EXPOSITION, MISSING, UP, Orders, read_missing, receive, send, write_orders
+from authz.gathering import Gathering
+from authz.metrics import CONTENT_TYPE, Registry
+from authz.settings import Settings
+from authz.transport.admin import AdminServer, start_admin
+
+FIRST_DELAY_SECONDS: Final = 0.1
+LONGEST_DELAY_SECONDS: Final = 5.0
+STEADY_SECONDS: Final = 30.0  # who lived that long starts with the first delay again
+ANSWER_SECONDS: Final = 2.0  # a scraper waits 10 s, a readiness probe often 1 s
+PROBE_SECONDS: Final = 2.0
+HUNG_SECONDS: Final = 10.0
+DRAIN_SECONDS: Final = 10.0  # workers need 1.5 s to be noticed and up to 5 s for calls in flight
+
+_OUTPUT_RETRY_SECONDS: Final = 0.1
+_CHUNK_BYTES: Final = 64 * 1024
+
+log: Final = logging.getLogger("authz.supervisor")
+
+
+class Output:
+    """Standard output, written to by whole lines. A full or broken one makes writers wait, and workers then count."""
+
+    def __init__(self, descriptor: int = 1) -> None:
+        self._descriptor = descriptor
+        self._turn = threading.Lock()
+
+    def copy_from(self, source: int) -> threading.Thread:
+        """Copy the lines of a pipe, in a thread of their own, until its other end is closed."""
+        thread = threading.Thread(target=self._copy, args=(source,), name="authz-output", daemon=True)
+        thread.start()
+        return thread
+
+    def _copy(self, source: int) -> None:
+        rest = b""
+        with os.fdopen(source, "rb", buffering=0) as pipe:
+            while chunk := pipe.read(_CHUNK_BYTES):
+                lines, newline, rest = (rest + chunk).rpartition(b"\n")
+                if newline:
+                    self._write(memoryview(lines + newline))
+        # What is left is half a line of a process that was killed inside it: nobody could read it.
+
+    def _write(self, data: memoryview) -> None:
+        with self._turn:
+            while data:
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except OSError:  # somebody made it non-blocking, the disk is full, the reader is away: lines wait
+                    time.sleep(_OUTPUT_RETRY_SECONDS)
+
+
+class Worker:
+    """One worker: a process, and after its end the next one."""
+
+    def __init__(self, index: int, settings: Settings, output: Output) -> None:
+        self.index = index
+        self.up = asyncio.Event()
+        self._settings = settings
+        self._output = output
+        self._process: asyncio.subprocess.Process | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._waiting: deque[asyncio.Future[bytes]] = deque()
+
+    async def live(self) -> int:
+        """Start the process, and give its exit code when it has ended (negative: the signal that killed it)."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process, copying = await self._start(theirs)
+        self._process = process
+        log.info(
+            "worker started",
+            extra={"fields": {"worker": self.index, "pid": process.pid, "listen": self._settings.listen.target}},
+        )
+        hearing = asyncio.create_task(self._hear(ours))
+        try:
+            return await process.wait()
+        finally:
+            self._process = None
+            self.up.clear()
+            hearing.cancel()
+            await asyncio.gather(hearing, return_exceptions=True)
+            await asyncio.to_thread(copying.join, ANSWER_SECONDS)
+
+    async def _start(self, channel: socket.socket) -> tuple[asyncio.subprocess.Process, threading.Thread]:
+        source, sink = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-P", "-m", "authz", "worker"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=sink,
+                pass_fds=[channel.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # what we found, it finds
+                start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends the workers in order
+            )
+        except BaseException:
+            os.close(source)
+            raise
+        finally:
+            os.close(sink)
+        copying = self._output.copy_from(source)
+        assert process.stdin is not None  # noqa: S101 - started with a pipe
+        process.stdin.write(write_orders(Orders(self._settings, os.getpid(), channel.fileno())))
+        with suppress(ConnectionError):  # it has ended already: its exit code tells
+            await process.stdin.drain()
+        process.stdin.close()
+        with suppress(ConnectionError):
+            await process.stdin.wait_closed()
+        return process, copying
+
+    async def _hear(self, connection: socket.socket) -> None:
+        with connection:
+            reader, self._writer = await asyncio.open_connection(sock=connection)
+            try:
+                if await receive(reader) == UP:
+                    self.up.set()
+                while True:
+                    answer = await receive(reader)
+                    question = self._waiting.popleft()
+                    if not question.done():  # whoever asked has given up
+                        question.set_result(answer)
+            except (asyncio.IncompleteReadError, ConnectionError):
+                pass  # it ended
+            finally:
+                self._writer.close()
+                self._writer = None
+                self.up.clear()
+                while self._waiting:
+                    self._waiting.popleft().cancel()
+
+    async def ask(self, question: bytes, seconds: float = ANSWER_SECONDS) -> bytes | None:
+        """Ask, and give the answer; None when there is none, or not in time."""
+        if self._writer is None or not self.up.is_set():
+            return None
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        with suppress(ConnectionError):
+            await send(self._writer, question)
+        done, _ = await asyncio.wait({answer}, timeout=seconds)
+        if not done:
+            answer.cancel()
+        return answer.result() if done and not answer.cancelled() else None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send the signal to the process, if there is one."""
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+
+class Supervisor:
+    """Keeps the workers running, and answers for them on the admin port (`Pages`)."""
+
+    def __init__(self, settings: Settings, output: Output) -> None:
+        self._settings = settings
+        self._workers = [
+            Worker(index, replace(settings, listen=listen, admin=None, workers=1, warnings=()), output)
+            for index, listen in enumerate(settings.endpoints)
+        ]
+        self._stop = asyncio.Event()
+        self._all_up = False
+        self._exit_code = 0
+        self._gathering = Gathering()
+        self._registry = Registry()
+        self._states = Gauge("authz_workers", "Workers, by how they are.", ["state"], registry=self._registry)
+        self._restarts = Counter(
+            "authz_worker_restarts", "Workers started again after an end.", ["worker"], registry=self._registry
+        )
+        for worker in self._workers:
+            self._restarts.labels(str(worker.index))
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT and give the exit code: 0, or that of the worker that could not start."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._tell, signal.SIGHUP)
+        keeping: list[asyncio.Task[None]] = []
+        admin: AdminServer | None = None
+        try:
+            for some in (self._workers[:1], self._workers[1:]):
+                keeping += [asyncio.create_task(self._keep(worker)) for worker in some]
+                await self._up_or_stopped(some)
+            if not self._stop.is_set():
+                admin = await self._start_admin()
+                self._all_up = True
+                log.info("all workers listen", extra={"fields": {"workers": len(self._workers)}})
+            await self._stop.wait()
+        finally:
+            await self._end(keeping)
+            if admin is not None:
+                await admin.close()
+        return self._exit_code
+
+    async def _up_or_stopped(self, workers: Sequence[Worker]) -> None:
+        stopped = asyncio.create_task(self._stop.wait())
+        up = [asyncio.create_task(worker.up.wait()) for worker in workers]
+        for one in up:
+            await asyncio.wait({one, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (*up, stopped):
+            task.cancel()
+        await asyncio.gather(*up, stopped, return_exceptions=True)
+
+    async def _start_admin(self) -> AdminServer | None:
+        admin = self._settings.admin
+        if admin is None:
+            return None
+        return await start_admin(host=admin.host, port=admin.port, path=admin.path, pages=self)
+
+    async def _keep(self, worker: Worker) -> None:
+        """Let the worker live again and again."""
+        delay = 0.0
+        while True:
+            began = time.monotonic()
+            probing = asyncio.create_task(self._probe(worker))
+            code = await worker.live()
+            probing.cancel()
+            await asyncio.gather(probing, return_exceptions=True)
+            self._gathering.ended(str(worker.index))
+            if self._stop.is_set():
+                return
+            if not self._all_up:  # it has told why on stderr
+                self._exit_code = code if code > 0 else 1
+                self._stop.set()
+                return
+            delay = 0.0 if time.monotonic() - began >= STEADY_SECONDS else delay
+            log.error(
+                "a worker ended, another one is started",
+                extra={"fields": {"worker": worker.index, "exit": ending(code), "after_seconds": delay}},
+            )
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), delay)
+            if self._stop.is_set():
+                return
+            self._restarts.labels(str(worker.index)).inc()
+            delay = min(max(FIRST_DELAY_SECONDS, 2 * delay), LONGEST_DELAY_SECONDS)
+
+    async def _probe(self, worker: Worker) -> None:
+        """End the worker when its event loop no longer turns."""
+        await worker.up.wait()
+        while True:
+            await asyncio.sleep(PROBE_SECONDS)
+            if worker.up.is_set() and await worker.ask(MISSING, HUNG_SECONDS) is None and worker.up.is_set():
+                log.error("a worker does not answer and is ended", extra={"fields": {"worker": worker.index}})
+                worker.signal(signal.SIGKILL)
+                return
+
+    async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
+        """Let all workers drain together; force who takes too long."""
+        self._stop.set()
+        self._tell(signal.SIGTERM)
+        if not keeping:
+            return
+        _, late = await asyncio.wait(keeping, timeout=DRAIN_SECONDS)
+        if late:
+            self._tell(signal.SIGKILL)
+        await asyncio.gather(*keeping)
+
+    def _tell(self, number: signal.Signals) -> None:
+        for worker in self._workers:
+            worker.signal(number)
+
+    # --- the admin port
+
+    async def missing(self) -> Sequence[str]:
+        """Name what is missing in which worker; nothing means that all are ready."""
+        found = await asyncio.gather(*map(self._missing_of, self._workers))
+        return [
+            f"worker {worker.index}: {line}"
+            for worker, lines in zip(self._workers, found, strict=True)
+            for line in lines
+        ]
+
+    async def exposition(self) -> tuple[bytes, str]:
+        """Give the metrics of all workers together, and our own."""
+        self._set_states(await asyncio.gather(*map(self._missing_of, self._workers)))
+        expositions = await asyncio.gather(*(worker.ask(EXPOSITION) for worker in self._workers))
+        for worker, exposition in zip(self._workers, expositions, strict=True):
+            if exposition is not None:
+                await asyncio.to_thread(self._gathering.heard, str(worker.index), exposition.decode())
+        together = await asyncio.to_thread(generate_latest, self._gathering)
+        return together + generate_latest(self._registry), CONTENT_TYPE
+
+    async def _missing_of(self, worker: Worker) -> Sequence[str]:
+        if not worker.up.is_set():
+            return [_DOWN]
+        answer = await worker.ask(MISSING)
+        return ["does not answer"] if answer is None else read_missing(answer)
+
+    def _set_states(self, missing: Sequence[Sequence[str]]) -> None:
+        states = ["ready" if not lines else "down" if lines == [_DOWN] else "not-ready" for lines in missing]
+        for state in ("ready", "not-ready", "down"):
+            self._states.labels(state).set(states.count(state))
+
+
+_DOWN: Final = "not running"
+
+
+def ending(code: int) -> str:
+    """Put an exit code into words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+def supervise(settings: Settings) -> int:
+    """Run the workers that the settings ask for, until a signal. Gives the exit code.
+
+    Raises OSError when the admin address cannot be bound.
+    """
+    output = Output()
+    source, sink = os.pipe()
+    copying = output.copy_from(source)
+    writer = LineWriter(sink)
+    configure_logging(writer, settings.log.level, settings.log.format)
+    for problem in settings.warnings:
+        log.warning("%s", problem)
+    try:
+        return asyncio.run(Supervisor(settings, output).run())
+    finally:
+        writer.close(timeout=2.0)
+        os.close(sink)
+        copying.join(2.0)
