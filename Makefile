@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test check proto
+.PHONY: help setup run smoke test check bench proto
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -37,6 +37,9 @@ test: $(VENV)/.test $(VENV)/.xds  ## every test, the end-to-end ones with a real
 $(VENV)/.xds: constraints.txt | $(VENV)/.test
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --upgrade --target $(VENV)/xds xds-protos
 	@touch $@
+
+bench: $(VENV)/.test  ## the benchmark; prints the table and writes bench.json (BENCH=--quick: does it run?)
+	@$(BIN)/python -m tests.bench $(BENCH)
 
 check: $(VENV)/.check $(VENV)/.xds  ## format, lint, types, import layers, generated code up to date
 	$(BIN)/ruff format --check .

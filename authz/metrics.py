@@ -193,6 +193,7 @@ class Registry(CollectorRegistry):
     """
 
     def collect(self) -> Iterable[Metric]:
+        """Give every metric without those twins."""
         for metric in super().collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric

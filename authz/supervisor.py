@@ -208,6 +208,8 @@ class Supervisor:
         admin: AdminServer | None = None
         try:
             for some in (self._workers[:1], self._workers[1:]):
+                if self._stop.is_set():
+                    break
                 keeping += [asyncio.create_task(self._keep(worker)) for worker in some]
                 await self._up_or_stopped(some)
             if not self._stop.is_set():

@@ -2,8 +2,8 @@
 
     python -m tests.bench [--quick] [--only PART …]
 
-It takes about seven minutes on two cores. `--quick` takes one, and proves no more than that everything runs. Exit codes: 0 measured
-(whether goals were reached or not, the table says), 1 a part failed, 2 something is missing on this machine.
+It takes about seven minutes on two cores. `--quick` takes two, and proves no more than that everything runs. Exit
+codes: 0 measured (whether goals were reached, the table says), 1 a part failed, 2 something is missing on this machine.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.bench import load, report, rooms
-from tests.bench.replay import LoadError
 from tests.bench.servers import NotMeasured
 
 RESULT: Final = Path("bench.json")
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = rooms.QUICK if options.quick else rooms.Plan()
         good = measure(rooms.Bench(Path(folder), plan, results, tell), options.only)
     text = report.render(results, machine)
-    print(text)
+    print(text)  # noqa: T201 - the table is what this command is for
     report.write_json(RESULT, results, {**machine, "plan": vars(plan), "parts": options.only})
     tell(f"every value: {RESULT}")
     return 0 if good else 1
@@ -57,7 +56,7 @@ def measure(bench: rooms.Bench, parts: Sequence[str]) -> bool:
         started = time.monotonic()
         try:
             rooms.ROOMS[part](bench)
-        except (NotMeasured, LoadError, OSError) as error:
+        except (NotMeasured, load.LoadError, OSError) as error:
             good = False
             tell(f"{part} FAILED: {error}")
             for prefix in rooms.PREFIXES[part]:
@@ -90,7 +89,7 @@ def describe_machine() -> Mapping[str, Any]:
 
 def tell(text: str) -> None:
     """Say how far it is, beside the table."""
-    print(text, file=sys.stderr, flush=True)
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command that runs for minutes says how far it is
 
 
 if __name__ == "__main__":

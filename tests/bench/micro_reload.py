@@ -28,7 +28,9 @@ FIRST = "- {from: 'https://app.example.com', allow_any_authenticated_user: true}
 
 
 def policies(version: int) -> str:
-    route = "- {{from: 'https://h{}.example.com', prefix: /{}/{}, allowed_idp_claims: {{'cognito:groups': [admins]}}}}\n"
+    route = (
+        "- {{from: 'https://h{}.example.com', prefix: /{}/{}, allowed_idp_claims: {{'cognito:groups': [admins]}}}}\n"
+    )
     return FIRST + "".join(route.format(number % 100, number, version) for number in range(ROUTES))
 
 
@@ -89,10 +91,16 @@ async def measure(service: RunningService, question: bytes) -> None:
             quiet = asking.latencies(start, start + QUIET_SECONDS)
             busy = asking.latencies(saved, decided + 0.3)
             rows.append((*percentiles(quiet), *percentiles(busy), decided - saved))
-            print("quiet p50 {:.2f} p99 {:.2f} ms | reload p50 {:.2f} p99 {:.2f} ms | in force after {:.2f} s".format(*rows[-1]))
+            print(
+                "quiet p50 {:.2f} p99 {:.2f} ms | reload p50 {:.2f} p99 {:.2f} ms | in force after {:.2f} s".format(
+                    *rows[-1]
+                )
+            )
         task.cancel()
         middle = [median(column) for column in zip(*rows, strict=True)]
-        print(f"refused {asking.refused}; medians: p99 {middle[1]:.2f} → {middle[3]:.2f} ms, {middle[3] / middle[1]:.1f} ×; in force after {middle[4]:.2f} s")
+        print(
+            f"refused {asking.refused}; medians: p99 {middle[1]:.2f} → {middle[3]:.2f} ms, {middle[3] / middle[1]:.1f} ×; in force after {middle[4]:.2f} s"
+        )
 
 
 def percentiles(latencies: list[float]) -> tuple[float, float]:

@@ -64,9 +64,7 @@ def difference(name: str, base: str) -> Measure:
     return lambda results: _pairwise(operator.sub, results.values[name], results.values[base])
 
 
-def _pairwise(
-    combine: Callable[[float, float], float], left: Sequence[float], right: Sequence[float]
-) -> list[float]:
+def _pairwise(combine: Callable[[float, float], float], left: Sequence[float], right: Sequence[float]) -> list[float]:
     return [combine(one, other) for one, other in zip(left, right, strict=True)]
 
 
@@ -220,9 +218,10 @@ def _chains(results: Results) -> str:
     for label, name in CHAINS:
         cells = [label, _cell(results, plain(f"envoy/{name}/rate"))]
         cells += [_cell(results, plain(f"envoy/{name}/{point}"), " ms") for point in ("p50", "p99")]
+        cells.append(_cell(results, plain(f"envoy/{name}/failed"), " %"))
         added = [difference(f"envoy/{name}/{point}", f"envoy/none/{point}") for point in ("p50", "p99")]
         lines.append([*cells, *(_cell(results, one, " ms") for one in added)])
-    headings = ["filters", "requests/s", "p50 at 1,000/s", "p99 at 1,000/s", "added p50", "added p99"]
+    headings = ["filters", "requests/s", "p50 at 1,000/s", "p99 at 1,000/s", "failed", "added p50", "added p99"]
     return _table(headings, lines)
 
 

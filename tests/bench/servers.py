@@ -42,7 +42,9 @@ class NotMeasured(Exception):  # noqa: N818 - not an error: a row says so
 class Server:
     """One running server. Use it with `with`; its output is in `log`."""
 
-    def __init__(self, folder: Path, command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, command: Sequence[str | Path], environment: Mapping[str, str] | None = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "output.log"
         self._command = [str(part) for part in command]

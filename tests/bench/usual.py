@@ -30,7 +30,9 @@ class Checker:
         self._group = group
 
     def check(self, request: pb.CheckRequest, _context: object) -> pb.CheckResponse:
-        headers = {header.key: header.raw_value.decode() for header in request.attributes.request.http.header_map.headers}
+        headers = {
+            header.key: header.raw_value.decode() for header in request.attributes.request.http.header_map.headers
+        }
         try:
             claims = self._claims(headers["authorization"].removeprefix("Bearer "))
         except (KeyError, jwt.PyJWTError):

@@ -54,9 +54,12 @@ class Imported:
         """Give the id of the route that Envoy chooses; None when it has none."""
         for match, names in self._routes(asked.host):
             if _matches(match, asked):
-                return names.get("envoy.filters.http.ext_authz", {}).get("check_settings", {}).get(
-                    "context_extensions", {}
-                ).get("route", "sign-in")
+                return (
+                    names.get("envoy.filters.http.ext_authz", {})
+                    .get("check_settings", {})
+                    .get("context_extensions", {})
+                    .get("route", "sign-in")
+                )
         return None
 
     def _routes(self, host: str) -> list[tuple[Any, Mapping[str, Any]]]:

@@ -22,6 +22,7 @@ from authz.document import (
     boolean_of,
     describe,
     did_you_mean,
+    let_go,
     list_of,
     parse,
     parse_duration,
@@ -417,3 +418,9 @@ def test_durations_are_read(text: str, duration: timedelta) -> None:
 def test_what_is_no_duration_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match="not a duration"):
         parse_duration(text)
+
+
+def test_a_tree_that_is_let_go_is_freed_node_by_node() -> None:
+    nodes = [good("{a: [1, {b: c}], d: e}"), good("f")]
+    let_go(nodes)
+    assert nodes == []

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import yaml
 
-from authz.workbench.importers.common import slug
 from authz.workbench.importers.model import Import, Login, Route, SignIn, Target, Upstream, Wire
 from authz.workbench.importers.yaml_text import yaml_text
 
@@ -287,12 +286,12 @@ def host_and_port(route: Route) -> tuple[str, int | None]:
 
 def _virtual_host(imported: Import, name: str, port: int | None, routes: Sequence[Route]) -> Wire:
     domains = [name, f"{name}:*"] if port is None else [f"{name}:{port}"]
-    host: dict[str, Any] = {"name": slug(domains[0]), "domains": domains}
+    host: dict[str, Any] = {"name": domains[0], "domains": domains}
     login = login_of(routes)
     before: list[Wire] = []
     if login is not None:
-        authority = public_address(imported, name, port)
-        host["typed_per_filter_config"] = {_OAUTH2: _login_config(imported, login, authority, optional=False)}
+        authority = public_address(name, port)
+        host["typed_per_filter_config"] = {_OAUTH2: _login_config(imported, login, authority)}
         before = _sign_in_routes(login, authority)
     host["routes"] = [*before, *(_route(imported, route) for route in routes)]
     return host
@@ -303,10 +302,9 @@ def login_of(routes: Iterable[Route]) -> Login | None:
     return next((route.login for route in routes if route.login is not None and "*" not in route.host), None)
 
 
-def public_address(imported: Import, name: str, port: int | None) -> str:
-    """Give the authority that a browser shows for a host."""
-    shown = port if port is not None else imported.listen_port
-    return name if shown == _DEFAULT_PORTS["https"] else f"{name}:{shown}"
+def public_address(name: str, port: int | None) -> str:
+    """Give the authority that a browser shows for a host: what `from` says, not the port that Envoy listens on."""
+    return name if port is None else f"{name}:{port}"
 
 
 def _sign_in_routes(login: Login, authority: str) -> list[Wire]:
@@ -349,9 +347,9 @@ def _route(imported: Import, route: Route) -> Wire:
     if imported.logins and "*" not in route.host:
         if route.login is None or route.sign_in is SignIn.NONE:
             per_filter[_OAUTH2] = _no_filter()
-        elif route.sign_in is SignIn.OPTIONAL:
-            authority = public_address(imported, *host_and_port(route))
-            per_filter[_OAUTH2] = _login_config(imported, route.login, authority, optional=True)
+        elif route.sign_in is SignIn.OPTIONAL or allows_preflight(route):
+            authority = public_address(*host_and_port(route))
+            per_filter[_OAUTH2] = _login_config(imported, route.login, authority, route)
     action: dict[str, Any] = dict(route.action)
     if route.upstream is not None:
         action = {"route": {"cluster": cluster_name(route.upstream), **action}}
@@ -396,6 +394,7 @@ _COOKIE_NAMES: Final[Mapping[str, str]] = {
     "oauth_nonce": "__Host-nonce",
     "code_verifier": "__Host-verifier",
 }
+_OPTIONS: Final[Wire] = {"name": ":method", "string_match": {"exact": "OPTIONS"}}
 _NOT_A_NAVIGATION: Final[Sequence[Wire]] = (
     {"name": "accept", "string_match": {"contains": "application/json"}},
     {"name": "x-requested-with", "string_match": {"exact": "XMLHttpRequest"}},
@@ -405,7 +404,13 @@ _NOT_A_NAVIGATION: Final[Sequence[Wire]] = (
 )
 
 
-def _login_config(imported: Import, login: Login, authority: str, *, optional: bool) -> Wire:
+def allows_preflight(route: Route) -> bool:
+    """Tell whether CORS preflights, which never carry a session, may pass a route."""
+    return "cors_allow_preflight" in route.policy or "cors_preflight" in str(route.policy.get("policy"))
+
+
+def _login_config(imported: Import, login: Login, authority: str, route: Route | None = None) -> Wire:
+    """Give a host's sign-in, or what one of its routes does differently."""
     number = imported.logins.index(login)
     bearer = {"name": "authorization", "string_match": {"prefix": "Bearer ", "ignore_case": True}}
     query = f"?{login.query}" if login.query else ""
@@ -435,11 +440,11 @@ def _login_config(imported: Import, login: Login, authority: str, *, optional: b
         "cookie_configs": {f"{name}_cookie_config": {"same_site": "LAX"} for name in _SAME_SITE_COOKIES},
         "pass_through_matcher": [
             *([bearer] if login.passes_bearer else []),
-            {"name": ":method", "string_match": {"exact": "OPTIONS"}},
+            *([_OPTIONS] if route is not None and allows_preflight(route) else []),
         ],
         "deny_redirect_matcher": list(_NOT_A_NAVIGATION),
     }
-    if optional:
+    if route is not None and route.sign_in is SignIn.OPTIONAL:
         config["allow_failed_matcher"] = [{"name": ":path", "string_match": {"prefix": "/"}}]
     return {"@type": f"{_HTTP}.oauth2.v3.OAuth2PerRoute", "config": config}
 
@@ -460,7 +465,7 @@ def _clusters(imported: Import) -> list[Wire]:
 def cluster_name(upstream: Upstream) -> str:
     """Name a cluster after everything that sets it apart."""
     first = upstream.targets[0]
-    name = slug(f"{'https' if upstream.tls else 'http'} {first.host} {first.port}")
+    name = f"{'https' if upstream.tls else 'http'}-{first.host}-{first.port}"
     plain_one = Upstream((first,), upstream.tls)
     # Two upstreams may share their first address and differ in the rest.
     return name if upstream == plain_one else f"{name}-{_fingerprint(upstream)}"
@@ -532,7 +537,7 @@ def _upstream_tls(upstream: Upstream) -> Wire:
 
 
 def _cognito_cluster(domain: str) -> str:
-    return f"cognito-{slug(domain)}"
+    return f"cognito-{domain}"
 
 
 def _hosted_pages_cluster(domain: str) -> Wire:

@@ -191,7 +191,18 @@ class _Kong:
             placed += self._place(node, at, owner, everywhere, loose, len(placed))
         for plugin in loose:
             self._check_reference(plugin, placed, services)
+        self._judge_consumers(loose)
         return placed
+
+    def _judge_consumers(self, loose: Sequence[_Plugin]) -> None:
+        """Stop for plugins that may keep some consumers out."""
+        own = [plugin for plugin in loose if any(plugin.node.get(ref) is not None for ref in _PLUGIN_SCOPES[2:])]
+        for name in ("consumers", "consumer_groups"):
+            for at, node in _maps(self._root.get(name), name):
+                own += _plugins(node, at)
+        for plugin in own:
+            if plugin.name not in _HARMLESS_PLUGINS and text_in(plugin.node.get("enabled")) != "false":
+                self._ledger.stop(plugin.at, plugin.node, "holds for some consumers alone: delete it here")
 
     def _check_reference(self, plugin: _Plugin, placed: Sequence[_Placed], services: Mapping[str, _Service]) -> None:
         """Stop for a plugin whose route or service is not there: nobody would know whom it keeps out."""
@@ -485,7 +496,13 @@ def _reference(node: Node | None) -> str:
 
 
 def _referring(loose: Sequence[_Plugin], kind: str, node: Fields) -> tuple[_Plugin, ...]:
-    return tuple(one for one in loose if _reference(one.node.get(kind)) in _names(node))
+    """Give the plugins for this route or service; one that names both is the route's."""
+    narrower = kind == "service"
+    return tuple(
+        one
+        for one in loose
+        if _reference(one.node.get(kind)) in _names(node) and not (narrower and one.node.get("route") is not None)
+    )
 
 
 def _match(matcher: Matcher) -> tuple[str, str] | None:

@@ -45,7 +45,8 @@ def _file_stem(route: Route) -> str:
     if "*" in route.host:
         return "wildcard-hosts"
     name, port = host_and_port(route)
-    return name if port is None else f"{name}-{port}"
+    stem = name if port is None else f"{name}-{port}"
+    return f"{stem}-host" if stem.endswith("_test") else stem  # `…_test.yaml` is a test
 
 
 def _written(route: Route) -> Mapping[str, Any]:

@@ -62,6 +62,11 @@ _UNSEEN_CRITERIA: Final[Mapping[str, str]] = {
 }
 _ADDRESSES: Final = frozenset({"email", "domain", "claim/email"})
 _GUARD: Final = "claim/email_verified"
+# Amazon Cognito developer guide, "Understanding the access token"; `email` has its own check above.
+_ACCESS_CLAIMS: Final = frozenset({
+    "cognito:groups", "sub", "username", "scope", "client_id", "iss", "token_use", "auth_time", "jti", "origin_jti",
+    "event_id", "email",
+})  # fmt: skip
 _WITHOUT_CALLER: Final = frozenset({"accept", "reject", "http_method", "http_path", "cors_preflight", "source_ip",
                                     "date",
                                     "day_of_week", "time_of_day"})  # fmt: skip
@@ -80,6 +85,7 @@ class RouteImporter:
     def __init__(self, ledger: Ledger, defaults: RouteImport) -> None:
         self._ledger = ledger
         self._defaults = defaults
+        self._takes_bearer = False  # of the route that is read: no sign-in stands before it
 
     def read(self, node: Node, at: str, before: Sequence[Route]) -> Route | None:
         """Read a route; None when it is left out, or stops the import. `before` are those read already."""
@@ -93,6 +99,7 @@ class RouteImporter:
                 self._ledger.stop(at, node, "`from` is missing: write the host that the route is for")
             return None
         matcher = self._matcher(node, at)
+        self._takes_bearer = self._defaults.login.passes_bearer or "*" in host[1] or "cors" in str(plain(node))
         policy = self._policy(node, at)
         hop = _Hop(self._ledger, node, at, self._defaults)
         self._other_keys(node, at)
@@ -207,8 +214,9 @@ class RouteImporter:
             compile_criterion(criterion, problems, CriteriaContext())
             for problem in problems.errors:
                 self._ledger.problems.append(problem._replace(message=f"{path}: {problem.message}"))
-            for name, _ in _named(criterion):
+            for name, data in _named(criterion):
                 self._criterion(name, criterion, path, _keeps_out(effect, operator) and not is_guarded)
+                self._unseen(name, data, path, _keeps_out(effect, operator))
 
     def _criterion(self, name: str, node: Node, path: str, keeps_out: bool) -> None:
         kind, _, claim = name.partition("/")
@@ -227,6 +235,20 @@ class RouteImporter:
         elif name in _ADDRESSES:
             self._tell_of_addresses()
         self._tell_of_case(claim)
+
+    def _unseen(self, name: str, data: Node, path: str, keeps_out: bool) -> None:
+        """Stop where a claim that a bare access token lacks would let somebody in."""
+        claim = name.removeprefix("claim/")
+        value = plain(data)
+        holds_without = isinstance(value, dict) and "exclude" in value
+        if not self._takes_bearer or claim == name or claim in _ACCESS_CLAIMS or holds_without is keeps_out:
+            return
+        self._ledger.stop(
+            path,
+            data,
+            f"`{name}` keeps people out, and a bearer access token does not hold that claim: let a pre-token "
+            "trigger add it and write the rule into the result by hand, or delete the rule here",
+        )
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 

@@ -125,14 +125,15 @@ def _sign_in_todo(imported: Import) -> list[str]:
     addresses: dict[Login, dict[str, None]] = {}
     for route in imported.routes:
         if route.login is not None and "*" not in route.host:
-            authority = public_address(imported, *host_and_port(route))
+            authority = public_address(*host_and_port(route))
             addresses.setdefault(route.login, {})[authority] = None
     for login, hosts in addresses.items():
         callbacks = ", ".join(f"`https://{host}{CALLBACK}`" for host in hosts)
         signouts = ", ".join(f"`https://{host}{SIGNOUT}`" for host in hosts)
         todo.append(
             f"Cognito console, app client `{login.client_id}` (it needs a secret and the authorization code grant): "
-            f"callback URLs {callbacks}; sign-out URLs {signouts}"
+            f"callback URLs {callbacks}; sign-out URLs {signouts}. Where browsers "
+            "see another port, write that here and in `envoy.yaml`"
         )
         if login.domain.endswith(".invalid"):
             todo.append(f"`envoy.yaml`: write your pool's domain for `{login.domain}`, which stands for it")

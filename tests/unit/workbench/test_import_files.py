@@ -15,7 +15,7 @@ from authz.workbench.importers import ImportResult, import_kong, import_pomerium
 from authz.workbench.importers.common import issuer_name
 from authz.workbench.importers.ledger import Ledger, Outcome, leaves
 from authz.workbench.importers.yaml_text import flow_text, yaml_text
-from tests.support.imported import Imported
+from tests.support.imported import Asked, Imported
 
 ROOT = Path(__file__).parents[3]
 CASES = ROOT / "tests" / "cases" / "imports"
@@ -183,12 +183,15 @@ def test_clients_cannot_send_identity_headers(tmp_path: Path) -> None:
 def test_each_host_signs_in_with_a_callback_of_its_own(tmp_path: Path) -> None:
     run(CASES / "pomerium" / "team.yaml", tmp_path / "out")
     hosts = {host["name"]: host for host in Imported(tmp_path / "out").manager["route_config"]["virtual_hosts"]}
-    sign_in = hosts["groups-example-com"]["typed_per_filter_config"]["envoy.filters.http.oauth2"]["config"]
-    assert sign_in["redirect_uri"] == "https://groups.example.com:8443/oauth2/callback"
+    sign_in = hosts["groups.example.com"]["typed_per_filter_config"]["envoy.filters.http.oauth2"]["config"]
+    assert sign_in["redirect_uri"] == "https://groups.example.com/oauth2/callback"
     assert sign_in["auth_scopes"] == ["openid", "email"]
     assert sign_in["credentials"]["cookie_names"]["bearer_token"].startswith("__Host-")
-    assert sign_in["pass_through_matcher"] == [{"name": ":method", "string_match": {"exact": "OPTIONS"}}]
-    assert "typed_per_filter_config" not in hosts["nobody-example-com"]
+    assert sign_in["pass_through_matcher"] == []
+    of_route = hosts["groups.example.com"]["routes"][-1]["typed_per_filter_config"]["envoy.filters.http.oauth2"]
+    options = [{"name": ":method", "string_match": {"exact": "OPTIONS"}}]
+    assert of_route["config"]["pass_through_matcher"] == options  # that route alone lets preflights pass
+    assert "typed_per_filter_config" not in hosts["nobody.example.com"]
 
 
 def test_kongs_sign_in_knows_the_pools_domain_and_its_provider(tmp_path: Path) -> None:
@@ -244,8 +247,12 @@ ROUTE = "- from: https://a.example.com\n  to: http://a:80\n  allow_any_authentic
         pytest.param("  sub_policies: [{allowed_users: [a]}]", "write its rules under `policy:`", id="sub policies"),
         pytest.param("  alowed_users: [a]", "did you mean `allowed_users`?", id="an unknown key of a route"),
         pytest.param("  tls_downstream_client_ca: x", "asks clients for certificates", id="client certificates"),
-        pytest.param("  idp_client_id: other", "a sign-in of its own for one route", id="another app client for a route"),
-        pytest.param("  idp_access_token_allowed_audiences: [x]", "`client_id: {in: […]}`", id="audiences of one route"),
+        pytest.param(
+            "  idp_client_id: other", "a sign-in of its own for one route", id="another app client for a route"
+        ),
+        pytest.param(
+            "  idp_access_token_allowed_audiences: [x]", "`client_id: {in: […]}`", id="audiences of one route"
+        ),
         pytest.param("  regex: (?=x)", "no RE2 pattern", id="a pattern that RE2 has not"),
         pytest.param("  prefix: /a?b", "no request can match", id="a prefix that no path has"),
         pytest.param("  policy: [{allow: {or: [groups: admins]}}]", "claim/cognito:groups", id="groups of a directory"),
@@ -271,7 +278,9 @@ def test_what_would_widen_a_pomerium_route_stops_the_import(keys: str, says: str
         pytest.param("idp_provider: google\n", "only Cognito's users", id="another provider"),
         pytest.param("idp_provider_url: https://acme.auth0.com\n", "not the issuer of a Cognito", id="another issuer"),
         pytest.param("downstream_mtls: {ca: x}\n", "asks clients for certificates", id="client certificates for all"),
-        pytest.param("deny_everyone_else: true\n", "restricts access", id="an unknown key that sounds like a restriction"),
+        pytest.param(
+            "deny_everyone_else: true\n", "restricts access", id="an unknown key that sounds like a restriction"
+        ),
         pytest.param("_format_version: '3.0'\n", "authz import kong", id="a file of Kong's"),
         pytest.param("routes: [{to: http://a}]\n", "`from` is missing", id="a route without a host"),
         pytest.param("routes: [x]\n", "expected a map", id="a route that is a text"),
@@ -311,27 +320,49 @@ def kong(config_keys: str = "", route_keys: str = "", plugins: str = "") -> str:
         pytest.param(kong(", authenticated_groups_claim: [x]"), "ACL plugin", id="groups for the ACL plugin"),
         pytest.param(kong(", countries_required: [x]"), "restricts access", id="an unknown requirement"),
         pytest.param(kong(", groups_required: {a: b}"), "expected a list", id="a requirement that is a map"),
-        pytest.param(kong(", groups_required: [a], groups_claim: [a, '1']"), "counts into a list", id="a counted claim"),
-        pytest.param(kong(f", scopes_required: [{', '.join('abcdefghijklmnopqrs')}]" + "".join(
-            f", {kind}_required: [{', '.join('abcdefghijklmnopqrs')}]" for kind in ("groups", "roles"))),
-            "multiply out", id="too many combinations"),
-        pytest.param(kong().replace("cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI", "acme.auth0.com/"),
-            "only Cognito's tokens", id="another issuer"),
+        pytest.param(
+            kong(", groups_required: [a], groups_claim: [a, '1']"), "counts into a list", id="a counted claim"
+        ),
+        pytest.param(
+            kong(
+                f", scopes_required: [{', '.join('abcdefghijklmnopqrs')}]"
+                + "".join(f", {kind}_required: [{', '.join('abcdefghijklmnopqrs')}]" for kind in ("groups", "roles"))
+            ),
+            "multiply out",
+            id="too many combinations",
+        ),
+        pytest.param(
+            kong().replace("cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI", "acme.auth0.com/"),
+            "only Cognito's tokens",
+            id="another issuer",
+        ),
         pytest.param(kong(plugins="  - {name: acl, config: {allow: [x]}}\n"), "groups_required", id="the ACL plugin"),
-        pytest.param(kong(plugins="  - {name: ip-restriction, config: {allow: [10.0.0.0/8]}}\n"), "source_ip", id="addresses"),
+        pytest.param(
+            kong(plugins="  - {name: ip-restriction, config: {allow: [10.0.0.0/8]}}\n"), "source_ip", id="addresses"
+        ),
         pytest.param(kong(plugins="  - {name: our-own-check}\n"), "may keep somebody out", id="an unknown plugin"),
         pytest.param(kong(plugins="  - {name: key-auth}\n"), "may keep somebody out", id="another way to sign in"),
-        pytest.param(kong(plugins="  - {name: openid-connect, consumer: x}\n").replace("openid-connect, config", "cors, config"),
-            "some consumers alone", id="a plugin for one consumer"),
+        pytest.param(
+            kong(plugins="  - {name: openid-connect, consumer: x}\n").replace("openid-connect, config", "cors, config"),
+            "some consumers alone",
+            id="a plugin for one consumer",
+        ),
         pytest.param(kong(route_keys=", snis: [x.test]"), "write `hosts`", id="server names of TLS"),
-        pytest.param(kong(route_keys=", sources: [{ip: 10.0.0.1}]").replace("sources: [{ip: 10.0.0.1}]", "expression: x"),
-            "an expression", id="an expression"),
+        pytest.param(kong(route_keys=", expression: x"), "an expression", id="an expression"),
         pytest.param(kong(route_keys=", paths: ['~/(?=x)']"), "no RE2 pattern", id="a pattern that RE2 has not"),
         pytest.param(kong(route_keys=", whatever: 1"), "unknown key", id="an unknown key of a route"),
-        pytest.param(kong() + "plugins:\n- {name: acl, route: gone}\n", "no route of this name", id="a plugin of no route"),
+        pytest.param(
+            kong() + "consumers: [{username: x, plugins: [{name: acl}]}]\n",
+            "some consumers",
+            id="a consumer's own plugin",
+        ),
+        pytest.param(kong() + "plugins:\n- {name: acl, consumer: x}\n", "some consumers", id="a plugin for a consumer"),
+        pytest.param(
+            kong() + "plugins:\n- {name: acl, route: gone}\n", "no route of this name", id="a plugin of no route"
+        ),
         pytest.param("[]", "expected Kong's declarative file", id="a list"),
     ],
-)  # fmt: skip
+)
 def test_what_would_widen_stops_kongs_import(text: str, says: str, tmp_path: Path) -> None:
     problems = stopped(text, tmp_path, "kong")
     assert any(says in problem for problem in problems), problems
@@ -341,6 +372,48 @@ def test_a_plugin_that_is_off_stops_nothing(tmp_path: Path) -> None:
     path = tmp_path / "source.yaml"
     path.write_text(kong(plugins="  - {name: acl, enabled: false}\n"), encoding="utf-8")
     assert import_kong(path, tmp_path / "out").routes == 1
+
+
+BARE = "bearer_token_format: idp_access_token\n"
+DENIAL = "  policy: [{allow: {or: [authenticated_user: true]}}, {deny: {or: [claim/custom:tenant: evil]}}]\n"
+EXCLUSION = "  policy: [{allow: {and: [claim/custom:tenant: {exclude: evil}]}}]\n"
+HOST = "- from: https://a.example.com\n  to: http://a:80\n"
+
+
+@pytest.mark.parametrize("rule", [DENIAL, EXCLUSION], ids=["a denial", "an exclusion"])
+def test_a_claim_that_bare_access_tokens_lack_must_not_keep_people_out(rule: str, tmp_path: Path) -> None:
+    assert "does not hold that claim" in stopped(f"{BARE}routes:\n{HOST}{rule}", tmp_path, "pomerium")[0]
+    wildcard = HOST.replace("//a.", "//*.")  # no browser can sign in there, so there are bare tokens alone
+    assert "does not hold that claim" in stopped(f"routes:\n{wildcard}{rule}", tmp_path, "pomerium")[0]
+
+
+@pytest.mark.parametrize("rule", [DENIAL, EXCLUSION], ids=["a denial", "an exclusion"])
+def test_a_claim_of_the_id_token_may_keep_people_out_where_all_have_signed_in(rule: str, tmp_path: Path) -> None:
+    path = tmp_path / "source.yaml"
+    path.write_text(f"routes:\n{HOST}{rule}", encoding="utf-8")
+    assert import_pomerium(path, tmp_path / "out").routes == 1
+
+
+def test_a_plugin_for_one_route_of_a_service_is_not_the_services(tmp_path: Path) -> None:
+    text = kong().replace("  routes:", "  routes:\n  - {name: other, hosts: [b.example.com]}")
+    text = text.replace("  plugins:\n", "").replace("  - {name: openid-connect", "#  - {name: openid-connect")
+    narrow = f"- {{name: openid-connect, service: s, route: r, config: {{{OIDC}}}}}\n"
+    wide = f"- {{name: openid-connect, config: {{{OIDC}, scopes_required: [x]}}}}\n"
+    path = tmp_path / "source.yaml"
+    path.write_text(f"{text}plugins:\n{narrow}{wide}", encoding="utf-8")
+    import_kong(path, tmp_path / "out")
+    imported = Imported(tmp_path / "out")
+    assert imported.decide(Asked("a.example.com"), {}) == "allow"
+    assert imported.decide(Asked("b.example.com"), {}) == "403"
+
+
+def test_hosts_that_differ_in_a_dot_have_clusters_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "source.yaml"
+    routes = "".join(f"- {{from: https://{name}.test, to: http://{name}:80}}\n" for name in ("a-b", "a.b", "a_test"))
+    path.write_text(f"routes:\n{routes}", encoding="utf-8")
+    import_pomerium(path, tmp_path / "out")
+    clusters = [one["name"] for one in Imported(tmp_path / "out").envoy["static_resources"]["clusters"]]
+    assert clusters == ["http-a-b-80", "http-a.b-80", "http-a_test-80", "authz"]
 
 
 # --- small things ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,296 @@
+"""`workers: 2` with real processes: two endpoints, one admin port, one output, and nobody left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Self
+
+import grpc
+import pytest
+
+from authz.pb import external_auth_pb2 as pb
+from tests.support.check_request import check_request
+from tests.support.jwks_server import Answer, JwksServer
+from tests.support.running_service import (
+    CHECK,
+    PATIENCE,
+    Reply,
+    RunningService,
+    configuration,
+    reply_of,
+    run_authz,
+)
+from tests.support.user_pool import FakeUserPool
+
+POLICY = """
+- {from: 'https://app.example.com', path: /public, allow_public_unauthenticated_access: true}
+- {from: 'https://app.example.com', allow_any_authenticated_user: true}
+"""
+SHUT = "- {from: 'https://app.example.com'}\n"
+PUBLIC = check_request(path="/public")
+
+
+@pytest.fixture
+def pool() -> FakeUserPool:
+    return FakeUserPool(clock=time.time)
+
+
+def two_ports() -> int:
+    """Give the first of two neighbouring ports that are free."""
+    for _ in range(100):
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port = int(one.getsockname()[1])
+            try:
+                two.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no two free ports")
+
+
+class Workers(RunningService):
+    """`authz serve` with two workers."""
+
+    def __init__(self, folder: Path, pool: FakeUserPool, *, listen: str | None = None, **more: Any) -> None:
+        self.first_port = two_ports()
+        settings = {"listen": listen or f"127.0.0.1:{self.first_port}", "workers": 2}
+        super().__init__(folder, POLICY, pools=[pool], settings={**settings, **more.pop("settings", {})}, **more)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.wait_for_line("all workers listen")
+        if self._wait:
+            self.wait_for_line("^ready", count=2)
+        self.channels = [self.channel_to(index) for index in range(2)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for channel in getattr(self, "channels", []):
+            channel.close()
+        super().__exit__()
+
+    def channel_to(self, index: int) -> grpc.Channel:
+        started = [line for line in self.lines("worker started") if line["worker"] == index]
+        # A client of our own each: gRPC shares connections, and their back-off, between equal channels.
+        options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
+        return grpc.insecure_channel(started[-1]["listen"], [*options, ("grpc.max_reconnect_backoff_ms", 100)])
+
+    def ask(self, index: int, request: pb.CheckRequest = PUBLIC) -> Reply:
+        call = self.channels[index].unary_unary(CHECK)
+        answer = call(request.SerializeToString(), timeout=PATIENCE, wait_for_ready=True)
+        return reply_of(pb.CheckResponse.FromString(answer))
+
+    def lines(self, message: str) -> list[dict[str, Any]]:
+        return [line for line in self.log_lines() if line["msg"] == message]
+
+    def pids(self) -> list[int]:
+        """Give the process id of each worker that was started last."""
+        latest = {line["worker"]: line["pid"] for line in self.lines("worker started")}
+        return [latest[index] for index in sorted(latest)]
+
+
+@pytest.fixture
+def workers(tmp_path: Path, pool: FakeUserPool) -> Iterator[Workers]:
+    with Workers(tmp_path, pool) as running:
+        yield running
+
+
+SHARED_POOL = FakeUserPool(clock=time.time)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    """Workers whom no test harms; starting two takes longer than most of what is asked of them."""
+    with Workers(tmp_path_factory.mktemp("shared"), SHARED_POOL) as running:
+        yield running
+
+
+def is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.xdist_group("workers")
+class TestTogether:
+    def test_two_endpoints_one_admin_port(self, shared: Workers) -> None:
+        workers, before = shared, shared.metrics()
+        asked = check_request(token=SHARED_POOL.token())
+        assert [workers.ask(index, asked).reason for index in (0, 0, 1)] == ["user-ok"] * 3
+        assert workers.get("/readyz") == (200, "ready\n")
+        assert workers.get("/livez") == (200, "ok\n")
+        metrics = workers.metrics()
+        for name in ("count", 'bucket{le="+Inf"}'):
+            name = f"authz_decision_duration_seconds_{name}"  # noqa: PLW2901
+            assert metrics[name] - before[name] == 3
+        assert [metrics[f'authz_policy_routes{{worker="{index}"}}'] for index in (0, 1)] == [2, 2]
+        states = {"ready": 2, "not-ready": 0, "down": 0}
+        assert {state: metrics[f'authz_workers{{state="{state}"}}'] for state in states} == states
+
+    def test_both_reload_to_the_same_revision(self, shared: Workers) -> None:
+        workers = shared
+        before = workers.ask(0).metadata["policy_revision"]
+        assert workers.ask(1).metadata["policy_revision"] == before
+        start = time.monotonic()
+        workers.write_policies(SHUT)
+        for index in (0, 1):
+            workers.wait_for(lambda index=index: workers.ask(index).reason == "no-rule", f"the reload of {index}")
+        assert time.monotonic() - start < 2  # promised is 1 s; the machine may be busy
+        after = {workers.ask(index).metadata["policy_revision"] for index in (0, 1)}
+        assert len(after | {before}) == 2
+        revisions = [name for name in workers.metrics() if name.startswith("authz_policy_revision_info")]
+        (revision,) = after
+        assert revisions == [
+            f'authz_policy_revision_info{{revision="{revision}",worker="{index}"}}' for index in (0, 1)
+        ]
+        workers.write_policies(POLICY)
+        for index in (0, 1):
+            workers.wait_for(lambda index=index: workers.ask(index).reason == "accept", f"the reload of {index}")
+
+    def test_sighup_reaches_both(self, shared: Workers) -> None:
+        shared.signal(signal.SIGHUP)
+        shared.wait_for_line("reloading policies and keys", count=2)
+
+    def test_lines_of_both_are_whole_under_load(self, shared: Workers) -> None:
+        workers = shared
+        path = "/" + "x" * 1900
+        request = check_request(path=path)
+        counts = 150, 4  # a pipe holds some 30 such lines
+
+        def ask_often(index: int) -> None:
+            for _ in range(counts[0]):
+                workers.ask(index, request)
+
+        threads = [threading.Thread(target=ask_often, args=(index % 2,)) for index in range(counts[1])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(PATIENCE)
+        total = counts[0] * counts[1]
+
+        def decided() -> list[str]:  # parses every line
+            return [line["decision_id"] for line in workers.lines("decision") if line["path"] == path]
+
+        workers.wait_for(lambda: len(decided()) >= total, "every decision line")
+        assert len(set(decided())) == len(decided()) == total
+        assert workers.metrics()["authz_log_lines_dropped_total"] == 0
+
+    def test_unix_sockets_are_numbered(self, tmp_path: Path, pool: FakeUserPool) -> None:
+        with Workers(tmp_path, pool, listen=f"unix://{tmp_path}/authz.sock") as workers:
+            assert [workers.ask(0).reason, workers.ask(1).reason] == ["accept"] * 2
+            assert sorted(path.name for path in tmp_path.glob("*.sock")) == ["authz.0.sock", "authz.1.sock"]
+
+
+class TestNotReady:
+    def test_readyz_names_what_each_worker_lacks(self, tmp_path: Path, pool: FakeUserPool) -> None:
+        with (
+            JwksServer(Answer(status=503)) as endpoint,
+            Workers(tmp_path, pool, jwks_uri=endpoint.uri, wait=False) as workers,
+        ):
+            lacking = "".join(f"worker {index}: no keys for {pool.pool_id}\n" for index in (0, 1))
+            assert workers.get("/readyz") == (503, lacking)
+            assert workers.metrics()['authz_workers{state="not-ready"}'] == 2
+
+    def test_readyz_names_the_worker_that_hangs(self, workers: Workers) -> None:
+        hanging = workers.pids()[1]
+        os.kill(hanging, signal.SIGSTOP)
+        try:
+            assert workers.get("/readyz") == (503, "worker 1: does not answer\n")
+            assert workers.ask(0).reason == "accept"
+        finally:
+            os.kill(hanging, signal.SIGCONT)
+
+
+class TestEnds:
+    def test_a_killed_worker_is_replaced_and_only_it(self, workers: Workers) -> None:
+        for index in (0, 1, 1):
+            workers.ask(index)
+        assert workers.metrics()["authz_decision_duration_seconds_count"] == 3
+        kept, killed = workers.pids()
+        workers.config.write_text("broken: [", encoding="utf-8")  # the new one is as the others are, not as this is
+        os.kill(killed, signal.SIGKILL)
+        workers.wait_for_line("worker started", count=3)
+        ended = workers.lines("a worker ended, another one is started")
+        assert [(line["worker"], line["exit"]) for line in ended] == [(1, "killed by SIGKILL")]
+        started = workers.lines("worker started")[-1]
+        assert (datetime.fromisoformat(started["time"]) - datetime.fromisoformat(ended[0]["time"])).total_seconds() <= 1
+        assert workers.pids() == [kept, started["pid"]]
+        assert workers.ask(1).reason == "accept"
+        workers.wait_for_line("^ready", count=3)
+        metrics = workers.metrics()
+        assert metrics["authz_decision_duration_seconds_count"] == 4  # sums never fall
+        assert metrics['authz_worker_restarts_total{worker="1"}'] == 1
+        assert metrics['authz_worker_restarts_total{worker="0"}'] == 0
+
+    def test_a_killed_supervisor_leaves_nobody_behind(self, workers: Workers) -> None:
+        ports = [workers.first_port, workers.first_port + 1]
+        assert all(map(is_listening, ports))
+        workers.signal(signal.SIGKILL)
+        workers.process.wait(PATIENCE)
+        start = time.monotonic()
+        while any(map(is_listening, ports)):
+            assert time.monotonic() - start < 1
+            time.sleep(0.02)
+
+    def test_sigterm_drains_all_together(self, workers: Workers) -> None:
+        workers.signal(signal.SIGTERM)
+        workers.wait_for_line("draining", count=2)
+        assert [workers.ask(0).reason, workers.ask(1).reason] == ["accept"] * 2  # Envoy has not noticed yet
+        assert workers.process.wait(PATIENCE) == 0
+        assert len(workers.lines("stopped")) == 2
+        assert workers.lines("a worker ended, another one is started") == []
+
+
+class TestDoesNotStart:
+    def serve(self, folder: Path, pool: FakeUserPool, policies: str = POLICY, **settings: Any) -> Any:
+        (folder / "app.yaml").write_text(policies, encoding="utf-8")
+        port = two_ports()
+        written = configuration(
+            folder,
+            [pool],
+            settings={"listen": f"127.0.0.1:{port}", "workers": 2, "policies": "app.yaml", **settings},
+        )
+        (folder / "authz.yaml").write_text(json.dumps(written), encoding="utf-8")
+        return run_authz("serve", "--config", folder / "authz.yaml")
+
+    def test_a_broken_configuration_is_told_once(self, tmp_path: Path, pool: FakeUserPool) -> None:
+        ended = self.serve(tmp_path, pool, workers=0)
+        assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (3, "", 1)
+        assert "workers: found `0`" in ended.stderr
+
+    def test_broken_policies_are_told_once(self, tmp_path: Path, pool: FakeUserPool) -> None:
+        ended = self.serve(tmp_path, pool, "- {from: 'https://a.example', allow_pubic: true}\n")
+        assert ended.returncode == 3
+        assert ended.stderr.count("allow_pubic") == 1
+        assert ended.stdout.count("worker started") == 1
+
+    @pytest.mark.parametrize("taken", [0, 1], ids=["the first worker's", "the second worker's"])
+    def test_a_taken_port(self, tmp_path: Path, pool: FakeUserPool, taken: int) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            port = other.getsockname()[1]
+            ended = self.serve(tmp_path, pool, listen=f"127.0.0.1:{port - taken}")
+        assert ended.returncode == 1
+        assert f"cannot start: Failed to bind to address 127.0.0.1:{port}" in ended.stderr
+
+    def test_a_taken_admin_port(self, tmp_path: Path, pool: FakeUserPool) -> None:
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            ended = self.serve(tmp_path, pool, admin=f"127.0.0.1:{other.getsockname()[1]}")
+        assert ended.returncode == 1
+        assert "cannot start" in ended.stderr
+
+    def test_a_worker_by_hand(self) -> None:
+        ended = run_authz("worker")
+        assert ended.returncode == 2
+        assert "no orders on stdin" in ended.stderr
