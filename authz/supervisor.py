@@ -203,7 +203,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._tell, signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         keeping: list[asyncio.Task[None]] = []
         admin: AdminServer | None = None
         try:
@@ -211,6 +211,8 @@ class Supervisor:
                 if self._stop.is_set():
                     break
                 keeping += [asyncio.create_task(self._keep(worker)) for worker in some]
+                for task in keeping:
+                    task.add_done_callback(self._stop_at_failure)
                 await self._up_or_stopped(some)
             if not self._stop.is_set():
                 admin = await self._start_admin()
@@ -244,7 +246,7 @@ class Supervisor:
         while True:
             began = time.monotonic()
             probing = asyncio.create_task(self._probe(worker))
-            code = await worker.live()
+            code = await self._life(worker)
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)
             self._gathering.ended(str(worker.index))
@@ -265,6 +267,18 @@ class Supervisor:
                 return
             self._restarts.labels(str(worker.index)).inc()
             delay = min(max(FIRST_DELAY_SECONDS, 2 * delay), LONGEST_DELAY_SECONDS)
+
+    async def _life(self, worker: Worker) -> int:
+        try:
+            return await worker.live()
+        except OSError as error:  # no process, no memory, no descriptor left: perhaps later
+            log.error("a worker cannot be started: %s", error.strerror, extra={"fields": {"worker": worker.index}})  # noqa: TRY400 - why is known
+            return 1
+
+    def _stop_at_failure(self, task: asyncio.Task[None]) -> None:
+        """End everything when a worker would no longer be watched over; `_end` raises what happened."""
+        if not task.cancelled() and task.exception() is not None:
+            self._stop.set()
 
     async def _probe(self, worker: Worker) -> None:
         """End the worker when its event loop no longer turns."""
@@ -290,6 +304,12 @@ class Supervisor:
     def _tell(self, number: signal.Signals) -> None:
         for worker in self._workers:
             worker.signal(number)
+
+    def _reload(self) -> None:
+        """Let all look at policies and keys at once. One that is just starting does so anyway, and does not listen."""
+        for worker in self._workers:
+            if worker.up.is_set():
+                worker.signal(signal.SIGHUP)
 
     # --- the admin port
 

@@ -84,23 +84,29 @@ async def measure(service: RunningService, question: bytes) -> None:
             await asyncio.sleep(0.1)
             saved, before = time.perf_counter(), asking.revision
             service.policy_file.write_text(new, encoding="utf-8")
-            while asking.revision == before:
+            while asking.revision == before:  # noqa: ASYNC110 - what is asked is what is measured
                 await asyncio.sleep(0.01)
             decided = time.perf_counter()
             await asyncio.sleep(0.3)  # what is left of the old set goes now
             quiet = asking.latencies(start, start + QUIET_SECONDS)
             busy = asking.latencies(saved, decided + 0.3)
             rows.append((*percentiles(quiet), *percentiles(busy), decided - saved))
-            print(
-                "quiet p50 {:.2f} p99 {:.2f} ms | reload p50 {:.2f} p99 {:.2f} ms | in force after {:.2f} s".format(
+            tell(
+                "quiet p50 {:.2f} p99 {:.2f} ms, reload p50 {:.2f} p99 {:.2f} ms, in force after {:.2f} s".format(
                     *rows[-1]
                 )
             )
         task.cancel()
         middle = [median(column) for column in zip(*rows, strict=True)]
-        print(
-            f"refused {asking.refused}; medians: p99 {middle[1]:.2f} → {middle[3]:.2f} ms, {middle[3] / middle[1]:.1f} ×; in force after {middle[4]:.2f} s"
+        _, quiet_p99, _, busy_p99, in_force = (median(column) for column in zip(*rows, strict=True))
+        tell(
+            f"medians: p99 {quiet_p99:.2f} → {busy_p99:.2f} ms, {busy_p99 / quiet_p99:.1f} ×; in force after {in_force:.2f} s"
         )
+        tell(f"refused: {asking.refused}")
+
+
+def tell(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - a script
 
 
 def percentiles(latencies: list[float]) -> tuple[float, float]:

@@ -148,7 +148,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Page, str], N
 def visitor(browser: Browser) -> Iterator[tuple[BrowserContext, Page]]:
     """Give a browser that has been nowhere; every address it asked for must be on this machine."""
     context = browser.new_context(ignore_https_errors=True, accept_downloads=False)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     page = context.new_page()
     outside: list[str] = []
     page.on("request", lambda request: None if is_local(request.url) else outside.append(request.url))

@@ -189,7 +189,8 @@ def pomerium_table(source: Mapping[str, Any]) -> Iterator[Asked]:
     hosts = {route["from"].removeprefix("https://").replace("*", "any") for route in Pomerium(source).routes}
     hosts |= {"app.example.com:9443", "app.example.com:1234", "x.y.example.com", "x.example.org", "unknown.test"}
     paths = {"/", "/admin", "/administrator", "/and", "/or", "/not", "/nor", "/nor/x", "/deny/x", "/office/",
-             "/v1/first",             "/address/", "/v1/items", "/v2/items", "/v2/items/1", "/v1", "/shared/x"}  # fmt: skip
+             "/v1/first",             "/address/", "/v1/items", "/v2/items", "/v2/items/1", "/v1",
+             "/shared/x"}  # fmt: skip
     for host, path in itertools.product(sorted(hosts), sorted(paths)):
         for method in ("GET", "DELETE"):
             yield Asked(host, path, method)
@@ -292,7 +293,8 @@ def kong_table() -> Iterator[Asked]:
     hosts = ("api.example.com", "shop.example.com", "reports.example.com", "off.example.com", "app.example.com",
              "other.example.com", "inside.example.com", "outside.example.com", "elsewhere.test")  # fmt: skip
     paths = ("/", "/scopes", "/groups/x", "/both", "/items", "/assets/a.css", "/loose", "/status", "/files",
-             "/files/secret",             "/files/secrets", "/files/12", "/files/12/edit", "/files/12/edit/x")  # fmt: skip
+             "/files/secret",             "/files/secrets", "/files/12", "/files/12/edit",
+             "/files/12/edit/x")  # fmt: skip
     for host, path, method in itertools.product(hosts, paths, ("GET", "POST", "DELETE")):
         yield Asked(host, path, method)
 

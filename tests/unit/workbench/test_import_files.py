@@ -264,6 +264,8 @@ ROUTE = "- from: https://a.example.com\n  to: http://a:80\n  allow_any_authentic
             "  policy: [{deny: {or: [client_certificate: {fingerprint: x}]}}]", "Envoy does not ask", id="a certificate"
         ),
         pytest.param("  policy: [{allow: {or: [claim/x: [a, b]]}}]", "or", id="a list where a value is meant"),
+        pytest.param("  timeout: soon", "expected a duration", id="a timeout that is no duration"),
+        pytest.param("  allowed_idp_claims: [x]", "expected a map of claims", id="claims that are a list"),
     ],
 )
 def test_what_would_widen_a_pomerium_route_stops_the_import(keys: str, says: str, tmp_path: Path) -> None:
@@ -292,6 +294,63 @@ def test_what_would_widen_a_pomerium_route_stops_the_import(keys: str, says: str
 )
 def test_what_would_widen_or_is_not_understood_stops_pomeriums_import(text: str, says: str, tmp_path: Path) -> None:
     assert any(says in problem for problem in stopped(text, tmp_path, "pomerium"))
+
+
+@pytest.mark.parametrize(
+    ("to", "says"),
+    [
+        pytest.param("http://a:80/path", "write it as `prefix_rewrite`", id="a path"),
+        pytest.param("[http://a, https://b]", "of one scheme", id="two schemes"),
+        pytest.param("ftp://a", "http, https or h2c", id="another scheme"),
+        pytest.param("http://a:99999", "http, https or h2c", id="no port"),
+    ],
+)
+def test_an_upstream_that_cannot_be_written_stops_the_import(to: str, says: str, tmp_path: Path) -> None:
+    text = f"routes: [{{from: https://a.example.com, to: {to}, allow_any_authenticated_user: true}}]\n"
+    assert any(says in problem for problem in stopped(text, tmp_path, "pomerium"))
+
+
+def written(text: str, tmp_path: Path, program: str) -> tuple[ImportResult, Imported]:
+    path = tmp_path / program / "source.yaml"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    result = run(path, tmp_path / "out")
+    return result, Imported(tmp_path / "out")
+
+
+def test_a_password_in_an_upstreams_url_is_not_copied(tmp_path: Path) -> None:
+    text = "routes: [{from: https://a.example.com, to: 'http://me:do-not-copy@a:80', allowed_users: [x]}]\n"
+    result, imported = written(text, tmp_path, "pomerium")
+    assert any("holds a user name or password" in item for item in result.todo)
+    assert "do-not-copy" not in str(imported.envoy) + imported.report
+
+
+def test_answers_without_an_upstream_and_rewrites_become_envoys(tmp_path: Path) -> None:
+    text = (
+        "routes:\n"
+        "- {from: https://a.example.com, path: /up, response: {status: 200, body: fine}, timeout: 3s}\n"
+        "- {from: https://a.example.com, prefix: /p, to: h2c://a, prefix_rewrite: /q, host_rewrite: b, idle_timeout: 1s}\n"
+        "- {from: https://a.example.com, prefix: /r, to: http://a, regex_rewrite_pattern: x, host_rewrite_header: h}\n"
+        "- {from: https://a.example.com}\n"
+    )
+    result, imported = written(text, tmp_path, "pomerium")
+    routes = imported.manager["route_config"]["virtual_hosts"][0]["routes"]
+    assert routes[0]["direct_response"] == {"status": 200, "body": {"inline_string": "fine"}}
+    assert routes[1]["route"]["prefix_rewrite"] == "/q"
+    assert routes[1]["route"]["host_rewrite_literal"] == "b"
+    assert routes[1]["route"]["idle_timeout"] == "1s"
+    assert routes[2]["route"]["regex_rewrite"]["pattern"] == {"regex": "x"}
+    assert routes[2]["route"]["host_rewrite_header"] == "h"
+    assert routes[3]["direct_response"] == {"status": 503}
+    assert any("has no `to`" in item for item in result.todo)
+
+
+def test_variables_inside_a_config_map_are_read(tmp_path: Path) -> None:
+    text = "kind: ConfigMap\ndata: {IDP_PROVIDER: oidc, IDP_CLIENT_ID: abc, JWT_CLAIMS_HEADERS: 'X-A:sub,email', other: x}\n"
+    result, imported = written(text, tmp_path, "pomerium")
+    assert imported.settings.pools[0].pool.clients == frozenset({"abc"})
+    assert dict(imported.settings.identity_headers) == {"x-a": ("sub",), "x-pomerium-claim-email": ("email",)}
+    assert "data.other" in {entry.path for entry in result.entries}
 
 
 def test_every_problem_is_told_at_once(tmp_path: Path) -> None:
@@ -366,6 +425,38 @@ def kong(config_keys: str = "", route_keys: str = "", plugins: str = "") -> str:
 def test_what_would_widen_stops_kongs_import(text: str, says: str, tmp_path: Path) -> None:
     problems = stopped(text, tmp_path, "kong")
     assert any(says in problem for problem in problems), problems
+
+
+def test_what_kong_leaves_open_is_told(tmp_path: Path) -> None:
+    text = kong(", auth_methods: [bearer], leeway: 900, bearer_token_param_type: [query]").replace(
+        ", client_id: [a]", ""
+    )
+    result, imported = written(text, tmp_path, "kong")
+    assert imported.settings.pools[0].pool.clients is None
+    assert any("`clients: any`" in item for item in result.todo)
+    assert imported.settings.pools[0].pool.leeway == 300
+    assert "without query" in imported.report
+
+
+def test_kongs_placeholders_let_nobody_in(tmp_path: Path) -> None:
+    text = kong().replace("https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI", "'{vault://env/issuer}'")
+    _, imported = written(text.replace("[a]", "['${CLIENT}']"), tmp_path, "kong")
+    pool = imported.settings.pools[0].pool
+    assert pool.issuers == ("https://issuer.invalid/fill-in",)
+    assert pool.clients == frozenset({"fill-in-the-app-client-id"})
+
+
+def test_kongs_streams_and_odd_services_answer_nothing(tmp_path: Path) -> None:
+    text = (
+        kong(route_keys="}\n  - {name: t, protocols: [tcp]")
+        + "- {name: odd, protocol: grpc, host: x, routes: [{name: odd, hosts: [odd.example.com]}]}\n"
+        + "routes: [{name: loose, hosts: [loose.example.com]}]\n"
+    )
+    result, imported = written(text, tmp_path, "kong")
+    assert result.routes == 3
+    hosts = {host["name"]: host["routes"][-1] for host in imported.manager["route_config"]["virtual_hosts"]}
+    assert hosts["odd.example.com"]["direct_response"] == {"status": 503}
+    assert hosts["loose.example.com"]["direct_response"] == {"status": 503}
 
 
 def test_a_plugin_that_is_off_stops_nothing(tmp_path: Path) -> None:

@@ -282,6 +282,7 @@ BEYOND_POLICIES: Final = {
 BEYOND_CONFIG: Final = {
     "listen: found text": "ports and paths have bounds",
     "the same address as": "it is about two settings",
+    "would listen on port": "it is about two settings",
     "found `1.0` (a number)": "JSON has one kind of number",
     "expected a pool id": "a URL's parts",
     "would be fetched from": "a URL's parts",
