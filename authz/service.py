@@ -88,8 +88,10 @@ class Events:
         routes = len(policies.routes.routes)
         self._metrics.policy_loaded(policies.revision, routes, time.time())
         log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
-        for problem in policies.warnings:
+        for problem in policies.warnings[:_MAX_LOGGED_PROBLEMS]:
             log.warning("%s", problem)
+        if len(policies.warnings) > _MAX_LOGGED_PROBLEMS:
+            log.warning("%d more: `authz check` tells them all", len(policies.warnings) - _MAX_LOGGED_PROBLEMS)
 
     def refused(self, error: LoadError) -> None:
         """Tell that a policy set did not load; the last good one stays in force."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -35,8 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         tell(f"NOT MEASURED: there is no h2load on this machine. Install it: {load.INSTALL}")
         return 2
     machine = describe_machine()
+    warning = "A quick run: it shows that everything runs, and no more." if options.quick else ""
     if machine["load"] > BUSY:
-        tell(f"WARNING: the machine is busy (load {machine['load']}); what follows proves nothing")
+        warning = f"Others were busy on this machine (load {machine['load']}): these numbers prove nothing."
+        tell(warning)
+    machine["warning"] = warning
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that folders and servers are cleared away
     results = report.Results()
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="authz-bench-", dir=memory if memory.is_dir() else None) as folder:
@@ -72,7 +77,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def describe_machine() -> Mapping[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Say where this was measured."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {

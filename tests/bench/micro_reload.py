@@ -97,10 +97,10 @@ async def measure(service: RunningService, question: bytes) -> None:
                 )
             )
         task.cancel()
-        middle = [median(column) for column in zip(*rows, strict=True)]
         _, quiet_p99, _, busy_p99, in_force = (median(column) for column in zip(*rows, strict=True))
         tell(
-            f"medians: p99 {quiet_p99:.2f} → {busy_p99:.2f} ms, {busy_p99 / quiet_p99:.1f} ×; in force after {in_force:.2f} s"
+            f"medians: p99 {quiet_p99:.2f} → {busy_p99:.2f} ms, {busy_p99 / quiet_p99:.1f} ×; "
+            f"in force after {in_force:.2f} s"
         )
         tell(f"refused: {asking.refused}")
 

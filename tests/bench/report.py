@@ -164,9 +164,10 @@ def _row(goal: Goal, results: Results) -> Row:
 
 def render(results: Results, machine: Mapping[str, Any]) -> str:
     """Write everything as Markdown tables, readable in a terminal too."""
+    warning = f" **{machine['warning']}**" if machine.get("warning") else ""
     about = (
         f"Machine: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, "
-        f"grpcio {machine['grpcio']}, Envoy {machine['envoy']}; load before the run {machine['load']}."
+        f"grpcio {machine['grpcio']}, Envoy {machine['envoy']}; load before the run {machine['load']}.{warning}"
     )
     parts = [
         about,
@@ -213,6 +214,12 @@ def _compared(results: Results, part: str, labels: Sequence[tuple[str, str]], ba
     return _table(["", "requests/s", heading], lines)
 
 
+def _mixes(results: Results) -> str:
+    own = [value for name, values in results.values.items() if name.startswith("mix-generator/") for value in values]
+    cost = f"\n\nThe generator itself took {spread(own, 'µs')} of processor time a request." if own else ""
+    return _compared(results, "mix", MIXES, "floor", "of the floor") + cost
+
+
 def _chains(results: Results) -> str:
     lines = []
     for label, name in CHAINS:
@@ -230,14 +237,14 @@ _TABLES: Final[Sequence[tuple[str, str, Callable[[Results], str]]]] = (
     (
         "Mixes of tokens (our own generator, so with a floor of its own)",
         "mix/",
-        lambda results: _compared(results, "mix", MIXES, "floor", "of the floor"),
+        _mixes,
     ),
     (
         "Routes on one host, the last one asked for",
         "routes/",
         lambda results: _compared(results, "routes", ROUTES, "10", "of 10 routes"),
     ),
-    ("Through Envoy, one Envoy worker", "envoy/", _chains),
+    ("Through Envoy, one Envoy worker; requests/s with 16 in flight", "envoy/", _chains),
 )
 
 

@@ -237,7 +237,7 @@ def build_opa() -> Path:
         raise NotMeasured("go build took more than five minutes; run `make bench` again") from None
     if built.returncode:
         said = [line for line in built.stderr.splitlines() if not line.startswith("go: downloading")]
-        raise NotMeasured(f"it cannot be built: {' '.join(' '.join(said).split())[:300]}")
+        raise NotMeasured(f"it cannot be built: {' '.join(' '.join(said).split())[:450]}")
     return source / "opa"
 
 

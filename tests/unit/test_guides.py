@@ -17,7 +17,7 @@ import yaml
 from authz.cli import cli
 from authz.errors import TokenError
 from authz.identity.cognito import UserPool, peek, verify
-from authz.model import Reason
+from authz.model import Principal, Reason
 from authz.policy.criteria import CRITERIA
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.settings import Settings, load_settings
@@ -245,14 +245,14 @@ def auth0(load: Callable[[str], Settings]) -> UserPool:
     return entry.pool
 
 
-def verdict(token: str, pool: UserPool) -> object:
+def verdict(token: str, pool: UserPool) -> Principal:
     unverified = peek(token)
     return verify(unverified, AUTH0.keys[unverified.kid], pool, NOW).principal
 
 
 def test_auth0s_own_id_token_works_with_the_claim_that_the_guide_asks_for(auth0: UserPool) -> None:
     token = AUTH0.mint(auth0_claims(token_use="id"))
-    assert verdict(token, auth0).email == "dora@example.com"  # type: ignore[attr-defined]
+    assert verdict(token, auth0).email == "dora@example.com"
 
 
 def test_auth0s_own_id_token_is_refused_without_it(auth0: UserPool) -> None:

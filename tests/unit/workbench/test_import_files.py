@@ -329,7 +329,8 @@ def test_answers_without_an_upstream_and_rewrites_become_envoys(tmp_path: Path) 
     text = (
         "routes:\n"
         "- {from: https://a.example.com, path: /up, response: {status: 200, body: fine}, timeout: 3s}\n"
-        "- {from: https://a.example.com, prefix: /p, to: h2c://a, prefix_rewrite: /q, host_rewrite: b, idle_timeout: 1s}\n"
+        "- {from: https://a.example.com, prefix: /p, to: h2c://a, prefix_rewrite: /q, host_rewrite: b, "
+        "idle_timeout: 1s}\n"
         "- {from: https://a.example.com, prefix: /r, to: http://a, regex_rewrite_pattern: x, host_rewrite_header: h}\n"
         "- {from: https://a.example.com}\n"
     )
@@ -346,7 +347,10 @@ def test_answers_without_an_upstream_and_rewrites_become_envoys(tmp_path: Path) 
 
 
 def test_variables_inside_a_config_map_are_read(tmp_path: Path) -> None:
-    text = "kind: ConfigMap\ndata: {IDP_PROVIDER: oidc, IDP_CLIENT_ID: abc, JWT_CLAIMS_HEADERS: 'X-A:sub,email', other: x}\n"
+    text = (
+        "kind: ConfigMap\ndata: {IDP_PROVIDER: oidc, IDP_CLIENT_ID: abc, JWT_CLAIMS_HEADERS: "
+        "'X-A:sub,email', other: x}\n"
+    )
     result, imported = written(text, tmp_path, "pomerium")
     assert imported.settings.pools[0].pool.clients == frozenset({"abc"})
     assert dict(imported.settings.identity_headers) == {"x-a": ("sub",), "x-pomerium-claim-email": ("email",)}
