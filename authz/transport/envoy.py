@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from authz.identity.credentials import TokenPlace, headers_with_tokens, without_cookies
 from authz.model import (
@@ -65,17 +66,22 @@ def to_request(check: pb.CheckRequest, client_ip_header: str | None = None) -> R
 def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, tuple[str, ...]]:
     """Give the headers by lower-case name, from whichever of the two encodings Envoy was told to use."""
     raw = http.header_map.headers
+    if not raw:
+        headers = {_lower(name): (value,) for name, value in http.headers.items()}
+        if len(headers) == len(http.headers):  # else two spellings of one name, which Envoy never sends
+            return headers
     pairs = ((entry.key, _value(entry)) for entry in raw) if raw else http.headers.items()
-    headers: dict[str, list[str]] = {}
+    apart: dict[str, list[str]] = {}
     for key, value in pairs:
-        headers.setdefault(_lower(key), []).append(value)
-    return {name: tuple(values) for name, values in headers.items()}
+        apart.setdefault(_lower(key), []).append(value)
+    return {name: tuple(values) for name, values in apart.items()}
 
 
 def _value(entry: pb.HeaderValue) -> str:
     return entry.raw_value.decode("latin-1") if entry.raw_value else entry.value
 
 
+@lru_cache(maxsize=4096)  # header names come again and again
 def _lower(name: str) -> str:
     return name.lower() if name.isascii() else name  # `K` (Kelvin) would become `k`
 
@@ -114,6 +120,19 @@ class AnswerSettings:
     denied_pages: Mapping[str, Template] = field(default_factory=dict)  # by file name, such as `403.html`
 
 
+class Unfit(Enum):
+    """Why a claim is no header value."""
+
+    ABSENT = "absent"
+    OMITTED = "omitted"  # there is a value and it cannot be a header value
+
+
+IdentityValues: TypeAlias = Sequence[tuple[str, str | Unfit]]
+"""Each identity header with its value, or why it has none."""
+
+MAX_KNOWN_PRINCIPALS: Final = 1024
+
+
 class Answer(NamedTuple):
     """What goes back to Envoy, and which identity headers had a value that cannot be a header value."""
 
@@ -135,6 +154,8 @@ class Answers:
         self._settings = settings
         self._names = frozenset(name for name, _ in settings.identity_headers)
         self._forms = frozenset(map(_cgi_form, self._names))
+        self._no_identity: IdentityValues = tuple((name, Unfit.ABSENT) for name, _ in settings.identity_headers)
+        self._known: dict[int, tuple[Principal, IdentityValues]] = {}
         self._token_headers = tuple(place.name for place in settings.tokens if place.kind == "header")
         self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
 
@@ -154,8 +175,7 @@ class Answers:
             passes = self._settings.pass_identity_headers
         principal = allow.principal if passes else None
         omitted = []
-        for name, claims in self._settings.identity_headers:
-            value = None if principal is None else header_value(principal, claims, self._settings.max_header_bytes)
+        for name, value in self._no_identity if principal is None else self._identity(principal):
             if isinstance(value, str):
                 to_set[name] = value
                 continue
@@ -173,6 +193,23 @@ class Answers:
         # Envoy removes after it sets: a name in both would be gone.
         ok.headers_to_remove.extend(name for name in to_remove if name not in to_set)
         return Answer(response, tuple(omitted))
+
+    def _identity(self, principal: Principal) -> IdentityValues:
+        """Give the identity headers' values; worked out once for a principal that comes again from the token cache.
+
+        The principal is held beside its values, so that its address cannot become another's while it is the key.
+        """
+        known = self._known.get(id(principal))
+        if known is not None and known[0] is principal:
+            return known[1]
+        values = tuple(
+            (name, header_value(principal, claims, self._settings.max_header_bytes))
+            for name, claims in self._settings.identity_headers
+        )
+        if len(self._known) >= MAX_KNOWN_PRINCIPALS:
+            self._known.clear()
+        self._known[id(principal)] = (principal, values)
+        return values
 
     def _twins(self, request: Request) -> Iterable[str]:
         """Give the request's headers that CGI-style upstreams read as one of ours: `x_auth_subject` and kin."""
@@ -267,15 +304,9 @@ def _set(headers: object, name: str, value: str) -> None:
     option.header.value = value
 
 
+@lru_cache(maxsize=4096)
 def _cgi_form(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
-
-
-class Unfit(Enum):
-    """Why a claim is no header value."""
-
-    ABSENT = "absent"
-    OMITTED = "omitted"  # there is a value and it cannot be a header value
 
 
 def header_value(principal: Principal, claims: Sequence[str], max_bytes: int) -> str | Unfit:

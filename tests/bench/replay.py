@@ -1,8 +1,8 @@
 """A second generator, for mixes: h2load knows one message, this one sends a different message every time.
 
-It writes HTTP/2 frames that are all but ready before the run and reads of an answer only what it must, so that it costs
-about a tenth of the server's time (the report says how much). What it measures is compared with a floor measured by itself,
-never with h2load's. An answer counts when it holds a message; a gRPC error holds none.
+It writes HTTP/2 frames that are all but ready before the run and reads of an answer only what it must; the report says
+what it costs a request. What it measures is compared with a floor measured by itself, never with h2load's. An answer
+counts when it holds a message; a gRPC error holds none.
 
 HPACK (RFC 7541) needs no library here: the first request of a connection enters its headers into the table, every later
 one names them by number.

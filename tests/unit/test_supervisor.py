@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from authz import supervisor
+from authz.settings import Settings
+from authz.supervisor import Output, Supervisor, Worker, ending
+
+
+def written(path: Path, *sources: list[bytes]) -> bytes:
+    """Give what comes out when each source writes its pieces into a pipe of its own."""
+    with path.open("wb") as file:
+        output = Output(file.fileno())
+        threads = []
+        for pieces in sources:
+            source, sink = os.pipe()
+            threads.append(output.copy_from(source))
+            with os.fdopen(sink, "wb", buffering=0) as pipe:
+                for piece in pieces:
+                    pipe.write(piece)
+        for thread in threads:
+            thread.join(10)
+    return path.read_bytes()
+
+
+class TestOutput:
+    def test_a_line_that_comes_in_pieces_is_written_whole(self, tmp_path: Path) -> None:
+        assert written(tmp_path / "out", [b"on", b"e\ntw", b"o\n"]) == b"one\ntwo\n"
+
+    def test_half_a_line_of_who_was_killed_is_left_out(self, tmp_path: Path) -> None:
+        assert written(tmp_path / "out", [b"one\ntw"], [b"three\n"]) == b"one\nthree\n"
+
+    def test_lines_wait_for_an_output_that_takes_nothing_now(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(supervisor, "_OUTPUT_RETRY_SECONDS", 0.001)
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        full = 0
+        try:
+            while True:
+                full += os.write(writing, b"x" * 4096)
+        except BlockingIOError:
+            pass
+        source, sink = os.pipe()
+        copying = Output(writing).copy_from(source)
+        os.write(sink, b"line\n")
+        os.close(sink)
+        with os.fdopen(reading, "rb") as out:
+            assert out.read(full) == b"x" * full
+            assert out.read(5) == b"line\n"
+            copying.join(10)
+            os.close(writing)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "killed by SIGKILL"), (-99, "killed by signal 99")]
+)
+def test_an_ending_is_told_in_words(code: int, words: str) -> None:
+    assert ending(code) == words
+
+
+class Silent:
+    """A worker that is up and never answers."""
+
+    index = 0
+
+    def __init__(self) -> None:
+        self.up = asyncio.Event()
+        self.up.set()
+        self.signals: list[signal.Signals] = []
+
+    async def ask(self, _question: bytes, _seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    def signal(self, number: signal.Signals) -> None:
+        self.signals.append(number)
+
+
+async def test_a_worker_that_does_not_answer_is_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "PROBE_SECONDS", 0.0)
+    worker = Silent()
+    settings = Settings(policies=Path("policies"), inline=False, pools=(), workers=2)
+    await asyncio.wait_for(Supervisor(settings, Output())._probe(cast("Worker", worker)), 10)
+    assert worker.signals == [signal.SIGKILL]
+    assert "a worker does not answer and is ended" in caplog.text
