@@ -67,7 +67,7 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, tuple[str, ...]
     """Give the headers by lower-case name, from whichever of the two encodings Envoy was told to use."""
     raw = http.header_map.headers
     if not raw:
-        headers = {_lower(name): (value,) for name, value in http.headers.items()}
+        headers: dict[str, tuple[str, ...]] = {_lower(name): (value,) for name, value in http.headers.items()}
         if len(headers) == len(http.headers):  # else two spellings of one name, which Envoy never sends
             return headers
     pairs = ((entry.key, _value(entry)) for entry in raw) if raw else http.headers.items()

@@ -105,7 +105,7 @@ typed_config:
     retry_policy:
       num_retries: 2
       retry_on: "connect-failure,refused-stream,unavailable,reset"
-      retry_back_off: {base_interval: 0.005s, max_interval: 0.025s}
+      retry_back_off: {base_interval: 0.005s, max_interval: 0.25s}
   failure_mode_allow: false
   status_on_error: {code: ServiceUnavailable}
   validate_mutations: true
