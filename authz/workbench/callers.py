@@ -20,18 +20,23 @@ from authz.settings import DEFAULT_TOKENS, Pool, Settings
 from authz.workbench.explain import Caller
 
 GIVEN_ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Given0000"
-"""Stands for the user pool when claims name no issuer."""
+"""Stands for the user pool when claims name no issuer and no pool is configured."""
 
 
-def principal_of_claims(claims: Mapping[str, Json], *, trust_unverified_email: bool = False) -> Principal:
-    """Make a principal of claims that nobody signed: for explanations and policy tests only."""
+def principal_of_claims(
+    claims: Mapping[str, Json], *, trust_unverified_email: bool = False, issuer: str = GIVEN_ISSUER
+) -> Principal:
+    """Make a principal of claims that nobody signed: for explanations and policy tests only.
+
+    `issuer` is the caller's when the claims name none.
+    """
     token_use = _text(claims, "token_use") or ("id" if "aud" in claims and "client_id" not in claims else "access")
     client_id = _text(claims, "client_id") or _text(claims, "aud")
     email = _text(claims, "email")
     counts = bool(email) and (trust_unverified_email or claims.get("email_verified") is True)
     return Principal(
         subject=_text(claims, "sub") or "someone",
-        issuer=_text(claims, "iss") or GIVEN_ISSUER,
+        issuer=_text(claims, "iss") or issuer,
         client_id=client_id,
         token_use=token_use,
         claims=claims,
@@ -46,10 +51,16 @@ def _text(claims: Mapping[str, Json], name: str) -> str:
 
 
 class GivenClaims:
-    """The caller is who `--claims` says."""
+    """The caller is who `--claims` says; without `iss`, of the first pool that is configured."""
 
-    def __init__(self, claims: Mapping[str, Json], shapes: ClaimShapes, *, trust_unverified_email: bool) -> None:
-        self._principal = shapes.shape(principal_of_claims(claims, trust_unverified_email=trust_unverified_email))
+    def __init__(self, claims: Mapping[str, Json], shapes: ClaimShapes, settings: Settings | None) -> None:
+        pools = () if settings is None else settings.pools
+        principal = principal_of_claims(
+            claims,
+            trust_unverified_email=any(entry.pool.trust_unverified_email for entry in pools),
+            issuer=pools[0].pool.issuers[0] if pools else GIVEN_ISSUER,
+        )
+        self._principal = shapes.shape(principal)
 
     async def __call__(self, _: Request, __: float) -> Caller:
         """Give the caller of any request."""

@@ -114,8 +114,7 @@ def _authenticate(options: Mapping[str, Any], settings: Settings | None) -> Auth
     shapes = ClaimShapes() if settings is None else claim_shapes(settings)
     if options["claims"] is None:
         return PresentedToken(settings, shapes)
-    trust = settings is not None and any(entry.pool.trust_unverified_email for entry in settings.pools)
-    return GivenClaims(_claims(options["claims"]), shapes, trust_unverified_email=trust)
+    return GivenClaims(_claims(options["claims"]), shapes, settings)
 
 
 def _claims(given: str) -> Mapping[str, Json]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
@@ -66,6 +66,25 @@ def texts_in(node: Node | None, separator: str | None = None) -> tuple[str, ...]
 def is_on(node: Node | None) -> bool:
     """Read a switch as Go's strconv.ParseBool does, because Pomerium's loader is as lenient."""
     return text_in(node) in ("1", "t", "T", "true", "TRUE", "True")
+
+
+_DROPPED_SCOPES: Final[Mapping[str, str]] = {
+    "offline_access": "Cognito refuses it, and gives a refresh token without",
+    "aws.cognito.signin.user.admin": "with it, an access token can rewrite its user's attributes. This narrows: such "
+    "calls to Cognito fail, and a rule that demands the scope refuses who signs in with a browser",
+}
+
+
+def carry_scopes(ledger: Ledger, path: str, node: Node | None, wanted: Iterable[str]) -> tuple[str, ...]:
+    """Give the scopes that Envoy asks Cognito for, `openid` first, and note what was dropped."""
+    scopes = list(dict.fromkeys(wanted))
+    dropped = [f"`{scope}` is dropped: {why}" for scope, why in _DROPPED_SCOPES.items() if scope in scopes]
+    if node is not None and dropped:
+        ledger.changed(path, node, "; ".join(["`envoy.yaml`: oauth2 `auth_scopes`", *dropped]))
+    elif node is not None:
+        added = "" if "openid" in scopes else ", with `openid`"
+        ledger.carried(path, node, f"`envoy.yaml`: oauth2 `auth_scopes`{added}")
+    return tuple(dict.fromkeys(["openid", *(scope for scope in scopes if scope not in _DROPPED_SCOPES)]))
 
 
 def is_placeholder(text: str) -> bool:

@@ -240,9 +240,14 @@ def _identity_headers(imported: Import) -> list[str]:
     return [name for name in imported.settings.get("identity_headers", {}) if not name.startswith("x-auth-")]
 
 
+def _token_headers(imported: Import) -> list[str]:
+    """Give the headers that hold a token, which `hide_credentials` takes off."""
+    return [place["header"] for place in imported.settings.get("tokens", ()) if "header" in place]
+
+
 def _ext_authz(imported: Import) -> Wire:
-    names = [re.sub(r"[-_.]", "[-._]", name) for name in _identity_headers(imported)]
-    changeable = "|".join(("x[-._]auth[-._][-._a-z0-9]+", "authorization", "cookie", *names))
+    names = [re.sub(r"[-_.]", "[-._]", name) for name in (*_identity_headers(imported), *_token_headers(imported))]
+    changeable = "|".join(dict.fromkeys(("x[-._]auth[-._][-._a-z0-9]+", "authorization", "cookie", *names)))
     found: dict[str, Any] = yaml.safe_load(_EXT_AUTHZ_FILTER)
     found["typed_config"]["decoder_header_mutation_rules"] = {
         "disallow_all": True,

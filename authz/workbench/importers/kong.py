@@ -434,6 +434,10 @@ class _Kong:
             if other is None:
                 pools[pool.issuer] = pool
                 continue
+            if other.leeway_seconds != pool.leeway_seconds:
+                self._ledger.differs(
+                    "`leeway` is the pool's: the least that an instance of the plugin says holds for all."
+                )
             clients = tuple(dict.fromkeys((*other.clients, *pool.clients)))
             pools[pool.issuer] = Pool(
                 issuer=pool.issuer,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import ceil
 from typing import Any, Final, NamedTuple
 
 from authz.document import Fields, Node, Scalar, describe
@@ -17,6 +18,7 @@ from authz.model import Json
 from authz.workbench.importers.common import (
     SECRET_NAME,
     caller,
+    carry_scopes,
     is_on,
     is_placeholder,
     issuer_name,
@@ -28,6 +30,7 @@ from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import PLACEHOLDER_CLIENT, PLACEHOLDER_ISSUER, Caller, Login, Pool
 
 MAX_ALTERNATIVES: Final = 256
+MAX_LEEWAY_SECONDS: Final = 300  # `leeway: 5m`, which the configuration allows at most
 _TESTED_ALTERNATIVES: Final = 4
 _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "scopes_required": ("scopes_claim", "scope"),
@@ -141,8 +144,8 @@ _STOPPING: Final[Mapping[str, str]] = {
     "claims_forbidden": "there is no rule on the presence of a claim: delete it here, then write a deny rule "
     "on the values "
     "(`deny: {or: [claim/NAME: VALUE]}`)",
-    "introspect_jwt_tokens": "Cognito has no introspection: delete it here; `revocations:` of `authz.yaml` "
-    "cuts tokens off",
+    "introspect_jwt_tokens": "Cognito has no introspection: delete it here. A revoked token stays valid until it "
+    "expires: keep the lifetimes in the app client short",
     "jwt_session_claim": "ties tokens to a session cookie: delete it here",
     "jwt_session_cookie": "ties tokens to a session cookie: delete it here",
     "authenticated_groups_claim": "feeds the ACL plugin: write the groups as `groups_required` with `groups_claim`",
@@ -297,11 +300,14 @@ class GuardReader:
     def _leeway(self) -> int:
         node = self._get("leeway")
         text = text_in(node)
-        seconds = min(int(text), 300) if text.isdecimal() else 0
-        if node is not None and text == str(seconds):
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+            self._leave("leeway", "no number of seconds: there is none then")
+            return 0
+        seconds = ceil(min(float(text), MAX_LEEWAY_SECONDS))
+        if node is not None and float(text) > MAX_LEEWAY_SECONDS:
+            self._ledger.changed(f"{self._at}.leeway", node, "`authz.yaml`: `cognito`: `leeway: 5m`, the most there is")
+        else:
             self._carry("leeway", "`authz.yaml`: `cognito`: `leeway`")
-        elif node is not None:
-            self._ledger.changed(f"{self._at}.leeway", node, "`authz.yaml`: `cognito`: `leeway`, at most 300s")
         return seconds
 
     def _with_uses(self, pool: Pool, required: Sequence[Required]) -> Pool:
@@ -378,7 +384,7 @@ class GuardReader:
     # --- signing in ---------------------------------------------------------------------------------------------------
 
     def _login(self, pool: Pool, methods: frozenset[str]) -> Login | None:
-        scopes = list(dict.fromkeys(["openid", *(s for s in texts_in(self._get("scopes")) if s != "offline_access")]))
+        node = self._get("scopes")
         domain = self._domain()
         names = texts_in(self._get("authorization_query_args_names"))
         values = texts_in(self._get("authorization_query_args_values"))
@@ -389,12 +395,12 @@ class GuardReader:
             for name in ("scopes", "authorization_query_args_names", "authorization_query_args_values"):
                 self._leave(name, "nobody signs in with a browser here")
             return None
-        self._carry("scopes", "`envoy.yaml`: oauth2 `auth_scopes`, without `offline_access`")
+        wanted = [scope for text in texts_in(node) for scope in text.split()]
+        scopes = carry_scopes(self._ledger, f"{self._at}.scopes", node, wanted)
         for name in ("authorization_query_args_names", "authorization_query_args_values"):
             self._carry(name, "`envoy.yaml`: the query of `authorization_endpoint`")
-        usual = scopes if self._config.get("scopes") is not None else ["openid"]
         client = next((client for client in pool.clients if client != "any"), PLACEHOLDER_CLIENT)
-        return Login(client, domain, tuple(usual), query, passes_bearer="bearer" in methods)
+        return Login(pool.issuer, client, domain, scopes, query, passes_bearer="bearer" in methods)
 
     def _domain(self) -> str:
         """Find the host of the pool's hosted pages in the endpoints that are named."""
@@ -428,24 +434,44 @@ class GuardReader:
 
     def _places(self, methods: frozenset[str]) -> tuple[Mapping[str, str], ...]:
         node = self._get("bearer_token_param_type")
-        kinds = texts_in(node) or ("header",)
+        kinds = (texts_in(node) or ("header",)) if "bearer" in methods else ()
+        header = self._token_header(kinds)
         cookie = text_in(self._get("bearer_token_cookie_name"))
         places: list[Mapping[str, str]] = []
-        for kind in kinds if "bearer" in methods else ():
-            if kind == "header":
-                places.append({"header": "authorization"})
+        for kind in kinds:
+            if kind == "header" and header:
+                places.append({"header": header})
             elif kind == "cookie" and cookie:
                 places.append({"cookie": cookie})
+        if methods & {"authorization_code", "session"} and any(place != _USUAL_PLACE for place in places):
+            self._ledger.differs(
+                "Where people sign in with a browser, only `Authorization: Bearer` passes without a session: programs "
+                "that bring their token elsewhere are sent to sign in."
+            )
         dropped = [kind for kind in kinds if kind in _BODY_PLACES]
         if node is not None and dropped:
             text = f"`authz.yaml`: `tokens`, without {' and '.join(dropped)}: a token there ends up in logs"
             self._ledger.changed(f"{self._at}.bearer_token_param_type", node, text)
         else:
-            self._carry("bearer_token_param_type", "`authz.yaml`: `tokens`")
+            self._carry("bearer_token_param_type", "`authz.yaml`: `tokens`" if kinds else "no bearer tokens count here")
         self._carry(
             "bearer_token_cookie_name", "`authz.yaml`: `tokens`" if cookie and "cookie" in kinds else "not used by it"
         )
         return tuple(places)
+
+    def _token_header(self, kinds: Sequence[str]) -> str:
+        """Give the header that holds the token; empty when no such header can arrive."""
+        node = self._get("bearer_token_header_name")
+        name = text_in(node).lower()
+        if "header" not in kinds or not name:
+            self._carry("bearer_token_header_name", "not used by it")
+            return "authorization"
+        if name == "cookie" or name.startswith("x-auth-") or not _TOKEN_HEADER.fullmatch(name):
+            why = "`envoy.yaml` lets no such header arrive: name another one, without `_`, that starts otherwise"
+            self._leave("bearer_token_header_name", why)
+            return ""
+        self._carry("bearer_token_header_name", "`authz.yaml`: `tokens`; the whole value is the token")
+        return name
 
     def _headers(self) -> Mapping[str, str]:
         claims = texts_in(self._get("upstream_headers_claims"))
@@ -509,6 +535,8 @@ class GuardReader:
 
 _HARMLESS: Final = frozenset({"forbidden_error_message", "forbidden_destroy_session"})
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_TOKEN_HEADER: Final = re.compile(r"[a-z0-9.-]+")
+_USUAL_PLACE: Final[Mapping[str, str]] = {"header": "authorization"}
 
 
 def _is_null(node: Node) -> bool:

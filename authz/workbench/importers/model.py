@@ -39,6 +39,7 @@ class Pool(NamedTuple):
 class Login(NamedTuple):
     """How people sign in: what the oauth2 filter is told."""
 
+    issuer: str  # of the pool whose people sign in
     client_id: str
     domain: str  # host of the pool's hosted pages
     scopes: tuple[str, ...] = ("openid", "email", "profile")

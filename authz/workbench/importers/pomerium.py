@@ -282,7 +282,9 @@ class _Pomerium:
         client = self._client()
         uses = self._token_uses()
         audiences = self._audiences()
-        login = Login(client, domain, self._scopes(), sign_out_path="/.pomerium/sign_out", passes_bearer=bool(uses))
+        login = Login(
+            issuer, client, domain, self._scopes(), sign_out_path="/.pomerium/sign_out", passes_bearer=bool(uses)
+        )
         if not self._tls:
             self._ledger.remember(
                 "`envoy.yaml` listens without TLS, as the source says: session cookies are `Secure`, "
@@ -337,19 +339,8 @@ class _Pomerium:
 
     def _scopes(self) -> tuple[str, ...]:
         node = self._root.get("idp_scopes")
-        wanted = [scope.strip() for scope in texts_in(node, ",") if scope.strip()] or ["openid", "email", "profile"]
-        kept = list(dict.fromkeys(["openid", *(scope for scope in wanted if scope != "offline_access")]))
-        if node is not None and kept == wanted:
-            self._ledger.carried("idp_scopes", node, "`envoy.yaml`: oauth2 `auth_scopes`")
-        elif node is not None:
-            self._ledger.changed(
-                "idp_scopes",
-                node,
-                "`envoy.yaml`: oauth2 `auth_scopes`, with `openid`; "
-                "Cognito refuses "
-                "`offline_access` and refreshes without",
-            )
-        return tuple(kept)
+        wanted = [scope for text in texts_in(node, ",") for scope in text.split()] or ["openid", "email", "profile"]
+        return carry_scopes(self._ledger, "idp_scopes", node, wanted)
 
     def _token_uses(self) -> list[str]:
         """Give which bearer tokens Pomerium takes for a session; none by default."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from authz.errors import LoadError, Problem
 from authz.model import Source
@@ -56,6 +56,7 @@ def write_import(imported: Import, source: Path, out: Path, ledger: Ledger, *, f
         message = "exists and is not empty: name another folder with --out, or overwrite it with --force"
         ledger.problems.append(Problem(Source(str(out), 1, 1), message))
     finish(ledger)
+    imported = _with_leeway_for_sessions(imported, ledger)
     files = policy_files(imported)
     files["authz.yaml"] = _HEADER.format(program=imported.program) + yaml_text(_config(imported))
     files |= envoy_files(imported)
@@ -70,6 +71,25 @@ def write_import(imported: Import, source: Path, out: Path, ledger: Ledger, *, f
     return ImportResult(out, tuple(sorted(files)), tuple(ledger.entries), tuple(todo), len(imported.routes), rows)
 
 
+def _with_leeway_for_sessions(imported: Import, ledger: Ledger) -> Import:
+    """Raise the leeway of pools whose people sign in with a browser, where the source has less."""
+    issuers = {login.issuer for login in imported.logins}
+    pools = tuple(
+        pool._replace(leeway_seconds=max(pool.leeway_seconds, _SESSION_LEEWAY_SECONDS))
+        if pool.issuer in issuers
+        else pool
+        for pool in imported.pools
+    )
+    if pools != imported.pools:
+        ledger.differs(
+            f"A token of a pool with a browser sign-in counts for {_SESSION_LEEWAY_SECONDS} s after it expires "
+            f"(`leeway: {_SESSION_LEEWAY_SECONDS}s` in `authz.yaml`): a session in its last second is refreshed by "
+            "Envoy, and must not be refused."
+        )
+    return replace(imported, pools=pools)
+
+
+_SESSION_LEEWAY_SECONDS: Final = 10
 _HEADER = "# Imported from {program}; IMPORT.md says what came from where. Run: authz serve --config authz.yaml\n"
 
 
