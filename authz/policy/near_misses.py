@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from authz.document import shorten
 from authz.model import Json, Principal, Reason
-from authz.policy.criteria import Criterion, Facts
+from authz.policy.criteria import Criterion, Facts, claim_values
 
 # Claims that Cognito puts into ID tokens alone, unless a pre-token trigger adds them (reference/cognito.md section 1).
 _ID_TOKEN_CLAIMS: Final = frozenset({
@@ -75,8 +75,8 @@ def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
 
 def _has_providers_group(principal: Principal) -> bool:
     """Tell whether a group looks like `eu-west-1_AbCdEfGhI_Auth0`, in which Cognito puts a provider's people."""
-    groups = principal.claims.get("cognito:groups")
-    return isinstance(groups, list) and any(isinstance(one, str) and one.count("_") >= 2 for one in groups)
+    groups = claim_values(principal.claims, "cognito:groups")
+    return any(isinstance(group, str) and group.count("_") >= 2 for group in groups)
 
 
 def _claim_name(criterion: Criterion) -> str:

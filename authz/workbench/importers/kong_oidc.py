@@ -305,7 +305,9 @@ class GuardReader:
             return 0
         seconds = ceil(min(float(text), MAX_LEEWAY_SECONDS))
         if node is not None and float(text) > MAX_LEEWAY_SECONDS:
-            self._ledger.changed(f"{self._at}.leeway", node, "`authz.yaml`: `cognito`: `leeway: 5m`, the most there is")
+            self._ledger.changed(
+                f"{self._at}.leeway", node, "`authz.yaml`: `cognito`: `leeway: 300s`, the most there is"
+            )
         else:
             self._carry("leeway", "`authz.yaml`: `cognito`: `leeway`")
         return seconds
@@ -470,7 +472,8 @@ class GuardReader:
             why = "`envoy.yaml` lets no such header arrive: name another one, without `_`, that starts otherwise"
             self._leave("bearer_token_header_name", why)
             return ""
-        self._carry("bearer_token_header_name", "`authz.yaml`: `tokens`; the whole value is the token")
+        alone = "" if name == "authorization" else "; its value is the token alone, without `Bearer`"
+        self._carry("bearer_token_header_name", f"`authz.yaml`: `tokens`{alone}")
         return name
 
     def _headers(self) -> Mapping[str, str]:

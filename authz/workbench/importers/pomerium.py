@@ -17,6 +17,7 @@ from authz.document import Fields, Items, Node, Scalar, describe, parse, shorten
 from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.workbench.importers.common import (
+    carry_scopes,
     finish,
     is_on,
     is_placeholder,

@@ -26,6 +26,14 @@ def long_of(criterion: str, caller: Principal | None) -> str | None:
     return None if found is None else found.long
 
 
+POOL_GROUP = "us-east-1_Other0000_Auth0"
+
+
+def given_without_issuer(groups: Any) -> Principal:
+    """Make a caller of claims that a person wrote down."""
+    return principal()._replace(claims={"sub": "alice", "cognito:groups": groups})
+
+
 class TestValues:
     @pytest.mark.parametrize(
         ("criterion", "claims", "short", "long"),
@@ -172,6 +180,22 @@ class TestMissingClaims:
         ],
     )
     def test_without_a_likely_mistake(self, criterion: str, caller: Principal | None) -> None:
+        assert hint_of(criterion, caller) is None
+
+    @pytest.mark.parametrize("groups", [["staff", POOL_GROUP], POOL_GROUP], ids=["one of several groups", "a text"])
+    def test_without_an_issuer_a_providers_group_belongs_to_no_pool(self, groups: Any) -> None:
+        text = "the claims have no `iss`, which names the pool that groups `<pool>_<provider>` belong to"
+        assert hint_of("identity_provider: Auth0", given_without_issuer(groups)) == Hint(text, text)
+
+    @pytest.mark.parametrize(
+        ("criterion", "caller"),
+        [
+            pytest.param("identity_provider: Auth0", principal(groups=[POOL_GROUP]), id="an issuer of another pool"),
+            pytest.param("identity_provider: Auth0", given_without_issuer(["on_call", 7]), id="other groups"),
+            pytest.param("issuer: https://a.example", given_without_issuer([POOL_GROUP]), id="another criterion"),
+        ],
+    )
+    def test_a_missing_issuer_is_named_only_where_it_matters(self, criterion: str, caller: Principal) -> None:
         assert hint_of(criterion, caller) is None
 
     def test_an_unverified_address_says_how_to_trust_it(self) -> None:

@@ -188,6 +188,18 @@ class TestRules:
         (stand.folder / "claims.json").write_text('{"cognito:groups": ["admins"]}', encoding="utf-8")
         assert outcome(stand.story(claims=f"@{stand.folder / 'claims.json'}"))[0] == "allow"
 
+    def test_claims_without_an_issuer_are_of_the_first_pool(self, stand: Stand) -> None:
+        (stand.folder / "policies" / "app.yaml").write_text(
+            "- {from: 'https://app.example.com', policy: {allow: {or: [identity_provider: Auth0]}}}\n", encoding="utf-8"
+        )
+        claims = json.dumps({"cognito:groups": [f"{stand.pool.pool_id}_Auth0"]})
+        assert outcome(stand.story(claims=claims)) == ("allow", None, ["identity-provider-ok"])
+        hint = "the claims have no `iss`"
+        without = {"config": None, "policies": stand.folder / "policies"}
+        assert hint in stand.tell(claims=claims, **without)
+        assert hint in stand.tell(claims=claims.replace(stand.pool.pool_id, "us-east-1_Other0000"))
+        assert hint not in stand.tell(claims='{"cognito:groups": ["admins"]}')
+
     def test_an_address_that_does_not_count(self, stand: Stand) -> None:
         claims = json.dumps({"email": "alice@example.com", "token_use": "id"})
         text = stand.tell(None, url="https://mail.example.com:8443/", claims=claims)

@@ -110,7 +110,7 @@ def config(name: str, tmp_path: Path) -> Any:
 def test_the_guides_variables_become_a_pool(tmp_path: Path) -> None:
     written = config("pomerium/guide-environment.env", tmp_path)
     pool = {"user_pool": "eu-west-1_AbCdEfGhI", "clients": ["304a12ktcc5djt9d7enj6dsjkg"], "token_use": ["access"]}
-    assert written["cognito"] == [pool]
+    assert written["cognito"] == [pool]  # without routes nobody signs in: no leeway
 
 
 def test_a_placeholder_becomes_a_pool_that_nobody_can_have_tokens_of(tmp_path: Path) -> None:
@@ -148,6 +148,117 @@ def test_the_portal_leaves_its_pool_and_its_leeway(tmp_path: Path) -> None:
     written = config("kong/guide-portal.json", tmp_path)
     assert written["cognito"][0]["user_pool"] == "ap-southeast-1_AbCdEfGhI"
     assert written["cognito"][0]["leeway"] == "100s"
+
+
+WHY_LEEWAY = "a session in its last second is refreshed by Envoy"
+
+
+def leeway_of(config_keys: str, tmp_path: Path) -> tuple[float, str]:
+    """Import a plugin with these settings and give its pool's leeway in seconds, and the report."""
+    _, imported = written(kong(config_keys), tmp_path, "kong")
+    return imported.settings.pools[0].pool.leeway, imported.report
+
+
+@pytest.mark.parametrize(
+    ("leeway", "seconds"),
+    [
+        pytest.param("", 10, id="none in the source"),
+        pytest.param(", leeway: 0", 10, id="zero in the source"),
+        pytest.param(", leeway: 9", 10, id="less in the source"),
+        pytest.param(", leeway: 10.5", 11, id="a fraction more in the source"),
+        pytest.param(", leeway: 100", 100, id="more in the source"),
+        pytest.param(", leeway: 300", 300, id="the most there is"),
+        pytest.param(", leeway: 301", 300, id="more than there is"),
+        pytest.param(f", leeway: {'9' * 400}", 300, id="a number without end"),
+        pytest.param(", leeway: a while", 10, id="no number"),
+    ],
+)
+def test_a_pool_whose_people_sign_in_has_ten_seconds_of_leeway_or_more(
+    leeway: str, seconds: int, tmp_path: Path
+) -> None:
+    found, report = leeway_of(leeway, tmp_path)
+    assert found == seconds
+    assert (WHY_LEEWAY in report) is (found == 10)
+    assert ("`leeway: 300s`, the most there is" in report) is (leeway not in ("", ", leeway: 300") and found == 300)
+
+
+def test_without_a_sign_in_the_leeway_is_the_sources(tmp_path: Path) -> None:
+    assert leeway_of(", auth_methods: [bearer], leeway: 3", tmp_path)[0] == 3
+    report = (tmp_path / "out" / "IMPORT.md").read_text(encoding="utf-8")
+    assert WHY_LEEWAY not in report
+
+
+def test_a_pool_without_a_sign_in_gets_no_leeway_from_another(tmp_path: Path) -> None:
+    inside, outside = config("kong/two-pools.json", tmp_path)["cognito"]
+    assert inside["leeway"] == "10s"
+    assert "leeway" not in outside
+
+
+def test_instances_that_differ_in_leeway_have_the_least_of_them_and_the_report_says_so(tmp_path: Path) -> None:
+    config("kong/required.yaml", tmp_path)
+    report = (tmp_path / "out" / "IMPORT.md").read_text(encoding="utf-8")
+    assert "- `leeway` is the pool's: the least that an instance of the plugin says holds for all." in report
+
+
+def places_of(config_keys: str, tmp_path: Path) -> tuple[list[tuple[str, str]], Imported]:
+    _, imported = written(kong(config_keys), tmp_path, "kong")
+    return [(place.kind, place.name) for place in imported.settings.tokens], imported
+
+
+@pytest.mark.parametrize(
+    ("keys", "places"),
+    [
+        pytest.param("bearer_token_header_name: X-Token", [("header", "x-token")], id="a header of another name"),
+        pytest.param(
+            "bearer_token_param_type: [cookie, header], bearer_token_header_name: X-Token, bearer_token_cookie_name: C",
+            [("cookie", "C"), ("header", "x-token")],
+            id="a cookie before the header, as in the source",
+        ),
+        pytest.param(
+            "bearer_token_param_type: [header, cookie], bearer_token_header_name: X-Token, bearer_token_cookie_name: C",
+            [("header", "x-token"), ("cookie", "C")],
+            id="a header before the cookie, as in the source",
+        ),
+        pytest.param(
+            "bearer_token_param_type: [cookie], bearer_token_header_name: X-Token, bearer_token_cookie_name: C",
+            [("cookie", "C")],
+            id="the name of a header that does not count",
+        ),
+        pytest.param(
+            "bearer_token_header_name: Authorization", [("header", "authorization")], id="the usual header by its name"
+        ),
+    ],
+)
+def test_kongs_bearer_tokens_are_found_where_its_names_say(
+    keys: str, places: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    assert places_of(f", auth_methods: [bearer], {keys}", tmp_path)[0] == places
+
+
+@pytest.mark.parametrize("name", ["x-auth-token", "x_token", "Cookie", "a b"])
+def test_a_header_that_envoy_lets_not_arrive_is_not_carried(name: str, tmp_path: Path) -> None:
+    places, imported = places_of(
+        f", auth_methods: [bearer], bearer_token_param_type: [header, cookie], bearer_token_cookie_name: C, "
+        f"bearer_token_header_name: '{name}'",
+        tmp_path,
+    )
+    assert places == [("cookie", "C")]
+    assert "lets no such header arrive" in imported.report
+
+
+def test_envoy_lets_authz_take_the_tokens_header_off(tmp_path: Path) -> None:
+    _, imported = places_of(
+        ", auth_methods: [bearer], hide_credentials: true, bearer_token_header_name: X-Token", tmp_path
+    )
+    filters = {one["name"]: one for one in imported.manager["http_filters"]}
+    rules = filters["envoy.filters.http.ext_authz"]["typed_config"]["decoder_header_mutation_rules"]
+    assert re.fullmatch(rules["allow_expression"]["regex"], "x-token")
+
+
+def test_beside_a_sign_in_the_sessions_token_counts_too(tmp_path: Path) -> None:
+    places, imported = places_of(", bearer_token_header_name: X-Token", tmp_path)
+    assert places == [("header", "x-token"), ("header", "authorization")]
+    assert "programs that bring their token elsewhere are sent to sign in" in imported.report
 
 
 # --- envoy.yaml -----------------------------------------------------------------------------------------------------
@@ -203,6 +314,36 @@ def test_kongs_sign_in_knows_the_pools_domain_and_its_provider(tmp_path: Path) -
     assert sign_in["token_endpoint"]["uri"] == f"{domain}/oauth2/token"
     outside = hosts[1]["routes"][0]["typed_per_filter_config"]["envoy.filters.http.oauth2"]
     assert outside["disabled"] is True
+
+
+SCOPES = "[profile, openid, offline_access, aws.cognito.signin.user.admin]"
+
+
+@pytest.mark.parametrize(
+    ("program", "scopes"),
+    [
+        pytest.param("kong", SCOPES, id="Kong's list"),
+        pytest.param("kong", SCOPES.replace(",", ""), id="Kong's list with one text of several"),
+        pytest.param("pomerium", SCOPES, id="Pomerium's list"),
+        pytest.param("pomerium", SCOPES.strip("[]").join('""'), id="Pomerium's text"),
+    ],
+)
+def test_the_scope_that_lets_a_token_rewrite_its_user_is_dropped(program: str, scopes: str, tmp_path: Path) -> None:
+    text = kong(f", scopes: {scopes}") if program == "kong" else f"idp_scopes: {scopes}\nroutes:\n{ROUTE}"
+    _, imported = written(text, tmp_path, program)
+    host = imported.manager["route_config"]["virtual_hosts"][0]
+    sign_in = host["typed_per_filter_config"]["envoy.filters.http.oauth2"]["config"]
+    assert sign_in["auth_scopes"] == ["openid", "profile"]
+    row = next(line for line in imported.report.splitlines() if "scopes` |" in line)
+    assert "`aws.cognito.signin.user.admin` is dropped: with it, an access token can rewrite its user's" in row
+    assert "This narrows" in row
+    assert "`offline_access` is dropped" in row
+
+
+def test_other_scopes_are_carried_with_openid(tmp_path: Path) -> None:
+    result, _ = written(kong(", scopes: [email]"), tmp_path, "kong")
+    entry = next(entry for entry in result.entries if entry.path.endswith(".scopes"))
+    assert (entry.outcome, entry.text) == (Outcome.CARRIED, "`envoy.yaml`: oauth2 `auth_scopes`, with `openid`")
 
 
 # --- the folder -----------------------------------------------------------------------------------------------------
@@ -378,7 +519,7 @@ def kong(config_keys: str = "", route_keys: str = "", plugins: str = "") -> str:
     [
         pytest.param(kong(", claims_forbidden: [x]"), "presence of a claim", id="claims that are forbidden"),
         pytest.param(kong(", consumer_claim: [email]"), "groups_required", id="known consumers alone"),
-        pytest.param(kong(", introspect_jwt_tokens: true"), "no introspection", id="introspection"),
+        pytest.param(kong(", introspect_jwt_tokens: true"), "valid until it expires", id="introspection"),
         pytest.param(kong(", proof_of_possession_dpop: strict"), "binds no tokens", id="proof of possession"),
         pytest.param(kong(", authenticated_groups_claim: [x]"), "ACL plugin", id="groups for the ACL plugin"),
         pytest.param(kong(", countries_required: [x]"), "restricts access", id="an unknown requirement"),
