@@ -653,8 +653,9 @@ def test_a_denials_detail_reaches_nobody() -> None:
 def test_headers_worked_out_once_are_never_another_principals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("authz.transport.envoy.MAX_KNOWN_PRINCIPALS", 2)
     builder = answers()
-    for number in range(9):  # more than are remembered, and principals that are let go may leave their address to others
-        who = principal(claims={"sub": f"user-{number}"})._replace(subject=f"user-{number}")
+    for number in range(9):  # more than are remembered; who is let go may leave his address to another
+        name = f"user-{number}"
+        who = principal(claims={"sub": name}, subject=name)
         for _ in range(2):
-            ok = builder.answer(request(), Allow(ROUTE, (Reason.USER_OK,), who), Stamp("id")).response.ok_response
-            assert {option.header.key: option.header.value for option in ok.headers}["x-auth-subject"] == f"user-{number}"
+            answer = builder.answer(request(), Allow(ROUTE, (Reason.USER_OK,), who), STAMP)
+            assert headers_of(answer.response)["x-auth-subject"] == name
