@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plan = rooms.QUICK if options.quick else rooms.Plan()
         good = measure(rooms.Bench(Path(folder), plan, results, tell), options.only)
     text = report.render(results, machine)
-    print(text)  # noqa: T201 - the table is what this command is for
+    print(text)
     report.write_json(RESULT, results, {**machine, "plan": vars(plan), "parts": options.only})
     tell(f"every value: {RESULT}")
     return 0 if good else 1
@@ -94,7 +94,7 @@ def describe_machine() -> dict[str, Any]:
 
 def tell(text: str) -> None:
     """Say how far it is, beside the table."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201 - a command that runs for minutes says how far it is
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ async def measure(service: RunningService, question: bytes) -> None:
 
 
 def tell(line: str) -> None:
-    print(line, flush=True)  # noqa: T201 - a script
+    print(line, flush=True)
 
 
 def percentiles(latencies: list[float]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from authz.audit import LineWriter
+from authz.lines import LineWriter
 from authz.metrics import Metrics
 from authz.service import Service
 from authz.settings import load_settings
@@ -83,7 +83,7 @@ async def measure(what: str, service: Service, asked: Iterable[bytes]) -> None:
         batches.append(1e6 * (time.perf_counter() - started) / BATCH)
         await asyncio.sleep(0.02)  # lets the writer of lines empty its queue
     batches.sort()
-    print(f"{what:48} {median(batches):7.1f} µs   p99 {batches[-2]:7.1f} µs")  # noqa: T201 - a script
+    print(f"{what:48} {median(batches):7.1f} µs   p99 {batches[-2]:7.1f} µs")
 
 
 if __name__ == "__main__":
