@@ -22,7 +22,7 @@ from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.verified import VerifiedTokens
 from authz.model import Decision, Deny, Principal, Reason, Request
-from authz.policy.criteria import Facts
+from authz.policy.criterion import Facts
 from authz.policy.decision import decide
 from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet

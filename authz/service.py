@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from authz import __version__
-from authz.audit import DecisionLog, LineWriter, configure_logging
+from authz.audit import DecisionLog, configure_logging
 from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.errors import LoadError
 from authz.identity.claims import ClaimShapes
 from authz.identity.fetch import FetchResult, HttpFetch
 from authz.identity.jwks import KeyStore
 from authz.identity.verified import VerifiedTokens
+from authz.lines import LineWriter
 from authz.metrics import Metrics
 from authz.policy.certificates import parse_authorities
-from authz.policy.criteria import CriteriaContext
+from authz.policy.criterion import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.files import PolicyFile
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies

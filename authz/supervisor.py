@@ -26,9 +26,10 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 from prometheus_client.exposition import generate_latest
 
-from authz.audit import LineWriter, configure_logging
+from authz.audit import configure_logging
 from authz.channel import EXPOSITION, MISSING, UP, Orders, read_missing, receive, send, write_orders
 from authz.gathering import Gathering
+from authz.lines import LineWriter
 from authz.metrics import CONTENT_TYPE, Registry
 from authz.settings import Settings
 from authz.transport.admin import AdminServer, start_admin

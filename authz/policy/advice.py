@@ -12,7 +12,7 @@ from typing import Final
 from authz.document import Scalar, shorten
 from authz.errors import Problem, Severity
 from authz.model import Source
-from authz.policy.criteria import Criterion
+from authz.policy.criterion import Criterion
 from authz.policy.criterion_advice import EXACT, AcceptedTokens, Advice, CriterionAdviser, operands
 from authz.policy.decision import Block, Effect, Operator, Policy
 from authz.policy.routes import PathKind, Route

@@ -13,7 +13,7 @@ from typing import Final
 from authz.document import Fields, Items, Problems, Scalar, describe, shorten
 from authz.errors import Problem, Severity
 from authz.model import Source
-from authz.policy.criteria import Criterion
+from authz.policy.criterion import Criterion
 from authz.policy.matchers import string_matcher
 
 

@@ -22,7 +22,7 @@ from authz.errors import TokenError
 from authz.model import NO_GUIDANCE, Allow, Decision, Deny, Guidance, Reason, Source
 
 if TYPE_CHECKING:
-    from authz.policy.criteria import Criterion, Facts, Finding
+    from authz.policy.criterion import Criterion, Facts, Finding
     from authz.policy.routes import Route
 
 

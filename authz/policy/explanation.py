@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 from authz.document import shorten
 from authz.errors import TokenError
 from authz.model import NO_GUIDANCE, Allow, Decision, Deny, Guidance, Json, Reason, http_status
-from authz.policy.criteria import Criterion, Facts, show_values
+from authz.policy.criteria import show_values
+from authz.policy.criterion import Criterion, Facts
 from authz.policy.decision import Block, Effect, Operator, join_blocks, judge_block, outcome
 from authz.policy.near_misses import Hint, hint
 from authz.policy.routes import Route

@@ -10,7 +10,8 @@ from typing import Final, NamedTuple
 
 from authz.document import shorten
 from authz.model import Json, Principal, Reason
-from authz.policy.criteria import Criterion, Facts, claim_values
+from authz.policy.caller_criteria import claim_values
+from authz.policy.criterion import Criterion, Facts
 
 # Claims that Cognito puts into ID tokens alone, unless a pre-token trigger adds them (reference/cognito.md section 1).
 _ID_TOKEN_CLAIMS: Final = frozenset({

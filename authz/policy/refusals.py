@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten, text_of
 from authz.errors import RequestError
 from authz.model import Guidance
-from authz.policy.criteria import Criterion
+from authz.policy.criterion import Criterion
 from authz.policy.decision import Operator, Policy
 from authz.policy.path import canonical_host
 

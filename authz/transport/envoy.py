@@ -29,7 +29,7 @@ from authz.model import (
     http_status,
 )
 from authz.pb import external_auth_pb2 as pb
-from authz.policy.criteria import claim_values
+from authz.policy.caller_criteria import claim_values
 from authz.policy.refusals import Redirects
 from authz.settings.templates import Template
 from authz.transport.pages import Page, Refusal, denial_page

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from authz.model import Allow, Source
-from authz.policy.criteria import Criterion
+from authz.policy.criterion import Criterion
 from authz.policy.decision import Block, Operator
 from authz.policy.explanation import Explanation
 from authz.policy.parser import PolicySet

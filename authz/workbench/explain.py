@@ -15,7 +15,8 @@ from authz.authorizer import find_route
 from authz.document import shorten
 from authz.errors import RequestError, TokenError
 from authz.model import Allow, Decision, Deny, Json, Principal, Reason, Request, http_status
-from authz.policy.criteria import Facts, show_values
+from authz.policy.criteria import show_values
+from authz.policy.criterion import Facts
 from authz.policy.decision import Effect, Operator
 from authz.policy.explanation import Condition, Explanation, JudgedBlock, explain
 from authz.policy.parser import PolicySet

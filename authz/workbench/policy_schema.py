@@ -8,8 +8,8 @@ from typing import Any, Final
 from authz.policy.criteria import CRITERIA
 from authz.policy.decision import Effect, Operator
 from authz.policy.matchers import LIST_OPERATORS, STRING_OPERATORS
-from authz.policy.parser import ENVOY_KEYS
 from authz.policy.refusals import MAX_TARGET_LENGTH, REDIRECT_STATUSES
+from authz.policy.route_reader import ENVOY_KEYS
 from authz.workbench.schema_parts import (
     DURATION,
     SWITCH,

@@ -33,7 +33,7 @@ from authz.identity.claims import ClaimShapes
 from authz.identity.cognito import peek, verify
 from authz.model import Allow, Principal, Reason, Request, http_status
 from authz.policy.certificates import parse_authorities
-from authz.policy.criteria import CriteriaContext
+from authz.policy.criterion import CriteriaContext
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from tests.support.user_pool import DROP, NOW, FakeUserPool
 

@@ -22,7 +22,8 @@ from authz.authorizer import find_route
 from authz.document import Fields, Items, Node, Problems, parse
 from authz.errors import LoadError, RequestError, TokenError
 from authz.model import Allow, Principal, Reason, Request, http_status
-from authz.policy.criteria import CRITERIA, Facts
+from authz.policy.criteria import CRITERIA
+from authz.policy.criterion import Facts
 from authz.policy.decision import decide
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.path import Host, canonical_host, canonical_path, check_method

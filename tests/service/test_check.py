@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from authz.audit import DecisionLog, LineWriter
+from authz.audit import DecisionLog
 from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.identity.claims import ClaimShapes
 from authz.identity.jwks import JwksSettings, KeyStore
 from authz.identity.verified import VerifiedTokens
+from authz.lines import LineWriter
 from authz.metrics import Metrics
 from authz.model import TOKEN_REASONS
 from authz.pb import external_auth_pb2 as pb

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from authz.model import Deny, Json, Principal, Request, http_status
-from authz.policy.criteria import Facts
+from authz.policy.criterion import Facts
 from authz.policy.decision import decide
 from authz.policy.files import read_files
 from authz.policy.parser import PolicyOptions, parse_policies

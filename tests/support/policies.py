@@ -19,7 +19,8 @@ from typing import Any, Final
 from authz.document import Problems, parse
 from authz.errors import LoadError, Problem, TokenError
 from authz.model import Decision, Json, Principal, Request
-from authz.policy.criteria import CriteriaContext, Criterion, Facts, Finding, compile_criterion
+from authz.policy.criteria import compile_criterion
+from authz.policy.criterion import CriteriaContext, Criterion, Facts, Finding
 from authz.policy.decision import decide
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.path import canonical_host, canonical_path, check_method

@@ -8,7 +8,7 @@ from typing import Any, Final
 from authz.document import Problems
 from authz.errors import RequestError
 from authz.model import Allow, Deny, Json, Request, http_status
-from authz.policy.criteria import Facts
+from authz.policy.criterion import Facts
 from authz.policy.decision import decide
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.path import canonical_host, canonical_path

@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, parse_duration
 from authz.model import Json
-from authz.policy.criteria import CriteriaContext, compile_criterion
-from authz.policy.parser import ENVOY_KEYS
+from authz.policy.criteria import compile_criterion
+from authz.policy.criterion import CriteriaContext
+from authz.policy.route_reader import ENVOY_KEYS
 from authz.workbench.importers.common import (
     SECRET_NAME,
     caller,

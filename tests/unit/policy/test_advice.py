@@ -11,7 +11,7 @@ import pytest
 from authz.errors import Severity
 from authz.policy.advice import constant_truth
 from authz.policy.certificates import parse_authorities
-from authz.policy.criteria import CriteriaContext
+from authz.policy.criterion import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.decision import Block, Operator
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies

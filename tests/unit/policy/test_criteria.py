@@ -15,16 +15,10 @@ from cryptography.x509.oid import NameOID
 
 from authz.document import Problems, parse
 from authz.model import Json, Reason
-from authz.policy.criteria import (
-    CRITERIA,
-    CriteriaContext,
-    Facts,
-    claim_values,
-    compile_criterion,
-    is_cors_preflight,
-    plain_address,
-    show_values,
-)
+from authz.policy.caller_criteria import claim_values
+from authz.policy.criteria import CRITERIA, compile_criterion, show_values
+from authz.policy.criterion import CriteriaContext, Facts
+from authz.policy.request_criteria import is_cors_preflight, plain_address
 from tests.support.policies import CLIENT, ISSUER, NOW, SUBJECT, compiled, facts, heads, judge, principal, request
 
 NOBODY = facts()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from authz.errors import TokenError
 from authz.model import Allow, Decision, Deny, Principal, Reason, Source, http_status
-from authz.policy.criteria import CriteriaContext
+from authz.policy.criterion import CriteriaContext
 from authz.policy.decision import Block, Judgement, Operator, join_blocks, judge_block
 from authz.policy.parser import PolicyOptions
 from tests.support.policies import decide_text, policy_set, ppl, principal, route_with

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.errors import LoadError, Problem, Severity
-from authz.policy.parser import ENVOY_KEYS, PolicyOptions, PolicySet, parse_policies, revision_of
+from authz.policy.parser import PolicyOptions, PolicySet, parse_policies, revision_of
+from authz.policy.route_reader import ENVOY_KEYS
 from tests.support.policies import find, heads, policy_set, ppl, problems_of, route_with
 
 ROUTE = "route `https://app.example.com`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from authz.model import Principal, Request
-from authz.policy.criteria import Facts
+from authz.policy.criterion import Facts
 from authz.policy.explanation import explain
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.policy.routes import Route

@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 from authz.document import Fields, Items, Node, Problems, Scalar, parse
 from authz.errors import LoadError
 from authz.policy.criteria import CRITERIA
-from authz.policy.parser import _ROUTE_KEYS, ENVOY_KEYS, PolicyOptions, parse_policies
+from authz.policy.parser import PolicyOptions, parse_policies
+from authz.policy.route_reader import _ROUTE_KEYS, ENVOY_KEYS
 from authz.settings import load_settings
 from authz.settings.loading import _KEYS
 from authz.settings.pools import _POOL_KEYS
