@@ -113,6 +113,19 @@ def verify(unverified: UnverifiedToken, key: RSAPublicKey, pool: UserPool, now: 
         raise TokenError(Reason.TOKEN_ISSUER_UNKNOWN, f"the issuer is not one of pool {pool.label}")
     # 6
     _check_signature(unverified, key)
+    return _check_claims(unverified, pool, now)
+
+
+def error_but_for_the_signature(unverified: UnverifiedToken, pool: UserPool, now: float) -> TokenError | None:
+    """Tell what else would refuse this token, were its signature good. It makes nobody known: for explanations only."""
+    try:
+        _check_claims(unverified, pool, now)
+    except TokenError as error:
+        return error
+    return None
+
+
+def _check_claims(unverified: UnverifiedToken, pool: UserPool, now: float) -> Verified:
     claims: SignedClaims = unverified.unverified_claims
     # 7
     subject, token_use = _text(claims, "sub"), _text(claims, "token_use")

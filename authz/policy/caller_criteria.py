@@ -62,8 +62,10 @@ def _email(principal: Principal) -> Sequence[Json]:
 
 
 def _domain(principal: Principal) -> Sequence[Json]:
-    parts = () if principal.email is None else principal.email.split("@")
-    return parts[1:2]  # between the first and the second `@`, as Pomerium reads it
+    if principal.email is None:
+        return ()
+    # Between the first and the second `@`, as Pomerium reads it; nothing there is no domain.
+    return [part for part in principal.email.split("@")[1:2] if part]
 
 
 def _address_criterion(read: Callable[[Principal], Sequence[Json]], yes: Reason, no: Reason) -> Build:

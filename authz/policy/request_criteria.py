@@ -93,7 +93,8 @@ def _network(node: Node, problems: Problems) -> IPv4Network | IPv6Network | None
     if text is None:
         return None
     try:
-        network = ip_network(text, strict=False)
+        # A zone (`fe80::1%eth0`), which no peer's address has, would be dropped and any link let in: it is no network.
+        network = ip_network(text.replace("%", " "), strict=False)
     except ValueError:
         problems.error(
             node, f"`source_ip`: found {describe(node)}, expected an address or a network such as 10.0.0.0/8"

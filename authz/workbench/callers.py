@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes
-from authz.identity.cognito import UnverifiedToken, UserPool, peek, verify
+from authz.identity.cognito import UnverifiedToken, UserPool, error_but_for_the_signature, peek, verify
 from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.fetch import FetchResult, HttpFetch
@@ -90,7 +90,7 @@ class PresentedToken:
         claims = unverified.unverified_claims
         read = self._shapes.shape(principal_of_claims(claims, trust_unverified_email=trusts))
         if self._settings is None:
-            return Caller(read, trust="unverified: give --config to verify the token")
+            return _unverified(unverified, read, _any_pool(unverified.issuer), now, "give --config to verify the token")
         if entry is None:
             unknown = TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
             return Caller(error=unknown, claims_of_bad_token=read)
@@ -105,11 +105,23 @@ class PresentedToken:
                 verified = enrich(verified, verify(beside, key, for_id_tokens(entry.pool), now))
         except TokenError as error:
             if error.reason is Reason.KEYS_UNAVAILABLE:
-                return Caller(read, trust="unverified: the keys of its pool cannot be reached")
+                return _unverified(unverified, read, entry.pool, now, "the keys of its pool cannot be reached")
             return Caller(error=error, claims_of_bad_token=read)
         finally:
             await fetch.close()
         return Caller(self._shapes.shape(verified.principal), trust="verified")
+
+
+def _unverified(unverified: UnverifiedToken, read: Principal, pool: UserPool, now: float, why: str) -> Caller:
+    """Give the caller that an unverifiable token speaks of, unless the service would refuse it in any case."""
+    trust = f"unverified: {why}"
+    error = error_but_for_the_signature(unverified, pool, now)
+    return Caller(read, trust=trust) if error is None else Caller(error=error, trust=trust, claims_of_bad_token=read)
+
+
+def _any_pool(issuer: str) -> UserPool:
+    """Stand for the pool that no configuration names: whatever it accepts, it accepts nothing out of its time."""
+    return UserPool((issuer,), None, frozenset({"access", "id"}), 0.0, trust_unverified_email=False, label=issuer)
 
 
 def _id_token_beside(request: Request, access: Principal, settings: Settings) -> UnverifiedToken | None:

@@ -132,16 +132,16 @@ def _passed_over(
     for route in policies.routes.routes:
         if route is chosen:
             break
-        why_not = _why_not(route, host, path)
+        why_not = _why_not(route, host, path, found=chosen is not None and chosen.host.pattern is None)
         if why_not is not None:
             notes.append(RouteNote(route, why_not))
     return tuple(notes)
 
 
-def _why_not(route: Route, host: Host, path: str) -> str | None:
+def _why_not(route: Route, host: Host, path: str, *, found: bool) -> str | None:
     same_name = route.host.name == host.name if route.host.pattern is None else route.host.pattern.fullmatch(host.name)
     if not same_name:
-        return _other_host(route, host)
+        return None if found else _other_host(route, host)
     if not route.host.matches(host):
         return f"it takes port {route.host.port} only"
     if not route.path.matches(path):
@@ -195,7 +195,8 @@ def lines(story: Story) -> list[tuple[str, str]]:
 def _caller(caller: Caller) -> str:
     principal = caller.principal or caller.claims_of_bad_token
     if caller.error is not None:
-        return f"the token is not good: {caller.error.reason} ({caller.error.detail}); judged as nobody"
+        unverified = f" — {caller.trust}" if caller.trust.startswith("unverified") else ""
+        return f"the token is not good: {caller.error.reason} ({caller.error.detail}); judged as nobody{unverified}"
     if principal is None:
         return caller.trust
     return f"{principal.subject}, {principal.token_use} token of client {principal.client_id or '?'} — {caller.trust}"

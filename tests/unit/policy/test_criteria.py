@@ -19,7 +19,19 @@ from authz.policy.caller_criteria import claim_values
 from authz.policy.criteria import CRITERIA, compile_criterion, show_values
 from authz.policy.criterion import CriteriaContext, Facts
 from authz.policy.request_criteria import is_cors_preflight, plain_address
-from tests.support.policies import CLIENT, ISSUER, NOW, SUBJECT, compiled, facts, heads, judge, principal, request
+from tests.support.policies import (
+    CLIENT,
+    ISSUER,
+    NOW,
+    SUBJECT,
+    compiled,
+    facts,
+    heads,
+    judge,
+    principal,
+    problems_of,
+    request,
+)
 
 NOBODY = facts()
 ALICE = facts(principal(groups=["admins", "ops"], email="alice@example.com"))
@@ -594,3 +606,14 @@ def test_facts_print_nothing_secret() -> None:
     known = facts(principal({"secret": "canary"}), header={"authorization": "canary"}, path="/a?canary")
     assert "canary" not in repr(known)
     assert isinstance(known, Facts)
+
+
+def test_an_address_that_ends_with_its_at_sign_has_no_domain() -> None:
+    nowhere = facts(principal(email="alice@"))
+    assert judge("domain: {not: example.com}", nowhere) == (False, Reason.DOMAIN_UNAUTHORIZED)
+    assert compiled("domain: example.com").look(nowhere) == []
+
+
+def test_an_address_with_a_zone_is_no_network() -> None:
+    (problem,) = problems_of("- from: https://a.example.com\n  policy: {allow: {or: [{source_ip: fe80::1%eth0}]}}\n")
+    assert "found text `fe80::1%eth0`, expected an address or a network" in str(problem)

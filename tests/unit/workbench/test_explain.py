@@ -298,6 +298,24 @@ class TestTokens:
         story = stand.story(token=stand.pool.token(groups=["admins"]), **options)
         assert story["caller"]["trust"] == "unverified: give --config to verify the token"
 
+    def test_an_unverified_one_that_has_expired_is_refused_all_the_same(self, stand: Stand) -> None:
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json")
+        story = stand.story(token=stand.pool.token(groups=["admins"], now=NOW - 7200, exp=NOW - 40))
+        assert outcome(story)[1:] == (401, ["token-expired"])
+        assert story["caller"]["detail"] == "expired 40 s ago"
+        assert story["caller"]["trust"] == "unverified: the keys of its pool cannot be reached"
+        assert story["with_a_good_token"] == "allow (claim-ok)"
+
+    def test_an_unverified_one_of_another_client_is_refused_all_the_same(self, stand: Stand) -> None:
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json")
+        story = stand.story(token=stand.pool.token(groups=["admins"], client_id="somebody-elses-app"))
+        assert outcome(story)[1:] == (401, ["token-client-refused"])
+
+    def test_an_expired_one_is_refused_without_a_configuration_too(self, stand: Stand) -> None:
+        options = {"config": None, "policies": stand.folder / "policies"}
+        story = stand.story(token=stand.pool.token(groups=["admins"], now=NOW - 7200, exp=NOW - 40), **options)
+        assert outcome(story)[1:] == (401, ["token-expired"])
+
     def test_of_a_file(self, stand: Stand) -> None:
         path = stand.folder / "token.txt"
         path.write_text(stand.pool.token(groups=["admins"]) + "\n", encoding="utf-8")
