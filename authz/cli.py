@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 internal error, 2 bad arguments, 3 does not load, 4 policy
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -17,13 +18,16 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from authz import __version__
+from authz.document import Fields, Problems, Scalar, parse
 from authz.errors import LoadError, Problem, Severity
+from authz.model import Source
 from authz.policy.files import read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import Settings, load_settings
 
 EXIT_OK: Final = 0
 EXIT_INTERNAL: Final = 1
+EXIT_BAD_ARGUMENTS: Final = 2
 EXIT_NOT_LOADED: Final = 3
 EXIT_TESTS_FAILED: Final = 4
 
@@ -74,7 +78,34 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     if config is None:
         raise click.UsageError("--config is missing: write authz serve --config authz.yaml (or set AUTHZ_CONFIG)")
     overrides = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
-    sys.exit(_exit_code(lambda: _serve(load_settings(config, environ=os.environ, overrides=overrides))))
+    sys.exit(_exit_code(lambda: _serve(_settings(config, overrides))))
+
+
+def _settings(config: Path, overrides: Mapping[str, str]) -> Settings:
+    """Load the configuration. Raises LoadError; then with the policies' problems too, as far as they can be found."""
+    try:
+        return load_settings(config, environ=os.environ, overrides=overrides)
+    except LoadError as error:
+        problems = [*error.problems, *_policy_problems(config)]
+        raise LoadError(list(dict.fromkeys(problems))) from None
+
+
+def _policy_problems(config: Path) -> list[Problem]:
+    """Give the errors of the policies that a configuration names which does not load itself."""
+    try:
+        root = parse(config.read_bytes(), str(config), Problems())
+    except OSError:
+        return []
+    if not isinstance(root, Fields):
+        return []
+    named = root.get("policies")
+    if root.get("routes") is not None or root.get("policy") is not None:
+        _, problems = _load(config, PolicyOptions(inline=True))
+    elif isinstance(named, Scalar) and isinstance(named.value, str) and "$" not in named.value:
+        _, problems = _load(config.parent / named.value, PolicyOptions())
+    else:
+        return []
+    return [problem for problem in problems if problem.severity is Severity.ERROR]
 
 
 def _serve(settings: Settings) -> int:
@@ -84,7 +115,10 @@ def _serve(settings: Settings) -> int:
         return supervise(settings)
     from authz.service import serve  # noqa: PLC0415 - brings gRPC, which a supervisor must not load
 
-    serve(settings)
+    try:
+        serve(settings)
+    except LoadError as error:
+        raise LoadError([_placed(problem, settings.policies) for problem in error.problems]) from None
     return EXIT_OK
 
 
@@ -108,7 +142,8 @@ def _exit_code(run: Callable[[], int]) -> int:
         return run()
     except LoadError as error:
         _report(error.problems, to_stderr=True)
-        return EXIT_NOT_LOADED
+        only_flags = all(problem.source.file.startswith("--") for problem in error.problems)
+        return EXIT_BAD_ARGUMENTS if only_flags else EXIT_NOT_LOADED
     except (OSError, RuntimeError) as error:
         click.echo(f"authz: cannot start: {error}", err=True)
         return EXIT_INTERNAL
@@ -146,7 +181,7 @@ def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
     from authz.service import policy_options  # noqa: PLC0415 - brings gRPC
 
     try:
-        settings = load_settings(config, environ=os.environ, overrides={})
+        settings = _settings(config, {})
     except LoadError as error:
         return [], list(error.problems)
     loaded, problems = _load(settings.policies, policy_options(settings))
@@ -162,8 +197,20 @@ def _load(path: Path, options: PolicyOptions) -> tuple[list[PolicySet], list[Pro
     try:
         loaded = parse_policies(read_files(path).files, options)
     except LoadError as error:
-        return [], list(error.problems)
-    return [loaded], list(loaded.warnings)
+        return [], [_placed(problem, path) for problem in error.problems]
+    placed_keys = tuple((key, _opened_from(source, path)) for key, source in loaded.envoy_keys)
+    loaded = dataclasses.replace(loaded, envoy_keys=placed_keys)
+    return [loaded], [_placed(problem, path) for problem in loaded.warnings]
+
+
+def _placed(problem: Problem, policies: Path) -> Problem:
+    return problem._replace(source=_opened_from(problem.source, policies))
+
+
+def _opened_from(source: Source, policies: Path) -> Source:
+    """Name the file as it can be opened from here: policy files are called by their folder's name alone."""
+    above = policies.parent if policies.name else policies / ".."  # of `.`
+    return source._replace(file=str(above / source.file))
 
 
 def _check_report(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> Mapping[str, Any]:
