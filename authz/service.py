@@ -177,6 +177,7 @@ class Service:
             client_ip_header=settings.client_ip_header,
             explain_values=settings.log.explain_values,
         )
+        self._serving = False  # in the eyes of gRPC's health checks
         self._draining = False
 
     def _compile(self, files: Sequence[PolicyFile]) -> PolicySet:
@@ -184,13 +185,27 @@ class Service:
             return parse_policies(files, self._policy_options)
 
     def readiness(self) -> list[str]:
-        """Name what is missing before requests can be decided; nothing means ready."""
-        missing = [f"no keys for {issuer.pool.label}" for issuer in self._issuers if issuer.keys.current is None]
-        if self.policies.current is None:
-            missing.append("no policies")
+        """Name what is missing before requests come and can be decided; nothing means ready.
+
+        `/readyz` must not be ahead of gRPC's health: an Envoy that is started on its word would find us not serving,
+        and send nothing until its next check.
+        """
+        missing = self._missing()
+        if not missing and not self._serving:
+            missing.append("not serving yet")
         if self._draining:
             missing.append("draining")
         return missing
+
+    def _missing(self) -> list[str]:
+        missing = [f"no keys for {issuer.pool.label}" for issuer in self._issuers if issuer.keys.current is None]
+        if self.policies.current is None:
+            missing.append("no policies")
+        return missing
+
+    async def _keep_health(self, server: Server) -> None:
+        await keep_health(server, self._missing)
+        self._serving = True
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then drain. Raises OSError or RuntimeError when an address cannot be bound."""
@@ -235,7 +250,7 @@ class Service:
         return [
             *(issuer.keys.run() for issuer in self._issuers),
             self.policies.watch(),
-            keep_health(server, self.readiness),
+            self._keep_health(server),
             *(() if self._beside is None else (self._beside(self._pages),)),
         ]
 

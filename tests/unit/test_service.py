@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from authz.service import refuse_a_taken_socket
-from authz.settings import Listen
+from authz.lines import LineWriter
+from authz.metrics import Metrics
+from authz.service import Service, refuse_a_taken_socket
+from authz.settings import Listen, load_settings
+from authz.transport.server import Server
+from tests.support.user_pool import FakeUserPool
 
 
 def test_a_socket_that_somebody_answers_on_is_refused(tmp_path: Path) -> None:
@@ -29,3 +36,28 @@ def test_a_socket_file_left_behind_is_none(tmp_path: Path) -> None:
 
 def test_a_tcp_address_needs_no_look() -> None:
     refuse_a_taken_socket(Listen("127.0.0.1", 9191))
+
+
+async def test_ready_is_not_said_before_health_checks_are_told(tmp_path: Path) -> None:
+    pool = FakeUserPool()
+    (tmp_path / "keys.json").write_bytes(pool.jwks())
+    (tmp_path / "app.yaml").write_text("- from: https://a.example.com\n", encoding="utf-8")
+    (tmp_path / "authz.yaml").write_text(
+        f"policies: app.yaml\nlisten: 127.0.0.1:0\ncognito:\n  - user_pool: {pool.pool_id}\n    clients: any\n"
+        f"    token_use: access\n    jwks_uri: {(tmp_path / 'keys.json').as_uri()}\n",
+        encoding="utf-8",
+    )
+    settings = load_settings(tmp_path / "authz.yaml", environ={}, overrides={})
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    service = Service(settings, writer=LineWriter(nowhere), metrics=Metrics(version="test", wall=time.time))
+    assert service.readiness() == [f"no keys for {pool.pool_id}", "no policies"]
+    service.policies.load()
+    keys = asyncio.create_task(service._issuers[0].keys.run())
+    while service._missing():  # noqa: ASYNC110 - the keys come from a task of their own
+        await asyncio.sleep(0.01)
+    assert service.readiness() == ["not serving yet"]
+    server = Server(service.door, settings.listen, None)
+    await service._keep_health(server)
+    assert service.readiness() == []
+    keys.cancel()
+    await server.stop(0)
