@@ -63,7 +63,7 @@ async def start(folder: Path, pool: FakeUserPool, decisions: str, writer: LineWr
     service = Service(settings, writer=writer, metrics=Metrics(version="0", wall=time.time))
     service.policies.load()
     fetching = asyncio.create_task(service._issuers[0].keys.run())
-    while service.readiness():  # noqa: ASYNC110 - keys have no event to wait for
+    while service._missing():  # noqa: ASYNC110 - keys have no event to wait for
         await asyncio.sleep(0.01)
     fetching.cancel()
     with suppress(asyncio.CancelledError):
