@@ -7,7 +7,8 @@
 5. A token verified before, under the same keys, is known.
 6. Otherwise issuer and kid choose a key, and signature and claims are checked.
 7. The ID token beside an access token, where the configuration names its place, is verified too and adds its claims.
-8. The policy decides. A bad token is judged as none, and is the reason where a caller is needed.
+8. The policy decides. A bad token is judged as none, and is the reason where a caller is needed. Where it looks at
+   nothing but the principal, an allow is remembered.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from authz.policy.decision import decide
 from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet
 from authz.policy.path import Host, canonical_host, canonical_path, check_method
+from authz.policy.remembered import RememberedAllows
 from authz.policy.routes import Route
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Visit(NamedTuple):
     route: Route | None = None
     facts: Facts | None = None
     credential_error: TokenError | None = None
+    lasting: bool = False  # this very decision comes again for this principal and route: its answer may be kept
 
 
 class Issuer(NamedTuple):
@@ -94,7 +97,13 @@ class Authenticator:
             credential = find_credential(request, self._places)
             if credential is None:
                 return None  # an ID token alone is nobody: only `tokens` names places of credentials
-            principal = await self._principal(credential.token, now)
+            principal = self._verified.find(credential.token, now)
+            if principal is None:
+                principal = await self._newly_verified(credential.token, now)
+            else:
+                self._observe.token("cached")
+            if self._enrich_from is None:
+                return principal
             beside = self._id_token(request, principal)
             return principal if beside is None else await self._enriched(credential.token, beside, now)
         except TokenError as error:
@@ -108,11 +117,7 @@ class Authenticator:
         presented = find_credential(request, (self._enrich_from,))
         return None if presented is None else presented.token
 
-    async def _principal(self, token: str, now: float) -> Principal:
-        known = self._verified.find(token, now)
-        if known is not None:
-            self._observe.token("cached")
-            return known
+    async def _newly_verified(self, token: str, now: float) -> Principal:
         principal = self._remember(await self._verify(token, now), token)
         self._observe.token("verified")
         return principal
@@ -155,7 +160,7 @@ class Authenticator:
 
 
 class Authorizer:
-    """Decides requests. Built once; holds no state of its own between visits."""
+    """Decides requests. Built once; between visits it remembers allows that would come out the same."""
 
     def __init__(
         self,
@@ -167,6 +172,8 @@ class Authorizer:
         self._authenticator = authenticator
         self._policies = policies
         self._allow_path_parameters = allow_path_parameters
+        self._remembered = RememberedAllows()
+        self._remembered_under: PolicySet | None = None
 
     async def authorize(self, request: Request, now: float) -> Visit:
         """Decide one request at `now` (wall-clock seconds since 1970). Raises nothing of its own."""
@@ -190,10 +197,21 @@ class Authorizer:
         except TokenError as error:
             credential_error = error
         facts = Facts(request, path, principal, now)
+        remembered = self._allows_of(policies).find(route, principal)
+        if remembered is not None:
+            return Visit(remembered, principal, host, policies, route, facts, credential_error, lasting=True)
         decision = decide(facts, route, credential_error)
         if isinstance(decision, Deny):
             decision = decision._replace(guidance=guidance_for(decision, facts, route))
+        elif route.policy.lasting:
+            self._allows_of(policies).add(route, principal, decision)
         return Visit(decision, principal, host, policies, route, facts, credential_error)
+
+    def _allows_of(self, policies: PolicySet) -> RememberedAllows:
+        """Give the allows that this policy set gave; those of another set are forgotten."""
+        if policies is not self._remembered_under:
+            self._remembered, self._remembered_under = RememberedAllows(), policies
+        return self._remembered
 
 
 def find_route(policies: PolicySet, request: Request, host: Host, path: str) -> Route | None:

@@ -1,7 +1,7 @@
 """What the service counts, for Prometheus: one count a decision, and labels from files and closed lists alone.
 
 A label that a request could choose would let anyone fill our memory; none here is. Everything lives in a registry of
-its own, nothing in the process at large. The hot path finds its counter in a dictionary: a label set is resolved once.
+its own, nothing in the process at large. What the request path counts is in `tally.py`: a count costs little there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from prometheus_client import (
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     Info,
     PlatformCollector,
     ProcessCollector,
@@ -23,6 +22,7 @@ from prometheus_client.exposition import generate_latest
 
 from authz.identity.fetch import FetchResult
 from authz.model import TOKEN_REASONS, Decision, Deny, Reason
+from authz.tally import CounterTally, DurationTally, register
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -64,6 +64,8 @@ _GRPC_CODES: Final = {
     "DATA_LOSS": "DataLoss",
     "UNAUTHENTICATED": "Unauthenticated",
 }
+_HANDLED: Final = {code: (*_CHECK, label) for code, label in _GRPC_CODES.items()}
+_UNFORESEEN: Final = (Reason.INTERNAL_ERROR,)
 
 
 class Metrics:
@@ -76,17 +78,14 @@ class Metrics:
             collector(registry=registry)
         Info("authz_build", "The version that runs.", registry=registry).info({"version": version})
 
-        self._decisions = Counter(
-            "authz_decisions", "Decisions made.", ["decision", "reason", "route"], registry=registry
+        self._decisions = CounterTally("authz_decisions", "Decisions made.", ["decision", "reason", "route"])
+        self._durations = DurationTally(
+            "authz_decision_duration_seconds", "From the request to its decision.", _BUCKETS
         )
-        self._decision_counters: dict[tuple[str, Reason, str], Counter] = {}
-        self._durations = Histogram(
-            "authz_decision_duration_seconds", "From the request to its decision.", buckets=_BUCKETS, registry=registry
-        )
-        tokens = Counter("authz_tokens", "Tokens presented, by what became of them.", ["result"], registry=registry)
-        # All there from the start, so that the first of each is seen as a rise from 0.
         results = ("verified", "cached", *sorted(TOKEN_REASONS), Reason.KEYS_UNAVAILABLE, Reason.INTERNAL_ERROR)
-        self._token_counters = {result: tokens.labels(str(result)) for result in results}
+        self._tokens = CounterTally(
+            "authz_tokens", "Tokens presented, by what became of them.", ["result"], [(result,) for result in results]
+        )
 
         self._fetches = Counter(
             "authz_jwks_fetches", "Fetches of an issuer's keys.", ["issuer", "result"], registry=registry
@@ -112,38 +111,37 @@ class Metrics:
         )
         self._routes = Gauge("authz_policy_routes", "Routes of the policy set in force.", registry=registry)
 
-        self._handled = Counter(
-            "grpc_server_handled", "Calls completed, by status code.", [*_GRPC_LABELS, "grpc_code"], registry=registry
+        self._handled = CounterTally(
+            "grpc_server_handled",
+            "Calls completed, by status code.",
+            [*_GRPC_LABELS, "grpc_code"],
+            [(*_CHECK, label) for label in _GRPC_CODES.values()],
         )
-        self._rpc_counters = {code: self._handled.labels(*_CHECK, label) for code, label in _GRPC_CODES.items()}
-        self._rpc_durations = Histogram(
+        self._rpc_durations = DurationTally(
             "grpc_server_handling_seconds",
             "From a call's arrival to its answer.",
-            _GRPC_LABELS,
-            buckets=_BUCKETS,
-            registry=registry,
-        ).labels(*_CHECK)
+            _BUCKETS,
+            list(zip(_GRPC_LABELS, _CHECK, strict=True)),
+        )
+        register(registry, self._decisions, self._durations, self._tokens, self._handled, self._rpc_durations)
         self._lines_dropped = Counter(
             "authz_log_lines_dropped", "Log lines lost to a slow or broken output.", registry=registry
         )
 
     def decided(self, decision: Decision, duration_seconds: float) -> None:
-        """Count one decision. The hot path: some 1.5 µs."""
+        """Count one decision."""
         route = decision.route.label if decision.route is not None else ""
-        key = ("deny" if isinstance(decision, Deny) else "allow", decision.reason, route)
-        counter = self._decision_counters.get(key)
-        if counter is None:
-            counter = self._decision_counters[key] = self._decisions.labels(*key)
-        counter.inc()
+        self._decisions.add(("deny" if isinstance(decision, Deny) else "allow", decision.reason, route))
         self._durations.observe(duration_seconds)
 
     def token(self, result: str) -> None:
         """Count a presented token: `verified`, `cached`, or the Reason that it is not good."""
-        self._token_counters[result if result in self._token_counters else Reason.INTERNAL_ERROR].inc()
+        labels = (result,)
+        self._tokens.add(labels if labels in self._tokens else _UNFORESEEN)
 
     def rpc(self, code: str, seconds: float) -> None:
         """Count a call of Check that ended; `code` is the name of a `grpc.StatusCode`."""
-        self._rpc_counters[code if code in self._rpc_counters else "UNKNOWN"].inc()
+        self._handled.add(_HANDLED.get(code, _HANDLED["UNKNOWN"]))
         self._rpc_durations.observe(seconds)
 
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:

@@ -38,7 +38,7 @@ def _of_principal(
     def look(facts: Facts) -> Sequence[Json]:
         return () if facts.principal is None else read(facts.principal)
 
-    return Parts(test, wanted, look, expects, of_caller=True)
+    return Parts(test, wanted, look, expects, of_caller=True, lasting=True)
 
 
 def _one(matcher: StringMatcher) -> Callable[[Sequence[Json]], bool]:

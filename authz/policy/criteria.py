@@ -73,7 +73,7 @@ def _constant(answer: bool, reason: Reason, wanted: str) -> Build:
 
     def build(builder: Builder) -> Parts:
         warn_unused(builder)
-        return Parts(lambda _: finding, wanted, lambda _: ())
+        return Parts(lambda _: finding, wanted, lambda _: (), lasting=True)
 
     return build
 

@@ -36,6 +36,7 @@ class Criterion:
     look: Look  # what was there, for people; empty when nothing was
     expects: tuple[Json, ...] = ()  # the values it names, for near misses
     of_caller: bool = False
+    lasting: bool = False  # the same principal always gets the same finding, whatever the request and the time
     data: Node | None = None  # as written, for advice
 
 
@@ -54,6 +55,7 @@ class Parts(NamedTuple):
     look: Look
     expects: tuple[Json, ...] = ()
     of_caller: bool = False
+    lasting: bool = False
 
 
 class Builder(NamedTuple):

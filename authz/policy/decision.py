@@ -14,7 +14,7 @@ How a policy is judged (Pomerium's PPL, reference/pomerium.md section 3.2):
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -67,6 +67,12 @@ class Policy:
 
     allow: tuple[Block, ...] = ()
     deny: tuple[Block, ...] = ()
+    lasting: bool = field(init=False, compare=False)
+    """Every criterion is `lasting`: who was allowed once is always allowed under this policy."""
+
+    def __post_init__(self) -> None:
+        lasting = all(criterion.lasting for block in (*self.allow, *self.deny) for criterion in block.criteria)
+        object.__setattr__(self, "lasting", lasting)
 
 
 class Judgement(NamedTuple):

@@ -13,6 +13,7 @@ hex digits, bad escapes, escapes that are not UTF-8 (overlong `/` hides there), 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final, NamedTuple
 
@@ -30,6 +31,7 @@ _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
 _DOUBLE_ESCAPE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
 
 _METHOD: Final = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 token without lower case
+_ORDINARY_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _HOST: Final = re.compile(r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)\.?(?::([1-9][0-9]{0,4}))?")
 _HOST_IPV6: Final = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::([1-9][0-9]{0,4}))?")
 MAX_PORT: Final = 65535
@@ -112,6 +114,7 @@ def decoded_path(canonical: str) -> str:
     return decoded.decode("utf-8")
 
 
+@lru_cache(maxsize=1024)  # a handful of hosts come again and again; refusals are not kept
 def canonical_host(raw: str) -> Host:
     """Give the host of `raw` (an authority: host, perhaps with a port).
 
@@ -142,7 +145,7 @@ def _ipv6(text: str) -> str:
 
 def check_method(method: str) -> None:
     """Refuse (RequestError) a method that is not an upper-case token: HTTP methods are case-sensitive."""
-    if not _METHOD.fullmatch(method):
+    if method not in _ORDINARY_METHODS and not _METHOD.fullmatch(method):
         raise RequestError("the method is not an upper-case token")
 
 

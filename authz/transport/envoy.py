@@ -8,12 +8,12 @@ on every allow, public routes too: a header we do not mention would reach the up
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from authz.identity.credentials import TokenPlace, headers_with_tokens, without_cookies
 from authz.model import (
@@ -63,18 +63,52 @@ def to_request(check: pb.CheckRequest, client_ip_header: str | None = None) -> R
     )
 
 
-def _headers(http: pb.AttributeContext.HttpRequest) -> dict[str, tuple[str, ...]]:
-    """Give the headers by lower-case name, from whichever of the two encodings Envoy was told to use."""
+def _headers(http: pb.AttributeContext.HttpRequest) -> Mapping[str, tuple[str, ...]]:
+    """Give the headers by lower-case name, from whichever of the two encodings Envoy was told to use.
+
+    Nearly always every name is in lower case, as Envoy sends them, and stands there once.
+    """
     raw = http.header_map.headers
-    if not raw:
-        headers: dict[str, tuple[str, ...]] = {_lower(name): (value,) for name, value in http.headers.items()}
-        if len(headers) == len(http.headers):  # else two spellings of one name, which Envoy never sends
-            return headers
+    if raw:
+        entries = list(raw)
+        by_name = {entry.key: entry for entry in entries}
+        if len(by_name) == len(entries) and _are_lower(by_name):
+            return _RawHeaders(by_name)
+    elif _are_lower(http.headers):
+        return {name: (value,) for name, value in http.headers.items()}
     pairs = ((entry.key, _value(entry)) for entry in raw) if raw else http.headers.items()
     apart: dict[str, list[str]] = {}
     for key, value in pairs:
         apart.setdefault(_lower(key), []).append(value)
     return {name: tuple(values) for name, values in apart.items()}
+
+
+def _are_lower(names: Iterable[str]) -> bool:
+    joined = "\n".join(names)
+    return joined.isascii() and joined == joined.lower()
+
+
+class _RawHeaders(Mapping[str, tuple[str, ...]]):
+    """Headers that each stand there once; a value is read when somebody asks for it, and few are asked for."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self, entries: Mapping[str, pb.HeaderValue]) -> None:
+        self._entries = entries
+
+    def __getitem__(self, name: str) -> tuple[str, ...]:
+        return (_value(self._entries[name]),)
+
+    def get(self, name: str, default: Any = None) -> Any:  # noqa: ANN401 - any default, as Mapping says
+        """As a dictionary's; the inherited one pays for an exception where there is no such header."""
+        entry = self._entries.get(name)
+        return default if entry is None else (_value(entry),)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 def _value(entry: pb.HeaderValue) -> str:
@@ -140,6 +174,17 @@ class Answer(NamedTuple):
     headers_omitted: tuple[str, ...] = ()
 
 
+class _Ready(NamedTuple):
+    """The answer to an allow that comes again, all but its `decision_id`."""
+
+    allow: Allow
+    data: bytes
+    headers_omitted: tuple[str, ...]
+
+
+MAX_READY: Final = 4096
+
+
 class Stamp(NamedTuple):
     """What every answer says about itself in its dynamic metadata."""
 
@@ -155,9 +200,38 @@ class Answers:
         self._names = frozenset(name for name, _ in settings.identity_headers)
         self._forms = frozenset(map(_cgi_form, self._names))
         self._no_identity: IdentityValues = tuple((name, Unfit.ABSENT) for name, _ in settings.identity_headers)
+        self._ready: dict[int, _Ready] = {}
+        # What an allow's answer holds of its request are the names to remove, and those are known by `_` and `.`.
+        self._keeps = not settings.hide_credentials and not any(set("_.") & set(name) for name in self._names)
         self._known: dict[int, tuple[Principal, IdentityValues]] = {}
         self._token_headers = tuple(place.name for place in settings.tokens if place.kind == "header")
         self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
+
+    def serialized(
+        self, request: Request, decision: Decision, stamp: Stamp, host: str = "", *, lasting: bool = False
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """Give the answer as bytes, and the headers omitted. `lasting`: this very decision object comes again.
+
+        Messages written one after the other are one message (protobuf, "Last One Wins"), whose embedded messages and
+        maps are joined; so a kept answer needs nothing but the new `decision_id` behind it.
+        """
+        if not lasting or not self._keeps or _has_aliases(request):
+            answer = self.answer(request, decision, stamp, host)
+            return answer.response.SerializeToString(), answer.headers_omitted
+        ready = self._ready.get(id(decision))
+        if ready is None or ready.allow is not decision:
+            ready = self._make_ready(request, decision, stamp)
+        return ready.data + _decision_id(stamp.decision_id), ready.headers_omitted
+
+    def _make_ready(self, request: Request, decision: Decision, stamp: Stamp) -> _Ready:
+        if not isinstance(decision, Allow):
+            raise TypeError("only an allow comes again")
+        response, omitted = self._allow(request, decision, stamp)
+        del response.dynamic_metadata.fields["decision_id"]
+        if len(self._ready) >= MAX_READY:
+            self._ready.clear()
+        ready = self._ready[id(decision)] = _Ready(decision, response.SerializeToString(), omitted)
+        return ready
 
     def answer(self, request: Request, decision: Decision, stamp: Stamp, host: str = "") -> Answer:
         """Build the answer to one request; `host` is the canonical host name, empty when it could not be read."""
@@ -302,6 +376,19 @@ def _set(headers: object, name: str, value: str) -> None:
     option = headers.add()  # type: ignore[attr-defined]  # a repeated field of protobuf
     option.header.key = name
     option.header.value = value
+
+
+def _has_aliases(request: Request) -> bool:
+    """Tell whether some header's name could be another spelling of one with hyphens."""
+    names = "\n".join(request.headers)
+    return "_" in names or "." in names
+
+
+def _decision_id(text: str) -> bytes:
+    """Write `dynamic_metadata {fields {key: "decision_id" value {string_value: text}}}`, in fields 4, 1, 1, 2 and 3."""
+    value = text.encode()
+    entry = b"\x0a\x0bdecision_id\x12" + bytes((len(value) + 2, 0x1A, len(value))) + value
+    return bytes((0x22, len(entry) + 2, 0x0A, len(entry))) + entry  # every length is below 128: one byte
 
 
 @lru_cache(maxsize=4096)

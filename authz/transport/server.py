@@ -96,11 +96,12 @@ class Door:
             visit = await self._authorizer.authorize(request, now)
         revision = "" if visit.policies is None else visit.policies.revision
         host = "" if visit.host is None else visit.host.name
-        answer = self._answers.answer(request, visit.decision, Stamp(decision_id, revision), host)
-        response = answer.response.SerializeToString()
+        response, omitted = self._answers.serialized(
+            request, visit.decision, Stamp(decision_id, revision), host, lasting=visit.lasting
+        )
         seconds = self._clock() - started
         if self._decisions.wanted(visit.decision):
-            record = _record(request, visit, decision_id, now, int(seconds * 1e6), answer.headers_omitted)
+            record = _record(request, visit, decision_id, now, int(seconds * 1e6), omitted)
             self._decisions.record(record._replace(why=self._why(visit)))
         # Last, so that what fails before is counted once, as the deny that it became.
         self._metrics.decided(visit.decision, seconds)

@@ -1,0 +1,44 @@
+"""Allows that may be given again without judging again.
+
+Rules: an allow is remembered only on a route whose every criterion is `lasting`, so that it depends on nothing but the
+policy and the principal; one memory belongs to one policy set. The key is the identity of route and principal, which
+the entry keeps alive and compares: no other route and no other caller can ever be taken for them. A principal comes
+from the verified tokens, which are asked anew on every visit: an expired token or a changed key gives no principal,
+and so finds nothing here. Denials are judged every time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from authz.model import Allow, Principal
+    from authz.policy.routes import Route
+
+MAX_ENTRIES: Final = 4096
+
+
+class RememberedAllows:
+    """At most `max_entries` of them; all are forgotten when there are too many, for judging again costs little."""
+
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self._max_entries = max_entries
+        self._entries: dict[tuple[int, int], tuple[Route, Principal | None, Allow]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, route: Route, principal: Principal | None) -> Allow | None:
+        """Give the allow that this very principal got on this very route."""
+        entry = self._entries.get((id(route), id(principal)))
+        if entry is None or entry[0] is not route or entry[1] is not principal:
+            return None
+        return entry[2]
+
+    def add(self, route: Route, principal: Principal | None, allow: Allow) -> None:
+        """Remember an allow. ValueError for a route where it could come to something else another time."""
+        if not route.policy.lasting:
+            raise ValueError("this route's decisions depend on more than the principal")
+        if len(self._entries) >= self._max_entries:
+            self._entries.clear()
+        self._entries[id(route), id(principal)] = (route, principal, allow)

@@ -1,0 +1,91 @@
+"""What was allowed once is given again, to the very same principal on the very same route, and nothing else is."""
+
+from __future__ import annotations
+
+import pytest
+
+from authz.model import Allow, Principal, Reason
+from authz.policy.remembered import RememberedAllows
+from authz.policy.routes import Route
+from tests.support.policies import policy_set
+
+ALICE = Principal("alice", "https://issuer", "client", "access", {"cognito:groups": ["admins"]})
+
+
+def route(rule: str) -> Route:
+    return policy_set(f"- {{from: 'https://app.example.com', {rule}}}").routes.routes[0]
+
+
+def allow_on(one: Route) -> Allow:
+    return Allow(one.name, (Reason.GROUPS_OK,), ALICE)
+
+
+ADMINS = "policy: {allow: {and: [{groups: admins}]}}"
+
+
+def test_the_same_principal_on_the_same_route_gets_the_same_allow() -> None:
+    remembered, one = RememberedAllows(), route(ADMINS)
+    allow = allow_on(one)
+    remembered.add(one, ALICE, allow)
+    assert remembered.find(one, ALICE) is allow
+
+
+def test_an_equal_principal_is_another_one() -> None:
+    remembered, one = RememberedAllows(), route(ADMINS)
+    remembered.add(one, ALICE, allow_on(one))
+    assert remembered.find(one, ALICE._replace(subject="bob")) is None
+    assert remembered.find(one, Principal(*ALICE)) is None
+    assert remembered.find(one, None) is None
+
+
+def test_an_equal_route_is_another_one() -> None:
+    remembered, one = RememberedAllows(), route(ADMINS)
+    remembered.add(one, ALICE, allow_on(one))
+    assert remembered.find(route(ADMINS), ALICE) is None
+
+
+@pytest.mark.parametrize("swapped", [0, 1], ids=["another route at its address", "another principal at its address"])
+def test_an_address_that_was_used_again_is_noticed(swapped: int) -> None:
+    remembered, one = RememberedAllows(), route(ADMINS)
+    entry: list[object] = [one, ALICE, allow_on(one)]
+    entry[swapped] = route(ADMINS) if swapped == 0 else Principal(*ALICE)
+    remembered._entries[id(one), id(ALICE)] = tuple(entry)  # type: ignore[assignment]
+    assert remembered.find(one, ALICE) is None
+
+
+def test_too_many_are_all_forgotten() -> None:
+    remembered, one = RememberedAllows(max_entries=2), route(ADMINS)
+    principals = [Principal(*ALICE) for _ in range(3)]
+    for principal in principals:
+        remembered.add(one, principal, allow_on(one))
+    assert len(remembered) == 1
+    assert remembered.find(one, principals[2]) is not None
+
+
+@pytest.mark.parametrize(
+    ("rule", "lasting"),
+    [
+        (ADMINS, True),
+        ("allow_public_unauthenticated_access: true", True),
+        ("allowed_users: [alice]", True),
+        ("allowed_domains: [example.com]", True),
+        ("allow_any_authenticated_user: true", True),
+        ("policy: [{allow: {and: [accept: true]}}, {deny: {and: [{claim/x: y}]}}]", True),
+        ("cors_allow_preflight: true", False),
+        ("policy: {allow: {and: [{auth_age: {max: 15m}}]}}", False),
+        ("policy: {allow: {and: [{groups: admins}, {http_method: GET}]}}", False),
+        ("policy: {allow: {or: [{groups: admins}, {source_ip: 10.0.0.0/8}]}}", False),
+        ("policy: [{allow: {and: [{groups: admins}]}}, {deny: {and: [{http_path: {is: /x}}]}}]", False),
+        ("policy: [{allow: {and: [{groups: admins}]}}, {deny: {or: [{time_of_day: {after: 5pm, timezone: UTC}}]}}]", False),
+        ("policy: [{allow: {and: [{groups: admins}]}}, {deny: {or: [{invalid_client_certificate: true}]}}]", False),
+    ],
+)  # fmt: skip
+def test_a_policy_lasts_only_where_nothing_but_the_principal_counts(rule: str, lasting: bool) -> None:
+    one = route(rule)
+    assert one.policy.lasting is lasting
+    remembered = RememberedAllows()
+    if lasting:
+        remembered.add(one, ALICE, allow_on(one))
+    else:
+        with pytest.raises(ValueError, match="more than the principal"):
+            remembered.add(one, ALICE, allow_on(one))
