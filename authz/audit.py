@@ -13,6 +13,8 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
 from types import TracebackType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -87,7 +89,8 @@ class DecisionLog:
     def record(self, entry: DecisionRecord) -> None:
         """Write the entry as one line, if its kind is wanted. Never blocks."""
         if entry.decision in self._kinds:
-            self._writer.write(self._line(_decision_fields(entry)))
+            plain = self._line is _json_line and not entry.detail and not entry.headers_omitted and entry.why is None
+            self._writer.write(_plain_json(entry) if plain else self._line(_decision_fields(entry)))
 
 
 def _decision_fields(entry: DecisionRecord) -> Fields:
@@ -118,6 +121,30 @@ def _decision_fields(entry: DecisionRecord) -> Fields:
     if entry.why is not None:
         fields["why"] = _bounded(entry.why, MAX_TEXT)
     return fields
+
+
+def _plain_json(entry: DecisionRecord) -> str:
+    """Write an entry that has nothing beyond the common fields, as most have, in a third of the time.
+
+    The same line as `_json_line(_decision_fields(entry))`, which a test compares it with.
+    """
+    reasons = '","'.join(entry.reasons)  # words of a closed list: nothing in them to escape
+    return (
+        f'{{"time":"{_rfc3339(entry.now)}","level":"{_decision_level(entry)}","msg":"decision"'
+        f',"decision_id":{_quoted(entry.decision_id)},"request_id":{_quoted(entry.request_id)}'
+        f',"decision":"{entry.decision}","reasons":["{reasons}"]'
+        f',"route":{_quoted(entry.route)},"policy":{_quoted(entry.policy)}'
+        f',"policy_revision":{_quoted(entry.policy_revision)},"method":{_quoted(entry.method)}'
+        f',"host":{_quoted(_without_userinfo(entry.host), MAX_HOST)}'
+        f',"path":{_quoted(_without_query(entry.path), MAX_PATH)},"source_ip":{_quoted(entry.source_ip)}'
+        f',"subject":{_quoted(entry.subject)},"client_id":{_quoted(entry.client_id)}'
+        f',"token_use":{_quoted(entry.token_use)},"duration_us":{entry.duration_us}}}'
+    )
+
+
+def _quoted(text: str | None, limit: int = MAX_TEXT) -> str:
+    short = _short(text, limit)
+    return "null" if short is None else encode_basestring_ascii(short)
 
 
 def _decision_level(entry: DecisionRecord) -> str:
@@ -278,7 +305,13 @@ def _printable(text: str) -> str:
 
 
 def _rfc3339(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    milliseconds = math.floor(now * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4)  # thousands of decisions share one
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat().removesuffix("+00:00")
 
 
 def _short(text: str | None, limit: int = MAX_TEXT) -> str | None:

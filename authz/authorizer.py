@@ -14,13 +14,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from authz.errors import RequestError, TokenError
 from authz.identity.claims import ClaimShapes
-from authz.identity.cognito import UserPool, Verified, peek, verify
+from authz.identity.cognito import UnverifiedToken, UserPool, Verified, peek, verify
 from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
+from authz.identity.refused import RefusedTokens
 from authz.identity.verified import VerifiedTokens
 from authz.model import Decision, Deny, Principal, Reason, Request
 from authz.policy.criterion import Facts
@@ -88,6 +90,7 @@ class Authenticator:
         self._enrich_from = enrich_from
         self._issuers: Mapping[str, Issuer] = {name: issuer for issuer in issuers for name in issuer.pool.issuers}
         self._verified = verified
+        self._refused = RefusedTokens()
         self._shapes = shapes
         self._observe = observe
 
@@ -139,7 +142,21 @@ class Authenticator:
 
     async def _verify(self, token: str, now: float, beside: Principal | None = None) -> _Checked:
         """Verify a token; `beside`: the ID token that shall add claims to this principal."""
-        unverified = peek(token)
+        kind = "credential" if beside is None else "beside"
+        self._refused.check(token, kind, now)
+        keys: KeySet | None = None
+        current: Callable[[], KeySet | None] = _no_keys
+        try:
+            unverified = peek(token)
+            issuer, pool = self._issuer_of(unverified, beside)
+            keys, key = await issuer.keys.find(unverified.kid)
+            current = partial(_current_keys, issuer)
+            return _Checked(verify(unverified, key, pool, now), issuer, keys)
+        except TokenError as error:
+            self._refused.add(token, kind, error, now, keys, current)
+            raise
+
+    def _issuer_of(self, unverified: UnverifiedToken, beside: Principal | None) -> tuple[Issuer, UserPool]:
         issuer = self._issuers.get(unverified.issuer)
         if issuer is None:
             raise TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
@@ -147,16 +164,24 @@ class Authenticator:
         if beside is not None:
             check_issuer(unverified.issuer, beside)
             pool = for_id_tokens(pool)
-        keys, key = await issuer.keys.find(unverified.kid)
-        return _Checked(verify(unverified, key, pool, now), issuer, keys)
+        return issuer, pool
 
     def _remember(self, checked: _Checked, token: str, id_token: str = "") -> Principal:
         verified, issuer, keys = checked
         principal = self._shapes.shape(verified.principal)
         self._verified.add(
-            token, verified._replace(principal=principal), keys, lambda: issuer.keys.current, beside=id_token
+            token, verified._replace(principal=principal), keys, partial(_current_keys, issuer), beside=id_token
         )
         return principal
+
+
+def _current_keys(issuer: Issuer) -> KeySet | None:
+    return issuer.keys.current
+
+
+def _no_keys() -> KeySet | None:
+    """Stand in for the keys of a token that was refused without any."""
+    return None
 
 
 class Authorizer:

@@ -3,8 +3,8 @@
 Rules: the key is SHA-256 of the whole token: anything less (a signature, a `jti`) can stand beside other claims. Where
 an ID token stood beside it, the key is that of both, so that neither can be had without the other.
 An entry holds only while its own times hold and while its pool still has the very key set it was verified under; it
-carries the question "which one is current?" with it, so nobody can forget to ask. Refusals are not kept here. There is
-no lock: one event loop owns it. What depends on the route is decided after it, every time.
+carries the question "which one is current?" with it, so nobody can forget to ask. Refusals are in `refused.py`. There
+is no lock: one event loop owns it. What depends on the route is decided after it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class VerifiedTokens:
 
         `beside` is the ID token that was verified with it. An entry that holds no more is dropped.
         """
-        digest = _digest(token, beside)
+        digest = digest_of(token, beside)
         entry = self._entries.get(digest)
         if entry is None:
             return None
@@ -62,7 +62,7 @@ class VerifiedTokens:
         With `beside`: both tokens were verified under `keys`, and `verified` is what they came to together.
         """
         size = ENTRY_BYTES + BYTES_PER_CHARACTER * (len(token) + len(beside))
-        digest = _digest(token, beside)
+        digest = digest_of(token, beside)
         self._drop(digest)
         self._entries[digest] = _Entry(verified, keys, current, size)
         self._bytes += size
@@ -86,7 +86,7 @@ class _Entry(NamedTuple):
         return "_Entry(…)"
 
 
-def _digest(token: str, beside: str) -> bytes:
+def digest_of(token: str, beside: str = "") -> bytes:
     """Give 32 bytes for one token and 64 for two, so that no two are one."""
     # `surrogatepass`: a stranger's text may hold what UTF-8 cannot, and must be unknown here rather than an error.
     digest = sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -8,8 +8,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from authz.audit import DecisionLog, DecisionRecord, configure_logging
+from authz.audit import (
+    DecisionLog,
+    DecisionRecord,
+    _decision_fields,
+    _json_line,
+    _plain_json,
+    configure_logging,
+)
 from authz.model import Allow, Deny, Reason, RouteName, Source
 
 CANARY = "canary-eyJhbGciOi"
@@ -85,6 +94,30 @@ def test_a_json_line_has_exactly_the_promised_fields_in_their_order(lines: Lines
     log_of(lines).record(RECORD)
     assert lines.last == AS_JSON
     assert list(lines.last) == list(AS_JSON)
+
+
+TEXTS = st.one_of(
+    st.none(), st.text(max_size=300), st.sampled_from(["\ud800", 'a"b\\', "\u2028", "user:p@h", "/a?b#c"])
+)
+
+
+@given(
+    record=st.builds(
+        RECORD._replace,
+        now=st.floats(0, 4e9),
+        request_id=TEXTS,
+        route=TEXTS,
+        method=TEXTS.filter(lambda text: text is not None),
+        host=TEXTS.filter(lambda text: text is not None),
+        path=TEXTS.filter(lambda text: text is not None),
+        subject=TEXTS,
+        decision=st.sampled_from(["allow", "deny"]),
+        reasons=st.lists(st.sampled_from(list(Reason)), min_size=1, max_size=3),
+        duration_us=st.integers(0, 10**9),
+    )
+)
+def test_the_quick_way_writes_the_same_line(record: DecisionRecord) -> None:
+    assert _plain_json(record) == _json_line(_decision_fields(record))
 
 
 def test_what_is_not_known_is_null(lines: Lines) -> None:

@@ -450,3 +450,66 @@ class TestBothTokens:
         access = stand.pool.token(**{"custom:mine": "x"})
         stolen = stand.chief(origin_jti="x")
         assert reason(await stand.both(access, stolen)) is Reason.TOKEN_CLAIM_INVALID
+
+
+class TestRemembered:
+    """What is remembered of an earlier visit never outlives what it rests on."""
+
+    async def test_the_same_caller_on_the_same_route_gets_the_very_same_allow(self) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["admins"])
+        first, second, third = [await stand.visit(token) for _ in range(3)]
+        assert [first.lasting, second.lasting, third.lasting] == [False, True, True]
+        assert first.decision is second.decision is third.decision
+
+    async def test_an_allow_ends_with_the_tokens_exp(self) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["admins"], exp=int(NOW) + 10)
+        assert [await reason_of(stand, token) for _ in range(3)] == [Reason.CLAIM_OK] * 3
+        assert await reason_of(stand, token, now=NOW + 10) is Reason.TOKEN_EXPIRED
+
+    async def test_an_allow_ends_with_its_key(self) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["admins"])
+        assert [await reason_of(stand, token) for _ in range(3)] == [Reason.CLAIM_OK] * 3
+        stand.keys.current = KeySet({})
+        assert await reason_of(stand, token) is Reason.TOKEN_KEY_UNKNOWN
+
+    async def test_an_allow_ends_with_its_policy(self) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["admins"])
+        assert [await reason_of(stand, token) for _ in range(3)] == [Reason.CLAIM_OK] * 3
+        stand.policies = policy_set(POLICIES.replace("admins", "owners"))
+        assert await reason_of(stand, token) is Reason.CLAIM_UNAUTHORIZED
+        assert len(stand.authorizer._remembered) == 0
+
+    async def test_one_callers_allow_is_nobody_elses(self) -> None:
+        stand = Stand()
+        good, bad = stand.pool.token(groups=["admins"]), stand.pool.token(groups=["others"])
+        seen = [await reason_of(stand, token) for token in (good, good, bad, good, bad, None)]
+        no = Reason.CLAIM_UNAUTHORIZED
+        assert seen == [Reason.CLAIM_OK, Reason.CLAIM_OK, no, Reason.CLAIM_OK, no, Reason.USER_UNAUTHENTICATED]
+
+    @pytest.mark.parametrize("broken", ["signature", "expired", "malformed"])
+    async def test_a_bad_token_is_looked_at_once(self, broken: str) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["admins"], **({"exp": int(NOW) - 1} if broken == "expired" else {}))
+        if broken == "signature":
+            token = token[:-20] + ("A" if token[-20] != "A" else "B") + token[-19:]
+        if broken == "malformed":
+            token = token.partition(".")[0]
+        first = await stand.visit(token)
+        asked = len(stand.keys.asked)
+        second = await stand.visit(token)
+        assert second.decision == first.decision
+        assert isinstance(second.decision, Deny)
+        assert len(stand.keys.asked) == asked
+        assert stand.tokens == [first.decision.reason] * 2
+
+    async def test_a_bad_token_is_looked_at_again_under_new_keys(self) -> None:
+        stand = Stand()
+        kid, another = kid_of(stand.pool.access_key), stand.pool.id_key
+        token = stand.pool.token(key=another, header={"kid": kid}, groups=["admins"])
+        assert await reason_of(stand, token) is Reason.TOKEN_SIGNATURE_INVALID
+        stand.keys.current = KeySet({kid: another.public_key()})
+        assert await reason_of(stand, token) is Reason.CLAIM_OK

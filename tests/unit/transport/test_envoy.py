@@ -659,3 +659,83 @@ def test_headers_worked_out_once_are_never_another_principals(monkeypatch: pytes
         for _ in range(2):
             answer = builder.answer(request(), Allow(ROUTE, (Reason.USER_OK,), who), STAMP)
             assert headers_of(answer.response)["x-auth-subject"] == name
+
+
+# --- Answers that come again
+
+
+LASTING = Allow(ROUTE, (Reason.GROUPS_OK,), principal({"username": "alice"}, groups=["a,b", "c"]))
+
+
+def test_a_kept_answer_says_the_same_as_one_made_anew() -> None:
+    kept = answers()
+    asked = request()
+    for number in range(3):
+        stamp = Stamp(f"0123456789abcdef-{number:x}", "rev-1")
+        data, omitted = kept.serialized(asked, LASTING, stamp, lasting=True)
+        anew = answers().answer(asked, LASTING, stamp)
+        assert pb.CheckResponse.FromString(data) == anew.response
+        assert omitted == anew.headers_omitted
+
+
+def test_the_longest_decision_id_fits_its_lengths() -> None:
+    stamp = Stamp("f" * 16 + "-" + "f" * 16, "rev-1")
+    data, _ = answers().serialized(request(), LASTING, stamp, lasting=True)
+    assert pb.CheckResponse.FromString(data).dynamic_metadata.fields["decision_id"].string_value == stamp.decision_id
+
+
+@pytest.mark.parametrize("name", ["x_auth_subject", "x.auth.subject", "x-auth_groups"])
+def test_a_kept_answer_still_removes_what_an_upstream_reads_as_ours(name: str) -> None:
+    kept = answers()
+    kept.serialized(request(), LASTING, STAMP, lasting=True)
+    data, _ = kept.serialized(request({name: "root"}), LASTING, STAMP, lasting=True)
+    assert name in pb.CheckResponse.FromString(data).ok_response.headers_to_remove
+    again, _ = kept.serialized(request(), LASTING, STAMP, lasting=True)
+    assert name not in pb.CheckResponse.FromString(again).ok_response.headers_to_remove
+
+
+def test_an_identity_header_with_an_underscore_is_never_taken_from_a_kept_answer() -> None:
+    kept = answers(identity_headers=(("x_auth_subject", ("sub",)),))
+    kept.serialized(request(), LASTING, STAMP, lasting=True)
+    data, _ = kept.serialized(request({"x-auth-subject": "root"}), LASTING, STAMP, lasting=True)
+    assert "x-auth-subject" in pb.CheckResponse.FromString(data).ok_response.headers_to_remove
+
+
+def test_hidden_credentials_are_looked_for_in_every_request() -> None:
+    kept = answers(hide_credentials=True, tokens=(COOKIE,))
+    kept.serialized(request(), LASTING, STAMP, lasting=True)
+    data, _ = kept.serialized(request({"cookie": "BearerToken=x; a=1"}), LASTING, STAMP, lasting=True)
+    assert {option.header.key: option.header.value for option in pb.CheckResponse.FromString(data).ok_response.headers}[
+        "cookie"
+    ] == "a=1"
+
+
+def test_an_answer_is_never_another_allows() -> None:
+    kept = answers()
+    mine, _ = kept.serialized(request(), LASTING, STAMP, lasting=True)
+    other = LASTING._replace(principal=principal(subject="mallory"))
+    kept._ready[id(other)] = kept._ready[id(LASTING)]  # as if an address had been used again
+    theirs, _ = kept.serialized(request(), other, STAMP, lasting=True)
+    assert mine != theirs
+    assert pb.CheckResponse.FromString(theirs) == answers().answer(request(), other, STAMP).response
+
+
+def test_too_many_kept_answers_are_all_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("authz.transport.envoy.MAX_READY", 2)
+    kept = answers()
+    allows = [LASTING._replace(principal=principal(subject=f"s-{number}")) for number in range(3)]
+    for allow in allows:
+        kept.serialized(request(), allow, STAMP, lasting=True)
+    assert len(kept._ready) == 1
+
+
+def test_only_an_allow_comes_again() -> None:
+    with pytest.raises(TypeError):
+        answers().serialized(request(), Deny(Reason.NO_RULE), STAMP, lasting=True)
+
+
+def test_raw_headers_are_read_when_they_are_asked_for() -> None:
+    headers = [pb.HeaderValue(key="a", raw_value=b"1"), pb.HeaderValue(key="b", value="2")]
+    read = to_request(check_request(header_map=pb.HeaderMap(headers=headers))).headers
+    assert dict(read) == {"a": ("1",), "b": ("2",)}
+    assert (read.get("a"), read.get("c"), len(read), list(read)) == (("1",), None, 2, ["a", "b"])

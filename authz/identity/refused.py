@@ -1,0 +1,75 @@
+"""The bounded memory of tokens that were refused a moment ago, so that a flood of one bad token costs next to nothing.
+
+Rules: only a refusal that cannot turn into anything better is kept: malformed, badly signed, expired. The others wait
+for something that may come: a key, a time, a configuration. Whoever finds one here is refused; nobody is ever let in by
+it. A refusal holds under the very key set it was made under, and not before the time at which it was made: a clock that
+was set back makes an expired token a matter of judgement again. The key is SHA-256 of the whole token, beside what the
+token was presented as.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from authz.errors import TokenError
+from authz.identity.verified import digest_of
+from authz.model import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from authz.identity.jwks import KeySet
+
+MAX_ENTRIES: Final = 10_000  # at some 400 bytes each
+
+LASTING: Final = frozenset({Reason.TOKEN_MALFORMED, Reason.TOKEN_SIGNATURE_INVALID, Reason.TOKEN_EXPIRED})
+
+
+class RefusedTokens:
+    """At most `max_entries` refusals; the oldest leaves first."""
+
+    def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
+        self._max_entries = max_entries
+        self._entries: dict[bytes, _Refusal] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def check(self, token: str, kind: str, now: float) -> None:
+        """Raise the TokenError with which this token was refused before, if that still holds at `now`."""
+        entry = self._entries.get(_key(token, kind))
+        if entry is not None and entry.since <= now and entry.current() is entry.keys:
+            raise TokenError(entry.reason, entry.detail)
+
+    def add(
+        self,
+        token: str,
+        kind: str,
+        error: TokenError,
+        now: float,
+        keys: KeySet | None,
+        current: Callable[[], KeySet | None],
+    ) -> None:
+        """Remember a refusal that lasts, made at `now` under `keys`; `current` gives the keys from now on.
+
+        `kind` is what the token was presented as; a malformed one was refused without keys.
+        """
+        if error.reason not in LASTING:
+            return
+        key = _key(token, kind)
+        self._entries.pop(key, None)
+        self._entries[key] = _Refusal(error.reason, error.detail, now, keys, current)
+        if len(self._entries) > self._max_entries:
+            del self._entries[next(iter(self._entries))]
+
+
+class _Refusal(NamedTuple):
+    reason: Reason
+    detail: str
+    since: float
+    keys: KeySet | None
+    current: Callable[[], KeySet | None]
+
+
+def _key(token: str, kind: str) -> bytes:
+    return digest_of(token) + kind.encode()
