@@ -147,6 +147,13 @@ def test_the_service_is_asked_over_loopback_and_only_while_it_serves(sample: Pat
 
 
 @samples
+def test_the_upstream_is_where_nobody_else_reaches_it(sample: Path) -> None:
+    [group] = cluster(sample, "upstream")["load_assignment"]["endpoints"]
+    addresses = {one["endpoint"]["address"]["socket_address"]["address"] for one in group["lb_endpoints"]}
+    assert addresses == {"127.0.0.1"}
+
+
+@samples
 def test_no_query_and_no_token_is_logged(sample: Path) -> None:
     [log] = manager(sample)["access_log"]
     formats = " ".join(log["typed_config"]["log_format"]["json_format"].values()).upper()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from google.protobuf.internal import api_implementation
 
 PACKAGE: Final = Path(__file__).parents[2] / "authz"
 REQUEST_PATH: Final = (
@@ -149,3 +150,8 @@ def test_yaml_is_never_loaded_as_objects() -> None:
         if isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "yaml"
     ]
     assert not unsafe.intersection(yaml_calls)
+
+
+def test_protobuf_runs_in_c() -> None:
+    """Its implementation in Python knows no limit of nesting (CVE-2025-4565)."""
+    assert api_implementation.Type() == "upb"
