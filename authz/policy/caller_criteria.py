@@ -64,8 +64,10 @@ def _email(principal: Principal) -> Sequence[Json]:
 def _domain(principal: Principal) -> Sequence[Json]:
     if principal.email is None:
         return ()
-    # Between the first and the second `@`, as Pomerium reads it; nothing there is no domain.
-    return [part for part in principal.email.split("@")[1:2] if part]
+    # Of several `@` Pomerium reads what follows the first, and mail goes where the last points: such an address has no
+    # domain, or whoever owns a mailbox at `me@partner.example@evil.example` would be a partner (CVE-2026-40574).
+    _, *domains = principal.email.split("@")
+    return [part for part in domains if part] if len(domains) == 1 else []
 
 
 def _address_criterion(read: Callable[[Principal], Sequence[Json]], yes: Reason, no: Reason) -> Build:

@@ -43,7 +43,17 @@ def examples(short: int, long: int) -> settings:
 # --- What is generated: policies ---------------------------------------------------------------------------------
 
 GROUPS = ["admins", "developers", "Admins"]
-TEXTS = ["alice", "bob", "alice@example.com", "bob@other.example", "example.com", "a", "@", "e"]
+TEXTS = [
+    "alice",
+    "bob",
+    "alice@example.com",
+    "bob@other.example",
+    "example.com",
+    "a",
+    "@",
+    "e",
+    "a@example.com@other.example",
+]
 HOSTS = [
     "https://a.example",
     "https://a.example:8443",

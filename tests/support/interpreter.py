@@ -300,7 +300,7 @@ class Judge:
                 return False, "email-unverified"
             if name == "email":
                 return worded(name, fits_text(data, address))
-            return worded(name, "@" in address and fits_text(data, address.split("@")[1]))
+            return worded(name, address.count("@") == 1 and fits_text(data, address.split("@")[1]))
         if name == "claim":
             return worded(name, fits_list(data, claim_list(caller.claims, subpath)))
         if name == "groups":

@@ -1,0 +1,157 @@
+"""Traps of Python and grpcio, kept out of what a request passes by reading the sources themselves."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+from google.protobuf.internal import api_implementation
+
+PACKAGE: Final = Path(__file__).parents[2] / "authz"
+REQUEST_PATH: Final = (
+    "authorizer.py", "audit.py", "model.py", "metrics.py",
+    "identity/claims.py", "identity/cognito.py", "identity/credentials.py", "identity/enrichment.py",
+    "identity/verified.py",
+    "policy/caller_criteria.py", "policy/decision.py", "policy/matchers.py", "policy/path.py",
+    "policy/request_criteria.py", "policy/routes.py",
+    "transport/envoy.py", "transport/pages.py", "transport/preference.py", "transport/redirects.py",
+    "transport/server.py",
+)  # fmt: skip
+
+# What these read is not the raw request, or decides nothing.
+EXCUSED: Final[Mapping[tuple[str, str], str]] = {
+    ("identity/claims.py", "urllib.parse.unquote_plus"): "items of a signed claim, as the configuration says",
+    ("transport/redirects.py", "urllib.parse.quote"): "writes a URL, reads none",
+    ("transport/pages.py", "split()"): "texts that the policy's author wrote",
+    ("transport/server.py", "pathlib"): "the certificate, at the start",
+}
+TRAPS: Final = frozenset({"urllib", "posixpath", "fnmatch", "os.path", "shlex", "email", "http.cookies"})
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse((PACKAGE / name).read_text(), name)
+
+
+def imported(name: str) -> Iterator[str]:
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def calls(name: str) -> Iterator[tuple[str, ast.Call]]:
+    """Give every call with its last name: `split` of `text.split()`."""
+    for node in ast.walk(tree(name)):
+        if isinstance(node, ast.Call):
+            called = node.func
+            yield called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", ""), node
+
+
+def caught(handler: ast.ExceptHandler) -> set[str]:
+    """Give the names of what it catches."""
+    if handler.type is None:
+        return {"everything"}
+    return {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+
+
+def sources() -> list[str]:
+    outside = ("pb", "demo", "workbench")
+    names = [str(path.relative_to(PACKAGE)) for path in sorted(PACKAGE.rglob("*.py"))]
+    return [name for name in names if name.partition("/")[0] not in outside]
+
+
+@pytest.mark.parametrize("name", REQUEST_PATH)
+def test_no_url_or_path_parser_reads_a_request(name: str) -> None:
+    traps = {one for one in imported(name) if any(f"{one}.".startswith(f"{trap}.") for trap in TRAPS)}
+    assert {(name, one) for one in traps} <= set(EXCUSED)
+
+
+@pytest.mark.parametrize("name", REQUEST_PATH)
+def test_patterns_cover_the_whole_text_and_blanks_are_named(name: str) -> None:
+    """`re.match` forgives what follows, `$` a line feed; `split()` and `strip()` know blanks that HTTP does not."""
+    for called, node in calls(name):
+        assert called != "match", f"{name}:{node.lineno}: use fullmatch"
+        if called in ("split", "strip", "lstrip", "rstrip") and not node.args:
+            assert (name, "split()") in EXCUSED, f"{name}:{node.lineno}: name the blanks"
+
+
+@pytest.mark.parametrize("name", REQUEST_PATH)
+def test_no_pattern_ends_with_a_dollar_sign(name: str) -> None:
+    for called, node in calls(name):
+        if called == "compile" and node.args and isinstance(node.args[0], ast.Constant):
+            assert not str(node.args[0].value).endswith("$"), f"{name}:{node.lineno}"
+
+
+@pytest.mark.parametrize("name", REQUEST_PATH)
+def test_patterns_are_compiled_at_the_start(name: str) -> None:
+    functions = [one for one in ast.walk(tree(name)) if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)]
+    inside = {node for function in functions for node in ast.walk(function) if isinstance(node, ast.Call)}
+    compiled = [node for called, node in calls(name) if called == "compile"]
+    assert not inside.intersection(compiled)
+
+
+@pytest.mark.parametrize("name", REQUEST_PATH)
+def test_a_request_waits_for_nothing_but_keys(name: str) -> None:
+    blocking = {"open", "read_text", "read_bytes", "write_text", "write_bytes", "sleep", "run_in_executor", "print"}
+    found = {called for called, _ in calls(name)} & blocking
+    assert found <= ({"read_bytes", "sleep"} if name == "transport/server.py" else set()), "at the start alone"
+
+
+def test_the_answers_message_is_made_in_two_places_alone() -> None:
+    """`_response`, whose code comes from a table, and the copy of a denial that was made before the first request."""
+    places = [name for name in sources() for called, _ in calls(name) if called == "CheckResponse"]
+    assert places == ["transport/envoy.py", "transport/server.py"]
+
+
+def test_nothing_is_answered_by_an_exception() -> None:
+    assert not [name for name in sources() for called, _ in calls(name) if called in ("abort", "set_code")]
+
+
+def test_one_broad_except_stands_at_the_door() -> None:
+    broad = [
+        f"{name}:{node.lineno}"
+        for name in REQUEST_PATH
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ExceptHandler) and caught(node) & {"everything", "Exception", "BaseException"}
+    ]
+    assert len(broad) == 1
+    assert broad[0].startswith("transport/server.py:")
+
+
+def test_no_message_is_made_from_json_and_none_is_printed() -> None:
+    assert not [name for name in sources() for called, _ in calls(name) if called in ("ParseDict", "MessageToDict")]
+    assert not [name for name in REQUEST_PATH for one in imported(name) if "json_format" in one or "text_format" in one]
+
+
+def test_token_times_come_from_the_wall_clock_and_ages_from_the_other() -> None:
+    """Neither module reads a clock: what service.py hands in is told apart by the parameter's name."""
+    handed = {
+        node.arg: ast.unparse(node.value)
+        for node in ast.walk(tree("service.py"))
+        if isinstance(node, ast.keyword) and node.arg in ("clock", "wall")
+    }
+    assert handed == {"clock": "time.monotonic", "wall": "time.time"}
+    assert not [name for name in sources() if name.startswith("identity/") for one in imported(name) if one == "time"]
+
+
+def test_yaml_is_never_loaded_as_objects() -> None:
+    unsafe = {"load", "load_all", "unsafe_load", "full_load", "safe_load"}
+    users = [name for name in sources() if "yaml" in {one.partition(".")[0] for one in imported(name)}]
+    assert users == ["document.py"], "one reader, of events"
+    yaml_calls = [
+        node.func.attr
+        for _, node in calls("document.py")
+        if isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "yaml"
+    ]
+    assert not unsafe.intersection(yaml_calls)
+
+
+def test_protobuf_runs_in_c() -> None:
+    """Its implementation in Python knows no limit of nesting (CVE-2025-4565)."""
+    assert api_implementation.Type() == "upb"
