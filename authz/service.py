@@ -12,6 +12,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import uvloop
+
 from authz import __version__
 from authz.audit import DecisionLog, configure_logging
 from authz.authorizer import Authenticator, Authorizer, Issuer
@@ -322,7 +324,8 @@ def serve(settings: Settings, *, beside: Beside | None = None) -> None:
             service.events.reloaded(policies)
         for problem in settings.warnings:
             log.warning("%s", problem)
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(service.run())
+        # uvloop: between a call's bytes and our code is the event loop, and gRPC wakes it several times a call.
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(service.run())
     finally:
         writer.close(timeout=2.0)
