@@ -7,13 +7,14 @@
 5. A token verified before, under the same keys, is known.
 6. Otherwise issuer and kid choose a key, and signature and claims are checked.
 7. The ID token beside an access token, where the configuration names its place, is verified too and adds its claims.
-8. The policy decides. A bad token is judged as none, and is the reason where a caller is needed.
+8. A caller on the revocation list, known from before or not, has a bad token.
+9. The policy decides. A bad token is judged as none, and is the reason where a caller is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from authz.errors import RequestError, TokenError
 from authz.identity.claims import ClaimShapes
@@ -21,7 +22,7 @@ from authz.identity.cognito import UserPool, Verified, peek, verify
 from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.verified import VerifiedTokens
-from authz.model import Decision, Deny, Principal, Reason, Request
+from authz.model import Decision, Deny, Principal, Reason, Request, Source
 from authz.policy.criterion import Facts
 from authz.policy.decision import decide
 from authz.policy.explanation import guidance_for
@@ -80,13 +81,16 @@ class Authenticator:
         shapes: ClaimShapes,
         observe: TokenObserver,
         enrich_from: TokenPlace | None = None,
+        revoked: Callable[[Principal, float], Source | None] | None = None,
     ) -> None:
+        """`revoked` says where a caller is revoked who is otherwise known; None: there is no revocation list."""
         self._places = tuple(places)
         self._enrich_from = enrich_from
         self._issuers: Mapping[str, Issuer] = {name: issuer for issuer in issuers for name in issuer.pool.issuers}
         self._verified = verified
         self._shapes = shapes
         self._observe = observe
+        self._revoked = revoked
 
     async def authenticate(self, request: Request, now: float) -> Principal | None:
         """Say who is calling. Waits only for unknown keys, and then at most `jwks.timeout` for each token."""
@@ -96,7 +100,11 @@ class Authenticator:
                 return None  # an ID token alone is nobody: only `tokens` names places of credentials
             principal = await self._principal(credential.token, now)
             beside = self._id_token(request, principal)
-            return principal if beside is None else await self._enriched(credential.token, beside, now)
+            if beside is not None:
+                principal = await self._enriched(credential.token, beside, now)
+            # Every time, whatever is remembered: the list changes while tokens live.
+            where = None if self._revoked is None else self._revoked(principal, now)
+            return principal if where is None else refuse_revoked(where)
         except TokenError as error:
             self._observe.token(error.reason.value)
             raise
@@ -152,6 +160,11 @@ class Authenticator:
             token, verified._replace(principal=principal), keys, lambda: issuer.keys.current, beside=id_token
         )
         return principal
+
+
+def refuse_revoked(where: Source) -> NoReturn:
+    """Refuse the caller whom the revocation list names there."""
+    raise TokenError(Reason.TOKEN_REVOKED, f"revoked at {where}")
 
 
 class Authorizer:
