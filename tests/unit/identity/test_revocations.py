@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -158,6 +159,12 @@ def test_a_file_that_is_gone_takes_its_entries_with_it() -> None:
 
 KNOWN = "`sub`, `username`, `origin_jti`, `client_id`, `issued_before`, `expires`, `reason`, `note`"
 TIME = "expected a time such as 2026-11-25T10:00:00Z"
+NO_SUCH = "there is no such time as"
+NOBODY = "1:3: revocation: names nobody: write one of `sub`, `username`, `origin_jti`, `client_id` or `issued_before`"
+NAIVE = (
+    "1:18: `issued_before`: `2026-11-25T10:00:00` does not say in which zone: write 2026-11-25T10:00:00Z, or an "
+    "offset, 2026-11-25T10:00:00+01:00"
+)
 
 
 @pytest.mark.parametrize(
@@ -179,11 +186,8 @@ TIME = "expected a time such as 2026-11-25T10:00:00Z"
         ("- sub: ''", ["1:8: `sub`: found empty text, expected text"]),
         ("- sub: [a, b]", ["1:8: `sub`: found a list, expected text"]),
         ("- {sub: a, reason: 5}", ["1:20: `reason`: found `5` (a number), expected text: write '5' in quotes"]),
-        ("- {}", ["1:3: revocation: names nobody: write one of `sub`, `username`, `origin_jti`, `client_id` or "
-                  "`issued_before`"]),
-        ("- {expires: 2026-11-25T10:00:00Z, note: a}", [
-            "1:3: revocation: names nobody: write one of `sub`, `username`, `origin_jti`, `client_id` or "
-            "`issued_before`"]),
+        ("- {}", [NOBODY]),
+        ("- {expires: 2026-11-25T10:00:00Z, note: a}", [NOBODY]),
         ("- issued_before:", [f"1:17: `issued_before`: found nothing, {TIME}"]),
         ("- issued_before: 1764064800", [f"1:18: `issued_before`: found `1764064800` (a number), {TIME}"]),
         ("- issued_before: {}", [f"1:18: `issued_before`: found a map, {TIME}"]),
@@ -191,11 +195,9 @@ TIME = "expected a time such as 2026-11-25T10:00:00Z"
         ("- issued_before: 2026-11-25", [f"1:18: `issued_before`: found text `2026-11-25`, {TIME}"]),
         ("- issued_before: 2026-W48-3T10:00:00Z", [
             f"1:18: `issued_before`: found text `2026-W48-3T10:00:00Z`, {TIME}"]),
-        ("- issued_before: 2026-11-25T10:00:00", [
-            "1:18: `issued_before`: `2026-11-25T10:00:00` does not say in which zone: write 2026-11-25T10:00:00Z, or an "
-            "offset, 2026-11-25T10:00:00+01:00"]),
-        ("- {sub: a, expires: 2026-02-30T10:00:00Z}", ["1:21: `expires`: there is no such time as `2026-02-30T10:00:00Z`"]),
-        ("- {sub: a, expires: 2026-12-31T23:59:60Z}", ["1:21: `expires`: there is no such time as `2026-12-31T23:59:60Z`"]),
+        ("- issued_before: 2026-11-25T10:00:00", [NAIVE]),
+        ("- {sub: a, expires: 2026-02-30T10:00:00Z}", [f"1:21: `expires`: {NO_SUCH} `2026-02-30T10:00:00Z`"]),
+        ("- {sub: a, expires: 2026-12-31T23:59:60Z}", [f"1:21: `expires`: {NO_SUCH} `2026-12-31T23:59:60Z`"]),
         ("- {sub: a, expires: never, issued_before: ever}", [
             f"1:21: `expires`: found text `never`, {TIME}",
             f"1:43: `issued_before`: found text `ever`, {TIME}"]),
@@ -216,10 +218,8 @@ def test_the_problems_of_all_files_are_told_together() -> None:
 
 @given(st.binary())
 def test_any_bytes_are_a_list_or_a_load_error(data: bytes) -> None:
-    try:
-        parse_revocations([("r.yaml", data)])
-    except LoadError as error:
-        assert error.problems
+    with suppress(LoadError):
+        assert parse_revocations([("r.yaml", data)]).entries >= 0
 
 
 @given(
