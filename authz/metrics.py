@@ -112,9 +112,10 @@ class Metrics:
         )
         self._routes = Gauge("authz_policy_routes", "Routes of the policy set in force.", registry=registry)
 
-        self._revocation_reloads = Counter(
+        lists = Counter(
             "authz_revocations_reloads", "Revocation lists loaded or refused.", ["result"], registry=registry
         )
+        self._revocation_counters = {outcome: lists.labels(outcome) for outcome in outcomes}
         self._revocations = Gauge("authz_revocations_entries", "Entries of the list in force.", registry=registry)
 
         self._handled = Counter(
@@ -184,7 +185,7 @@ class Metrics:
 
     def revocations(self, result: ReloadResult, entries: int | None = None) -> None:
         """Count what became of the revocation list, and note how many `entries` are in force if that changed."""
-        self._revocation_reloads.labels(result).inc()
+        self._revocation_counters[result].inc()
         if entries is not None:
             self._revocations.set(entries)
 
