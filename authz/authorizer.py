@@ -7,7 +7,8 @@
 5. A token verified before, under the same keys, is known.
 6. Otherwise issuer and kid choose a key, and signature and claims are checked.
 7. The ID token beside an access token, where the configuration names its place, is verified too and adds its claims.
-8. The policy decides. A bad token is judged as none, and is the reason where a caller is needed. Where it looks at
+8. A caller on the revocation list, known from before or not, has a bad token.
+9. The policy decides. A bad token is judged as none, and is the reason where a caller is needed. Where it looks at
    nothing but the principal, an allow is remembered.
 """
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from authz.errors import RequestError, TokenError
 from authz.identity.claims import ClaimShapes
@@ -24,7 +25,7 @@ from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.refused import RefusedTokens
 from authz.identity.verified import VerifiedTokens
-from authz.model import Decision, Deny, Principal, Reason, Request
+from authz.model import Decision, Deny, Principal, Reason, Request, Source
 from authz.policy.criterion import Facts
 from authz.policy.decision import decide
 from authz.policy.explanation import guidance_for
@@ -85,7 +86,9 @@ class Authenticator:
         shapes: ClaimShapes,
         observe: TokenObserver,
         enrich_from: TokenPlace | None = None,
+        revoked: Callable[[Principal, float], Source | None] | None = None,
     ) -> None:
+        """`revoked` says where a caller is revoked who is otherwise known; None: there is no revocation list."""
         self._places = tuple(places)
         self._enrich_from = enrich_from
         self._issuers: Mapping[str, Issuer] = {name: issuer for issuer in issuers for name in issuer.pool.issuers}
@@ -93,6 +96,7 @@ class Authenticator:
         self._refused = RefusedTokens()
         self._shapes = shapes
         self._observe = observe
+        self._revoked = revoked
 
     async def authenticate(self, request: Request, now: float) -> Principal | None:
         """Say who is calling. Waits only for unknown keys, and then at most `jwks.timeout` for each token."""
@@ -105,19 +109,21 @@ class Authenticator:
                 principal = await self._newly_verified(credential.token, now)
             else:
                 self._observe.token("cached")
-            if self._enrich_from is None:
-                return principal
-            beside = self._id_token(request, principal)
-            return principal if beside is None else await self._enriched(credential.token, beside, now)
+            beside = None if self._enrich_from is None else self._id_token(request, self._enrich_from, principal)
+            if beside is not None:
+                principal = await self._enriched(credential.token, beside, now)
+            # Every time, whatever is remembered: the list changes while tokens live.
+            where = None if self._revoked is None else self._revoked(principal, now)
+            return principal if where is None else refuse_revoked(where)
         except TokenError as error:
             self._observe.token(error.reason.value)
             raise
 
-    def _id_token(self, request: Request, principal: Principal) -> str | None:
+    def _id_token(self, request: Request, place: TokenPlace, principal: Principal) -> str | None:
         """Give the ID token that may add claims: only an access token lacks them."""
-        if self._enrich_from is None or principal.token_use != "access":  # noqa: S105 - a kind of token
+        if principal.token_use != "access":  # noqa: S105 - a kind of token
             return None
-        presented = find_credential(request, (self._enrich_from,))
+        presented = find_credential(request, (place,))
         return None if presented is None else presented.token
 
     async def _newly_verified(self, token: str, now: float) -> Principal:
@@ -182,6 +188,11 @@ def _current_keys(issuer: Issuer) -> KeySet | None:
 def _no_keys() -> KeySet | None:
     """Stand in for the keys of a token that was refused without any."""
     return None
+
+
+def refuse_revoked(where: Source) -> NoReturn:
+    """Refuse the caller whom the revocation list names there."""
+    raise TokenError(Reason.TOKEN_REVOKED, f"revoked at {where}")
 
 
 class Authorizer:

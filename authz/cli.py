@@ -20,8 +20,8 @@ from rich.console import Console
 from authz import __version__
 from authz.document import Fields, Problems, Scalar, parse
 from authz.errors import LoadError, Problem, Severity
-from authz.model import Source
-from authz.policy.files import read_files
+from authz.identity.revocations import parse_revocations
+from authz.policy.files import opened_from, read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import Settings, load_settings
 
@@ -73,7 +73,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     """Run the service.
 
     Every option has an environment twin, AUTHZ_LISTEN for --listen; the order is flag, environment, file, default.
-    SIGHUP reloads policies and keys, SIGTERM drains and ends.
+    SIGHUP reloads policies, revocations and keys, SIGTERM drains and ends.
     """
     if config is None:
         raise click.UsageError("--config is missing: write authz serve --config authz.yaml (or set AUTHZ_CONFIG)")
@@ -82,7 +82,7 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
 
 
 def _settings(config: Path, overrides: Mapping[str, str]) -> Settings:
-    """Load the configuration. Raises LoadError; then with the policies' problems too, as far as they can be found."""
+    """Load the configuration. Raises LoadError, with what else is wrong in policies and revocations."""
     try:
         return load_settings(config, environ=os.environ, overrides=overrides)
     except LoadError as error:
@@ -91,7 +91,7 @@ def _settings(config: Path, overrides: Mapping[str, str]) -> Settings:
 
 
 def _policy_problems(config: Path) -> list[Problem]:
-    """Give the errors of the policies that a configuration names which does not load itself."""
+    """Give the errors of policies and revocations that a configuration names which does not load itself."""
     try:
         root = parse(config.read_bytes(), str(config), Problems())
     except OSError:
@@ -104,7 +104,10 @@ def _policy_problems(config: Path) -> list[Problem]:
     elif isinstance(named, Scalar) and isinstance(named.value, str) and "$" not in named.value:
         _, problems = _load(config.parent / named.value, PolicyOptions())
     else:
-        return []
+        problems = []
+    listed = root.get("revocations")
+    if isinstance(listed, Scalar) and isinstance(listed.value, str) and "$" not in listed.value:
+        problems = [*problems, *_revocation_problems(config.parent / listed.value)]
     return [problem for problem in problems if problem.severity is Severity.ERROR]
 
 
@@ -115,10 +118,7 @@ def _serve(settings: Settings) -> int:
         return supervise(settings)
     from authz.service import serve  # noqa: PLC0415 - brings gRPC, which a supervisor must not load
 
-    try:
-        serve(settings)
-    except LoadError as error:
-        raise LoadError([_placed(problem, settings.policies) for problem in error.problems]) from None
+    serve(settings)
     return EXIT_OK
 
 
@@ -185,7 +185,7 @@ def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
     except LoadError as error:
         return [], list(error.problems)
     loaded, problems = _load(settings.policies, policy_options(settings))
-    return loaded, [*settings.warnings, *problems]
+    return loaded, [*settings.warnings, *problems, *_revocation_problems(settings.revocations)]
 
 
 def _check_policies(paths: Sequence[Path]) -> tuple[list[PolicySet], list[Problem]]:
@@ -198,19 +198,22 @@ def _load(path: Path, options: PolicyOptions) -> tuple[list[PolicySet], list[Pro
         loaded = parse_policies(read_files(path).files, options)
     except LoadError as error:
         return [], [_placed(problem, path) for problem in error.problems]
-    placed_keys = tuple((key, _opened_from(source, path)) for key, source in loaded.envoy_keys)
+    placed_keys = tuple((key, opened_from(source, path)) for key, source in loaded.envoy_keys)
     loaded = dataclasses.replace(loaded, envoy_keys=placed_keys)
     return [loaded], [_placed(problem, path) for problem in loaded.warnings]
 
 
-def _placed(problem: Problem, policies: Path) -> Problem:
-    return problem._replace(source=_opened_from(problem.source, policies))
+def _revocation_problems(path: Path | None) -> list[Problem]:
+    if path is not None:
+        try:
+            parse_revocations(read_files(path, "revocations").files)
+        except LoadError as error:
+            return [_placed(problem, path) for problem in error.problems]
+    return []
 
 
-def _opened_from(source: Source, policies: Path) -> Source:
-    """Name the file as it can be opened from here: policy files are called by their folder's name alone."""
-    above = policies.parent if policies.name else policies / ".."  # of `.`
-    return source._replace(file=str(above / source.file))
+def _placed(problem: Problem, root: Path) -> Problem:
+    return problem._replace(source=opened_from(problem.source, root))
 
 
 def _check_report(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> Mapping[str, Any]:

@@ -111,6 +111,12 @@ class Metrics:
         )
         self._routes = Gauge("authz_policy_routes", "Routes of the policy set in force.", registry=registry)
 
+        lists = Counter(
+            "authz_revocations_reloads", "Revocation lists loaded or refused.", ["result"], registry=registry
+        )
+        self._revocation_counters = {outcome: lists.labels(outcome) for outcome in outcomes}
+        self._revocations = Gauge("authz_revocations_entries", "Entries of the list in force.", registry=registry)
+
         self._handled = CounterTally(
             "grpc_server_handled",
             "Calls completed, by status code.",
@@ -174,6 +180,12 @@ class Metrics:
     def stale_mount(self, path: object) -> None:  # noqa: ARG002 - as above
         """Count a mounted policy file that was replaced outside (StoreObserver)."""
         self._reload_counters["stale-mount"].inc()
+
+    def revocations(self, result: ReloadResult, entries: int | None = None) -> None:
+        """Count what became of the revocation list, and note how many `entries` are in force if that changed."""
+        self._revocation_counters[result].inc()
+        if entries is not None:
+            self._revocations.set(entries)
 
     def lines_dropped(self, count: int) -> None:
         """Count log lines that were lost. Callable from any thread."""

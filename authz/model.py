@@ -34,6 +34,7 @@ class Reason(StrEnum):
     TOKEN_USE_REFUSED = "token-use-refused"
     TOKEN_CLAIM_INVALID = "token-claim-invalid"
     TOKEN_AMBIGUOUS = "token-ambiguous"
+    TOKEN_REVOKED = "token-revoked"
 
     # What a criterion says: the first of each pair when it holds, the others when it does not.
     ACCEPT = "accept"
@@ -108,6 +109,7 @@ TOKEN_REASONS = frozenset(
         Reason.TOKEN_USE_REFUSED,
         Reason.TOKEN_CLAIM_INVALID,
         Reason.TOKEN_AMBIGUOUS,
+        Reason.TOKEN_REVOKED,
     }
 )
 """The reasons that answer 401 with `error="invalid_token"` (RFC 6750 section 3.1)."""
@@ -165,6 +167,7 @@ class Principal(NamedTuple):
     claims: SignedClaims
     email: str | None = None  # only an address that counts: verified, or its pool trusts unverified ones
     email_is_unverified: bool = False  # there is an address and it does not count
+    issued_at: float = float("-inf")  # `iat`, seconds since 1970; of two tokens the earlier
 
     def __repr__(self) -> str:
         """Name the principal without its claims."""

@@ -21,13 +21,15 @@ from authz.errors import LoadError
 from authz.identity.claims import ClaimShapes
 from authz.identity.fetch import FetchResult, HttpFetch
 from authz.identity.jwks import KeyStore
+from authz.identity.revocations import RevocationList, parse_revocations
 from authz.identity.verified import VerifiedTokens
 from authz.lines import LineWriter
 from authz.metrics import Metrics
+from authz.model import Principal, Source
 from authz.policy.certificates import parse_authorities
 from authz.policy.criterion import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
-from authz.policy.files import PolicyFile
+from authz.policy.files import PolicyFile, opened_from
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.quiet import let_go, quietly
 from authz.policy.store import PolicyStore, stale_mount_message
@@ -124,6 +126,30 @@ class Events:
         log.warning("keys: %s", why, extra={"fields": {"issuer": issuer}})
 
 
+class RevocationEvents:
+    """Hears of revocation lists (StoreObserver), counts in the metrics and tells the log."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def reloaded(self, revocations: RevocationList) -> None:
+        """Tell that a list is in force."""
+        self._metrics.revocations("ok", revocations.entries)
+        log.info("revocations loaded", extra={"fields": {"entries": revocations.entries}})
+
+    def refused(self, error: LoadError) -> None:
+        """Tell that a list did not load; the last good one stays in force."""
+        self._metrics.revocations("error")
+        log.error("revocations refused, the last good list stays in force: %d problems", len(error.problems))
+        for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
+            log.error("%s", problem)
+
+    def stale_mount(self, path: Path) -> None:
+        """Tell that a single-file mount shows a deleted file."""
+        self._metrics.revocations("stale-mount")
+        log.error("%s", stale_mount_message(path))
+
+
 _MAX_LOGGED_PROBLEMS: Final = 50
 
 Beside: TypeAlias = Callable[[Pages], Coroutine[Any, Any, None]]
@@ -143,6 +169,8 @@ class Service:
         self.events = events = Events(metrics)
         self._policy_options = policy_options(settings)
         self.policies: PolicyStore[PolicySet] = PolicyStore(settings.policies, compile=self._compile, observe=events)
+        self.revocation_events = RevocationEvents(metrics)
+        self.revocations = None if settings.revocations is None else self._revocation_store(settings.revocations)
         self._fetch = HttpFetch()
         self._issuers = [
             Issuer(
@@ -166,6 +194,7 @@ class Service:
             verified=VerifiedTokens(max_entries=MAX_VERIFIED_TOKENS, max_bytes=MAX_VERIFIED_BYTES),
             shapes=claim_shapes(settings),
             observe=metrics,
+            revoked=None if self.revocations is None else self._revoked,
         )
         self.door = Door(
             authorizer=Authorizer(
@@ -185,6 +214,42 @@ class Service:
     def _compile(self, files: Sequence[PolicyFile]) -> PolicySet:
         with quietly():
             return parse_policies(files, self._policy_options)
+
+    def _revocation_store(self, path: Path) -> PolicyStore[RevocationList]:
+        def compile_quietly(files: Sequence[PolicyFile]) -> RevocationList:
+            with quietly():
+                return parse_revocations(files, store.current)
+
+        store: PolicyStore[RevocationList] = PolicyStore(
+            path, compile=compile_quietly, observe=self.revocation_events, setting="revocations"
+        )
+        return store
+
+    def _revoked(self, principal: Principal, now: float) -> Source | None:
+        """Say where the caller is revoked, by the list in force. Without one, nobody is known not to be."""
+        in_force = None if self.revocations is None else self.revocations.current
+        return Source("revocations", 1, 1) if in_force is None else in_force.find(principal, now)
+
+    def load(self) -> None:
+        """Load what must be in force before anybody is answered. Raises LoadError with every problem."""
+        loads: list[tuple[Callable[[], object], Path]] = [(self.policies.load, self._settings.policies)]
+        if self.revocations is not None and self._settings.revocations is not None:
+            loads.append((self.revocations.load, self._settings.revocations))
+        problems = []
+        for load, path in loads:
+            try:
+                load()
+            except LoadError as error:
+                problems += [one._replace(source=opened_from(one.source, path)) for one in error.problems]
+        if problems:
+            raise LoadError(problems)
+
+    def tell_of_loaded(self) -> None:
+        """Tell what `load` put in force, once there is a log to tell."""
+        if self.policies.current is not None:
+            self.events.reloaded(self.policies.current)
+        if self.revocations is not None and self.revocations.current is not None:
+            self.revocation_events.reloaded(self.revocations.current)
 
     def readiness(self) -> list[str]:
         """Name what is missing before requests come and can be decided; nothing means ready.
@@ -242,9 +307,11 @@ class Service:
         log.info("stopped")
 
     def reload(self) -> None:
-        """Look at policies and keys at once (SIGHUP)."""
+        """Look at policies, revocations and keys at once (SIGHUP)."""
         log.info("reloading policies and keys")
         self.policies.reload_now()
+        if self.revocations is not None:
+            self.revocations.reload_now()
         for issuer in self._issuers:
             issuer.keys.refresh_now()
 
@@ -252,6 +319,7 @@ class Service:
         return [
             *(issuer.keys.run() for issuer in self._issuers),
             self.policies.watch(),
+            *(() if self.revocations is None else (self.revocations.watch(),)),
             self._keep_health(server),
             *(() if self._beside is None else (self._beside(self._pages),)),
         ]
@@ -312,16 +380,14 @@ def answer_settings(settings: Settings) -> AnswerSettings:
 
 
 def serve(settings: Settings, *, beside: Beside | None = None) -> None:
-    """Load the policies, then serve until a signal. Raises LoadError before anything is started."""
+    """Load policies and revocations, then serve until a signal. Raises LoadError before anything is started."""
     metrics = Metrics(version=__version__, wall=time.time)
     writer = LineWriter(on_drop=metrics.lines_dropped)
     try:
         service = Service(settings, writer=writer, metrics=metrics, beside=beside)
-        service.policies.load()
+        service.load()
         configure_logging(writer, settings.log.level, settings.log.format)
-        policies = service.policies.current
-        if policies is not None:
-            service.events.reloaded(policies)
+        service.tell_of_loaded()
         for problem in settings.warnings:
             log.warning("%s", problem)
         # uvloop: between a call's bytes and our code is the event loop, and gRPC wakes it several times a call.

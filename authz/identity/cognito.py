@@ -149,7 +149,7 @@ def _check_claims(unverified: UnverifiedToken, pool: UserPool, now: float) -> Ve
     if not valid_from <= now:
         raise TokenError(Reason.TOKEN_NOT_YET_VALID, f"not valid for another {valid_from - now:.0f} s")
     email, email_is_unverified = _email(claims, pool)
-    principal = Principal(subject, unverified.issuer, client_id, token_use, claims, email, email_is_unverified)
+    principal = Principal(subject, unverified.issuer, client_id, token_use, claims, email, email_is_unverified, iat)
     return Verified(principal, valid_from, valid_until)
 
 

@@ -42,7 +42,9 @@ def enrich(access: Verified, identity: Verified) -> Verified:
     """
     caller, holder = access.principal, identity.principal
     _check_belongs(caller, holder)
-    enriched = caller._replace(claims=_merged(caller.claims, holder.claims))
+    enriched = caller._replace(
+        claims=_merged(caller.claims, holder.claims), issued_at=min(caller.issued_at, holder.issued_at)
+    )
     if "email" not in caller.claims:
         enriched = enriched._replace(email=holder.email, email_is_unverified=holder.email_is_unverified)
     return Verified(

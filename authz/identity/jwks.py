@@ -29,7 +29,7 @@ MAX_WAITERS: Final = 64
 
 _RETRY_WITHOUT_KEYS_SECONDS: Final = 5.0
 _MIN_PAUSE_SECONDS: Final = 0.5  # whatever the settings say, the endpoint gets some rest
-_JITTER: Final = 0.1  # processes that started together must not fetch together
+_JITTER: Final = 0.2  # processes that started together must not fetch together; never later than `refresh` says
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ class KeyStore:
             soon = max(self._settings.cooldown.total_seconds(), _RETRY_WITHOUT_KEYS_SECONDS)
             due = min(started + min(refresh, soon), self._stale_at)
         else:
-            jitter = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - spreads load, guards nothing
+            jitter = random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads load, guards nothing
             due = min(started + refresh * jitter, self._stale_at)
         return max(due - now, _MIN_PAUSE_SECONDS)
 

@@ -22,6 +22,8 @@ MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 MAX_FILES: Final = 10_000
 MAX_FOLDERS: Final = 10_000
 
+_KINDS: Final = {"policies": "policy", "revocations": "revocation"}  # setting → what its files are called
+
 
 class PolicyFile(NamedTuple):
     """One file of the set. `name` is what messages show: relative to the configured folder's parent."""
@@ -66,22 +68,23 @@ class Reading(NamedTuple):
     signature: tuple[FileState, ...]
 
 
-def read_files(path: Path) -> Reading:
+def read_files(path: Path, setting: str = "policies") -> Reading:
     """Read the set as it is now, a folder or one file. Raises LoadError with every problem; settles nothing."""
-    source = PolicySource(path)
+    source = PolicySource(path, setting)
     listing = source.look()
     return Reading(source.read(listing), listing.files)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicySource:
-    """Where the policies are: a folder, or one file of any name."""
+    """Where the policies are, or what else is read like them: a folder, or one file of any name."""
 
     path: Path
+    setting: str = "policies"  # whose path it is, for messages
 
     def look(self) -> Listing:
         """List the set without reading it. What is wrong stands in `problems`; nothing is raised."""
-        walk = _Walk(self.path)
+        walk = _Walk(self.path, self.setting)
         walk.go()
         return walk.listing()
 
@@ -147,8 +150,9 @@ class _Full(Exception):  # noqa: N818 - ends a walk whose problem is already not
 class _Walk:
     """One pass over the set. Links are followed; each folder is entered once, so a loop of links ends."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, setting: str) -> None:
         self._root = root
+        self._setting = setting
         self._prefix = shown(root.absolute().name) + "/"
         self._files: list[FileState] = []
         self._folders: list[FolderState] = []
@@ -168,7 +172,7 @@ class _Walk:
         try:
             status = self._root.stat()
         except FileNotFoundError:
-            self._problem(str(self._root), "no such file or folder: create it, or correct `policies`")
+            self._problem(str(self._root), f"no such file or folder: create it, or correct `{self._setting}`")
         except OSError as error:
             self._problems.append(_unreadable(shown(str(self._root)), error))
         else:
@@ -184,7 +188,10 @@ class _Walk:
                 self._folder(*self._pending.pop())
         if not self._files and not self._problems:
             ignored = "*_test.yaml and names that start with a dot do not count"
-            self._problem(str(self._root), f"no policy file in this folder: add a *.yaml or *.yml file ({ignored})")
+            self._problem(
+                str(self._root),
+                f"no {_KINDS[self._setting]} file in this folder: add a *.yaml or *.yml file ({ignored})",
+            )
 
     def _folder(self, path: Path, prefix: str, status: os.stat_result) -> None:
         identity = (status.st_dev, status.st_ino)
@@ -193,7 +200,7 @@ class _Walk:
         self._entered.add(identity)
         self._note_folder(path, status)
         if len(self._entered) > MAX_FOLDERS:
-            self._problem(str(self._root), f"more than {MAX_FOLDERS} folders: is `policies` the right path?")
+            self._problem(str(self._root), f"more than {MAX_FOLDERS} folders: is `{self._setting}` the right path?")
             raise _Full
         try:
             with os.scandir(path) as entries:  # tells kinds without a stat of every foreign file
@@ -224,7 +231,10 @@ class _Walk:
         elif status.st_size > MAX_FILE_BYTES:
             self._problems.append(_too_large(name))
         elif len(self._files) == MAX_FILES:
-            self._problem(str(self._root), f"more than {MAX_FILES} policy files: is `policies` the right path?")
+            self._problem(
+                str(self._root),
+                f"more than {MAX_FILES} {_KINDS[self._setting]} files: is `{self._setting}` the right path?",
+            )
             raise _Full
         else:
             self._files.append(
@@ -245,6 +255,12 @@ class _Walk:
 
     def _problem(self, name: str, message: str) -> None:
         self._problems.append(Problem(Source(shown(name), 1, 1), message))
+
+
+def opened_from(source: Source, root: Path) -> Source:
+    """Name a set's file as it can be opened from here: in the set it is called by its folder's name alone."""
+    above = root.parent if root.name else root / ".."  # of `.`
+    return source._replace(file=str(above / source.file))
 
 
 def changed_within(listing: Listing, span: timedelta, now_ns: int) -> bool:

@@ -121,15 +121,16 @@ class PolicyStore(Generic[T]):
         *,
         compile: Callable[[Sequence[PolicyFile]], T],  # noqa: A002 - the verb for it; the builtin is not used here
         observe: StoreObserver[T],
+        setting: str = "policies",
         settle: timedelta = timedelta(milliseconds=150),
         poll: timedelta = timedelta(milliseconds=300),
         events: Events | None = file_events,
     ) -> None:
-        """`events` None: the poll alone."""
+        """Messages call the path by its `setting`. `events` None: the poll alone."""
         self.current = None
         self.error = None
         self._path = path
-        self._source = PolicySource(path)
+        self._source = PolicySource(path, setting)
         self._compile = compile
         self._observe = observe
         self._settle = settle

@@ -1,9 +1,9 @@
 """The configuration: a file, the environment and the serve flags become one frozen Settings, or every problem at once.
 
 Rules: a flag goes before its environment twin, that before the file, that before the default. No check is skipped by
-leaving a setting out: what decides who may come in is mandatory. An unknown key is an error, and so is a setting
-that is promised but not built: a setting that is silently ignored could widen access. `${NAME}` in a value is taken
-from the environment, `$$` is a dollar sign. Relative paths start at the folder of the file that names them.
+leaving a setting out: what decides who may come in is mandatory. An unknown key is an error: a setting that is silently
+ignored could widen access. `${NAME}` in a value is taken from the environment, `$$` is a dollar sign. Relative paths
+start at the folder of the file that names them.
 The keys `routes` and `policy` hold policies; `policy/parser.py` reads them.
 
 Rooms, each importing only those after it: `loading` (the whole), `environment`, `pools`, `headers`, `sections`,

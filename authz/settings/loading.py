@@ -23,16 +23,15 @@ from authz.settings.headers import (
 )
 from authz.settings.pools import pools_of
 from authz.settings.refusals import denied_pages_of
-from authz.settings.sections import claims_of, read_jwks, read_log, tls_of
+from authz.settings.sections import claims_of, read_jwks, read_log, refuse_changed_claims, tls_of
 from authz.settings.types import DEFAULT_TOKENS, INLINE_KEYS, Settings
 from authz.settings.values import Section, certificates_of, path_of, positive_of, switch_of, why_unreadable
 
-_NOT_YET: Final = ("revocations",)
 _KEYS: Final = (
     "listen", "workers", "admin", "policies", *INLINE_KEYS, "cognito", "tokens", "enrich_from", "hide_credentials",
     "identity_headers", "jwt_claims_headers", "pass_identity_headers", "jwks", "log", "tls", "claims",
     "allow_path_parameters", "require_end", "show_error_details", "denied_redirect", "denied_pages", "client_ip_header",
-    "client_certificate_ca", "max_header_bytes",
+    "client_certificate_ca", "max_header_bytes", "revocations",
 )  # fmt: skip
 
 
@@ -47,7 +46,7 @@ def load_settings(path: Path, *, environ: Mapping[str, str], overrides: Mapping[
     root = with_environment(root, environ, missing)
     root = with_flags(root, environ, overrides, missing)
     read = Problems()
-    settings = _settings(Section(_without_unbuilt(root, read), "", _KEYS, read), path)
+    settings = _settings(Section(root, "", _KEYS, read), path)
     # A value that is missing cannot be judged: where one is, nothing else is reported.
     nowhere = {problem.source for problem in missing}
     problems += [*missing, *(problem for problem in read if problem.source not in nowhere)]
@@ -76,14 +75,6 @@ def _read_file(path: Path, problems: Problems) -> Fields:
     return root
 
 
-def _without_unbuilt(root: Fields, problems: Problems) -> Fields:
-    """Leave out, with a problem, the settings that are promised and not built."""
-    for key, _ in root.entries:
-        if key.text in _NOT_YET:
-            problems.error(key, f"{key.text}: not supported yet: delete it")
-    return Fields(root.source, tuple(entry for entry in root.entries if entry[0].text not in _NOT_YET))
-
-
 def _settings(root: Section, path: Path) -> Settings:
     policies, inline = _policies(root, path)
     settings = Settings(
@@ -110,10 +101,12 @@ def _settings(root: Section, path: Path) -> Settings:
         client_ip_header=root.optional("client_ip_header", header_of),
         client_certificate_ca=root.optional("client_certificate_ca", certificates_of),
         max_header_bytes=root.read("max_header_bytes", positive_of, 8192),
+        revocations=root.read("revocations", path_of, None),  # `null` is an error: nobody would be revoked
     )
     refuse_shared_headers(root, settings)
     refuse_useless_enrichment(root, settings)
     refuse_shared_address(root, settings)
+    refuse_changed_claims(root, settings)
     return settings
 
 

@@ -6,10 +6,19 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from authz.document import Node, Problems, Scalar, describe
+from authz.document import Fields, Node, Problems, Scalar, describe
 from authz.identity.claims import BRACKETS
 from authz.identity.jwks import JwksSettings
-from authz.settings.types import ClaimSettings, LogFormat, LoggedDecisions, LogLevel, LogSettings, TlsSettings
+from authz.identity.revocations import MATCHED_CLAIMS
+from authz.settings.types import (
+    ClaimSettings,
+    LogFormat,
+    LoggedDecisions,
+    LogLevel,
+    LogSettings,
+    Settings,
+    TlsSettings,
+)
 from authz.settings.values import (
     Section,
     bounded_duration_of,
@@ -37,6 +46,18 @@ def claims_of(node: Node, name: str, problems: Problems) -> Mapping[str, ClaimSe
         if section is not None:
             claims[key.text] = _claim(section, entry)
     return claims
+
+
+def refuse_changed_claims(root: Section, settings: Settings) -> None:
+    """Refuse to reshape what the revocation list looks at: an entry would silently hold for nobody."""
+    node = root.node("claims")
+    if settings.revocations is None or not isinstance(node, Fields):
+        return
+    for key, _ in node.entries:
+        if key.text in MATCHED_CLAIMS:
+            root.problems.error(
+                key, f"claims.{key.text}: `revocations` looks at this claim as it was signed: delete it"
+            )
 
 
 def _claim(section: Section, name: str) -> ClaimSettings:

@@ -119,6 +119,7 @@ class Settings:
     client_ip_header: str | None = None  # lower case
     client_certificate_ca: Path | None = None
     max_header_bytes: int = 8192  # the longest value of one identity header; a longer one is omitted, never cut
+    revocations: Path | None = None  # a folder or a file
     warnings: tuple[Problem, ...] = ()  # it loads, and its author should know these
 
     @property

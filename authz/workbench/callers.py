@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes
@@ -15,9 +16,10 @@ from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.fetch import FetchResult, HttpFetch
 from authz.identity.jwks import KeyStore
+from authz.identity.revocations import RevocationList
 from authz.model import Json, Principal, Reason, Request
 from authz.settings import DEFAULT_TOKENS, Pool, Settings
-from authz.workbench.explain import Caller
+from authz.workbench.explain import Authenticate, Caller
 
 GIVEN_ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_Given0000"
 """Stands for the user pool when claims name no issuer and no pool is configured."""
@@ -33,6 +35,7 @@ def principal_of_claims(
     token_use = _text(claims, "token_use") or ("id" if "aud" in claims and "client_id" not in claims else "access")
     client_id = _text(claims, "client_id") or _text(claims, "aud")
     email = _text(claims, "email")
+    issued_at = claims.get("iat")
     counts = bool(email) and (trust_unverified_email or claims.get("email_verified") is True)
     return Principal(
         subject=_text(claims, "sub") or "someone",
@@ -42,7 +45,11 @@ def principal_of_claims(
         claims=claims,
         email=email if counts else None,
         email_is_unverified=bool(email) and not counts,
+        issued_at=issued_at if isinstance(issued_at, int) else _JUST_NOW,
     )
+
+
+_JUST_NOW: Final = 2**53  # claims that do not say when they were issued are no old token's
 
 
 def _text(claims: Mapping[str, Json], name: str) -> str:
@@ -65,6 +72,23 @@ class GivenClaims:
     async def __call__(self, _: Request, __: float) -> Caller:
         """Give the caller of any request."""
         return Caller(self._principal, trust="claims as given, no token")
+
+
+class UnlessRevoked:
+    """The caller is who another one says, unless the list revokes that."""
+
+    def __init__(self, authenticate: Authenticate, revocations: RevocationList) -> None:
+        self._authenticate = authenticate
+        self._revocations = revocations
+
+    async def __call__(self, request: Request, now: float) -> Caller:
+        """Give the caller, or what is wrong with the token."""
+        caller = await self._authenticate(request, now)
+        where = None if caller.principal is None else self._revocations.find(caller.principal, now)
+        if where is None:
+            return caller
+        revoked = TokenError(Reason.TOKEN_REVOKED, f"revoked at {where}")
+        return Caller(error=revoked, trust=caller.trust, claims_of_bad_token=caller.principal)
 
 
 class PresentedToken:

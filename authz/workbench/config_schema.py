@@ -232,5 +232,10 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
     "client_certificate_ca": described(
         "The authorities of client certificates, a PEM file, for `invalid_client_certificate`.", _or_null(_PATH)
     ),
+    "revocations": described(
+        "Whose good tokens are refused: a folder or a file of entries, reloaded live.",
+        _PATH,
+        examples=["revocations.yaml"],
+    ),
     "max_header_bytes": described("What all identity headers together may take.", _COUNT, default=8192),
 }

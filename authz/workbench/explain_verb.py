@@ -13,13 +13,14 @@ from typing import Any, Final, TextIO
 import click
 
 from authz.identity.claims import ClaimShapes
+from authz.identity.revocations import parse_revocations
 from authz.model import Json
 from authz.policy.files import read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.service import answer_settings, claim_shapes, policy_options
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Settings, load_settings
 from authz.transport.envoy import Answers, AnswerSettings
-from authz.workbench.callers import GivenClaims, PresentedToken
+from authz.workbench.callers import GivenClaims, PresentedToken, UnlessRevoked
 from authz.workbench.explain import Authenticate, Story, as_json, lines, tell
 from authz.workbench.inputs import Asked, InputError, from_curl, from_log_line, from_options
 
@@ -112,9 +113,11 @@ def _line_of(stdin: TextIO | None) -> str:
 
 def _authenticate(options: Mapping[str, Any], settings: Settings | None) -> Authenticate:
     shapes = ClaimShapes() if settings is None else claim_shapes(settings)
-    if options["claims"] is None:
-        return PresentedToken(settings, shapes)
-    return GivenClaims(_claims(options["claims"]), shapes, settings)
+    given = options["claims"]
+    caller = PresentedToken(settings, shapes) if given is None else GivenClaims(_claims(given), shapes, settings)
+    if settings is None or settings.revocations is None:
+        return caller
+    return UnlessRevoked(caller, parse_revocations(read_files(settings.revocations, "revocations").files))
 
 
 def _claims(given: str) -> Mapping[str, Json]:

@@ -224,7 +224,8 @@ class TestTokens:
 
     def test_the_list_above_is_complete(self) -> None:
         [mark] = TestTokens.test_answers_401_with_its_reason.pytestmark  # type: ignore[attr-defined]
-        assert {case[0] for case in mark.args[1]} | {"token-ambiguous"} == {str(reason) for reason in TOKEN_REASONS}
+        elsewhere = {"token-ambiguous", "token-revoked"}  # below, and in test_revocation.py
+        assert {case[0] for case in mark.args[1]} | elsewhere == {str(reason) for reason in TOKEN_REASONS}
 
     @pytest.mark.parametrize(
         "place",

@@ -13,7 +13,7 @@ from authz.identity.claims import ClaimShapes
 from authz.identity.credentials import TokenPlace
 from authz.identity.jwks import KeySet
 from authz.identity.verified import VerifiedTokens
-from authz.model import Allow, Deny, Reason, Request
+from authz.model import Allow, Deny, Principal, Reason, Request, Source
 from authz.policy.parser import PolicySet
 from tests.support.policies import policy_set
 from tests.support.user_pool import ALICE, NOW, FakeUserPool, kid_of, rsa_key
@@ -64,6 +64,7 @@ class Stand:
                 shapes=changes.get("shapes", ClaimShapes()),
                 observe=self,
                 enrich_from=changes.get("enrich_from"),
+                revoked=changes.get("revoked"),
             ),
             policies=lambda: self.policies,
             allow_path_parameters=changes.get("allow_path_parameters", False),
@@ -450,6 +451,56 @@ class TestBothTokens:
         access = stand.pool.token(**{"custom:mine": "x"})
         stolen = stand.chief(origin_jti="x")
         assert reason(await stand.both(access, stolen)) is Reason.TOKEN_CLAIM_INVALID
+
+
+class TestRevoked:
+    """The list is asked every time, whatever is remembered, and about the caller as a whole."""
+
+    def stand(self, kind: type[Stand] = Stand) -> Any:
+        self.list: set[str] = set()
+        self.asked: list[tuple[str, float]] = []
+
+        def revoked(principal: Principal, now: float) -> Source | None:
+            self.asked.append((principal.subject, principal.issued_at))
+            return Source("gone.yaml", 3, 5) if principal.subject in self.list else None
+
+        return kind(revoked=revoked)
+
+    async def test_a_known_token_is_refused_from_then_on_and_known_again_after(self) -> None:
+        stand = self.stand()
+        token = stand.pool.token(groups=["admins"])
+        assert isinstance((await stand.visit(token)).decision, Allow)
+        self.list.add(ALICE)
+        visit = await stand.visit(token)
+        assert reason(visit) is Reason.TOKEN_REVOKED
+        assert visit.principal is None
+        assert visit.credential_error is not None
+        assert visit.credential_error.detail == "revoked at gone.yaml:3:5"
+        self.list.clear()
+        assert isinstance((await stand.visit(token)).decision, Allow)
+        assert stand.tokens == ["verified", "cached", "token-revoked", "cached"]
+        assert len(stand.keys.asked) == 1
+
+    async def test_a_revoked_token_is_judged_as_none_on_a_public_route(self) -> None:
+        stand = self.stand()
+        self.list.add(ALICE)
+        visit = await stand.visit(stand.pool.token(), path="/public")
+        assert isinstance(visit.decision, Allow)
+        assert visit.principal is None
+
+    async def test_nobody_is_not_asked_about_and_neither_is_a_bad_token(self) -> None:
+        stand = self.stand()
+        await stand.visit()
+        assert reason(await stand.visit("a.b.c")) is Reason.TOKEN_MALFORMED
+        assert self.asked == []
+
+    async def test_of_two_tokens_the_earlier_counts(self) -> None:
+        stand = self.stand(Session)
+        for issued in ((NOW - 5, NOW - 9), (NOW - 9, NOW - 5)):
+            access, identity = stand.pool.token(iat=issued[0]), stand.pool.id_token(iat=issued[1])
+            await stand.both(access, identity)
+            await stand.both(access, identity)
+        assert self.asked == [(ALICE, NOW - 9)] * 4
 
 
 class TestRemembered:

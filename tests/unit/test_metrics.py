@@ -161,3 +161,13 @@ def test_two_services_in_one_process_share_nothing(metrics: Metrics) -> None:
     metrics.lines_dropped(7)
     assert value(metrics, "authz_log_lines_dropped_total") == 7
     assert value(other, "authz_log_lines_dropped_total") == 0
+
+
+def test_revocation_lists_are_counted_and_their_entries_told(metrics: Metrics) -> None:
+    metrics.revocations("ok", 3)
+    metrics.revocations("error")
+    metrics.revocations("stale-mount")
+    text = metrics.render()[0].decode()
+    for result in ("ok", "error", "stale-mount"):
+        assert f'authz_revocations_reloads_total{{result="{result}"}} 1.0' in text
+    assert "authz_revocations_entries 3.0" in text

@@ -77,7 +77,7 @@ def test_the_reasons_of_a_bad_token_are_those_of_the_interface() -> None:
     assert {str(reason) for reason in TOKEN_REASONS} == {
         "token-malformed", "token-expired", "token-not-yet-valid", "token-issuer-unknown", "token-key-unknown",
         "token-signature-invalid", "token-algorithm-refused", "token-client-refused", "token-use-refused",
-        "token-claim-invalid", "token-ambiguous",
+        "token-claim-invalid", "token-ambiguous", "token-revoked",
     }  # fmt: skip
 
 

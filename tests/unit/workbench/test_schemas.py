@@ -74,6 +74,7 @@ denied_pages: pages/
 client_ip_header: x-envoy-external-address
 client_certificate_ca: {CERTIFICATE}
 max_header_bytes: 4096
+revocations: revocations/
 """
 INLINE_CONFIG: Final = """\
 cognito: [{user_pool: 'https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI', clients: any, token_use: id}]
@@ -284,6 +285,7 @@ BEYOND_CONFIG: Final = {
     "listen: found text": "ports and paths have bounds",
     "the same address as": "it is about two settings",
     "would listen on port": "it is about two settings",
+    "`revocations` looks at": "it is about two settings",
     "found `1.0` (a number)": "JSON has one kind of number",
     "expected a pool id": "a URL's parts",
     "would be fetched from": "a URL's parts",
