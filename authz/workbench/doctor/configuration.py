@@ -131,10 +131,14 @@ def forwards(route: Place) -> bool:
     return not any(route[kind].exists for kind in ("redirect", "direct_response", "non_forwarding_action"))
 
 
-def forwarding_routes(managers: Sequence[Manager]) -> Iterator[tuple[Manager, Place, Place]]:
-    """Give each route that leads somewhere, with its virtual host and connection manager."""
+def all_routes(managers: Sequence[Manager]) -> Iterator[tuple[Manager, Place, Place]]:
+    """Give each route, with its connection manager and virtual host."""
     for manager in managers:
         for host in manager.virtual_hosts():
             for route in host["routes"]:
-                if forwards(route):
-                    yield manager, host, route
+                yield manager, host, route
+
+
+def forwarding_routes(managers: Sequence[Manager]) -> Iterator[tuple[Manager, Place, Place]]:
+    """Give each route that leads somewhere, with its connection manager and virtual host."""
+    return (found for found in all_routes(managers) if forwards(found[2]))

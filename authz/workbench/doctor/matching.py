@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import re2
 
@@ -41,7 +43,7 @@ def _globbed(text: str) -> str:
     return text.replace("[", "[[]").replace("?", "[?]")
 
 
-_PLAIN = {
+_PLAIN: Final[Mapping[str, Callable[[str, str], bool]]] = {
     "exact": str.__eq__,
     "prefix": str.startswith,
     "suffix": str.endswith,

@@ -6,9 +6,10 @@ Paths are compared where both sides are plain (a prefix or a path); of patterns 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 from authz.policy.routes import PathKind, Route
-from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes
+from authz.workbench.doctor.configuration import Configuration, Manager, all_routes, forwards
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.matching import hosts_overlap
 from authz.workbench.doctor.place import Place, unwrapped
@@ -19,13 +20,13 @@ def check_two_sides(envoy: Configuration, routes: Sequence[Route]) -> Iterator[F
     managers = [one for one in envoy.managers if one.guards and one.routes.exists]
     if not managers or any(not one.routes.exists for one in envoy.managers):
         return
-    forwarding = list(forwarding_routes(managers))
-    yield from _unknown_names(forwarding, routes)
-    yield from _hosts_without_policy(forwarding, routes)
-    yield from _unreachable(managers[0], forwarding, routes)
+    known = list(all_routes(managers))  # redirects too: authz is asked about them
+    yield from _unknown_names(known, routes)
+    yield from _hosts_without_policy([one for one in known if forwards(one[2])], routes)
+    yield from _unreachable(managers[0], known, routes)
 
 
-_Forwarding = Sequence[tuple[Manager, Place, Place]]
+_Known: TypeAlias = Sequence[tuple[Manager, Place, Place]]
 
 
 def _name(manager: Manager, host: Place, route: Place) -> Place | None:
@@ -39,17 +40,17 @@ def _name(manager: Manager, host: Place, route: Place) -> Place | None:
     return None
 
 
-def _unknown_names(forwarding: _Forwarding, routes: Sequence[Route]) -> Iterator[Finding]:
-    known = {route.id for route in routes}
-    for manager, host, route in forwarding:
+def _unknown_names(known: _Known, routes: Sequence[Route]) -> Iterator[Finding]:
+    ids = {route.id for route in routes}
+    for manager, host, route in known:
         named = _name(manager, host, route)
-        if named is not None and named.text not in known:
+        if named is not None and named.text not in ids:
             found = f"no policy has a route with the id `{named.text}`: everything there is refused"
             yield finding(FindingId.ROUTE_NAME_UNKNOWN, named, found)
 
 
-def _hosts_without_policy(forwarding: _Forwarding, routes: Sequence[Route]) -> Iterator[Finding]:
-    for manager, host, route in forwarding:
+def _hosts_without_policy(known: _Known, routes: Sequence[Route]) -> Iterator[Finding]:
+    for manager, host, route in known:
         if _name(manager, host, route) is not None:
             continue
         for domain in host["domains"]:
@@ -57,13 +58,13 @@ def _hosts_without_policy(forwarding: _Forwarding, routes: Sequence[Route]) -> I
                 yield finding(FindingId.HOST_WITHOUT_POLICY, domain, f"no policy is about `{domain.text}`")
 
 
-def _unreachable(first: Manager, forwarding: _Forwarding, routes: Sequence[Route]) -> Iterator[Finding]:
-    named = {name.text for found in forwarding if (name := _name(*found)) is not None}
+def _unreachable(first: Manager, known: _Known, routes: Sequence[Route]) -> Iterator[Finding]:
+    named = {name.text for found in known if (name := _name(*found)) is not None}
     reported: set[str] = set()
     for policy in routes:
         if policy.id in named:
             continue
-        reaching = [one for one in forwarding if _takes_host(one[1], policy.host.name)]
+        reaching = [one for one in known if _takes_host(one[1], policy.host.name)]
         if not reaching and policy.host.name not in reported:
             reported.add(policy.host.name)
             found = f"no virtual host takes `{policy.host.name}` ({policy.source})"
