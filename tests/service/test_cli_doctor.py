@@ -98,4 +98,4 @@ def test_what_is_no_configuration_ends_with_3(text: str | None, words: str, tmp_
     if text is not None:
         (tmp_path / "envoy.yaml").write_text(text, encoding="utf-8")
     done = doctor("envoy.yaml", folder=tmp_path)
-    assert (done.returncode, done.stdout.startswith("envoy.yaml:1:"), words in done.stdout) == (3, True, True)
+    assert (done.returncode, done.stdout.startswith("envoy.yaml:"), words in done.stdout) == (3, True, True)

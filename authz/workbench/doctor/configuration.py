@@ -53,7 +53,11 @@ class Configuration:
         self.clusters = {cluster["name"].text: cluster for cluster in self._all("clusters", "cluster")}
         self._endpoints = {one["cluster_name"].text: one for one in self._found("endpoint_config")}
         self._routes = {one["name"].text: one for one in self._found("route_config")}
-        self.managers = tuple(self._managers())
+        self._extensions = {one["name"].text: one for one in self._found("ecds_filter")}
+        self.managers: list[Manager] = []
+        self.raw_listeners: list[tuple[str, Place]] = []  # name, and the filter that passes bytes on
+        for listener in self._all("listeners", "listener"):
+            self._read_listener(listener)
 
     @property
     def bootstrap(self) -> Place:
@@ -94,29 +98,28 @@ class Configuration:
                     if held.exists:
                         yield held
 
-    def _managers(self) -> Iterator[Manager]:
-        for listener in self._all("listeners", "listener"):
-            chains = [*listener["filter_chains"], listener["default_filter_chain"]]
-            holders = [network["typed_config"] for chain in chains for network in chain["filters"]]
-            for holder in (*holders, listener["api_listener"]["api_listener"]):
-                kind, config = unwrapped(holder)
-                if family(kind) == "http_connection_manager":
-                    yield Manager(listener["name"].text, config, _filters(config), self._routes_of(config))
+    def _read_listener(self, listener: Place) -> None:
+        name = listener["name"].text
+        chains = [*listener["filter_chains"], listener["default_filter_chain"]]
+        holders = [network["typed_config"] for chain in chains for network in chain["filters"]]
+        for holder in (*holders, listener["api_listener"]["api_listener"]):
+            kind, config = unwrapped(holder)
+            if family(kind) == "http_connection_manager":
+                filters = tuple(self._filter(one) for one in config["http_filters"])
+                self.managers.append(Manager(name, config, filters, self._routes_of(config)))
+            elif family(kind) == "tcp_proxy":
+                self.raw_listeners.append((name, config))
+
+    def _filter(self, place: Place) -> Filter:
+        name = place["name"].text
+        discovered = self._extensions.get(name, place) if place["config_discovery"].exists else place
+        kind, config = unwrapped(discovered["typed_config"])
+        return Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
 
     def _routes_of(self, manager: Place) -> Place:
         inline = manager["route_config"]
         named = manager["rds"]["route_config_name"].text
         return inline if inline.exists else self._routes.get(named, inline)
-
-
-def _filters(manager: Place) -> tuple[Filter, ...]:
-    return tuple(_filter(one) for one in manager["http_filters"])
-
-
-def _filter(place: Place) -> Filter:
-    kind, config = unwrapped(place["typed_config"])
-    name = place["name"].text
-    return Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
 
 
 def _flat(place: Place, above: str = "") -> Iterator[tuple[str, Place]]:

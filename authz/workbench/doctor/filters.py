@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from authz.errors import Severity
-from authz.workbench.doctor.configuration import Filter, Manager
+from authz.workbench.doctor.configuration import Manager
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.matching import regex_matches, string_matches
 from authz.workbench.doctor.place import Place, family, unwrapped
@@ -14,26 +14,28 @@ from authz.workbench.doctor.promises import Promises
 
 # They can change the path, the host or the headers of a request that was already judged.
 CHANGING: Final = frozenset({
-    "lua", "header_mutation", "wasm", "ext_proc", "golang", "dynamic_modules", "oauth2", "jwt_authn",
-    "header_to_metadata", "grpc_json_transcoder", "grpc_http1_bridge", "grpc_http1_reverse_bridge", "composite",
-    "set_metadata", "json_to_metadata", "proto_message_extraction", "gcp_authn", "cache", "api_key_auth", "basic_auth",
-    "dynamic_forward_proxy", "original_src", "header_rewrite", "aws_request_signing", "aws_lambda",
+    "lua", "header_mutation", "wasm", "ext_proc", "golang", "dynamic_modules", "composite", "oauth2", "jwt_authn",
+    "basic_auth", "api_key_auth", "header_to_metadata", "grpc_json_transcoder", "grpc_http1_bridge",
+    "grpc_http1_reverse_bridge",
 })  # fmt: skip
-# They refuse, count, delay or work on the answer.
+# They refuse, count, delay, take notes, work on the answer, or sign for the upstream.
 HARMLESS: Final = frozenset({
-    "router", "rbac", "local_ratelimit", "ratelimit", "rate_limit_quota", "buffer", "compressor", "decompressor",
-    "cors", "csrf", "fault", "grpc_stats", "grpc_web", "bandwidth_limit", "admission_control", "adaptive_concurrency",
-    "health_check", "stateful_session", "tap", "ip_tagging", "on_demand", "file_system_buffer", "custom_response",
-    "ext_authz", "credential_injector",
+    "router", "upstream_codec", "ext_authz", "rbac", "local_ratelimit", "ratelimit", "rate_limit_quota", "buffer",
+    "file_system_buffer", "compressor", "decompressor", "cors", "csrf", "fault", "grpc_stats", "grpc_web", "tap",
+    "bandwidth_limit", "admission_control", "adaptive_concurrency", "health_check", "stateful_session", "ip_tagging",
+    "on_demand", "custom_response", "set_metadata", "set_filter_state", "json_to_metadata", "dynamic_forward_proxy",
+    "credential_injector", "aws_request_signing", "gcp_authn",
 })  # fmt: skip
 _PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1": 10_000, "MILLION": 1_000_000,
                    "2": 1_000_000}  # fmt: skip
-# A retry without limits of its own waits for up to ten times the default base interval.
 
 
 def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the guards of a connection manager and what comes after them."""
     for guard in manager.guards:
+        if not guard.config.exists:
+            yield finding(FindingId.NOT_SEEN, guard.place, f"`{guard.name}` is configured elsewhere")
+            continue
         yield from _asking(guard.config)
         yield from _headers(guard.config, promises)
         service = guard.config["grpc_service"]
@@ -179,9 +181,6 @@ def check_follower(kind: str, place: Place) -> Iterator[Finding]:
     if kind in CHANGING:
         found = f"`{kind}` after ext_authz can change a request that was already judged"
         yield finding(FindingId.FILTER_AFTER_EXT_AUTHZ, place, found)
-    elif kind not in HARMLESS and kind not in {"upstream_codec", "codec"}:
+    elif kind not in HARMLESS:
         found = f"`{kind}` after ext_authz: it is not known what it does to a request"
         yield finding(FindingId.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, place, found)
-
-
-__all__ = ["Filter", "check_call", "check_filters", "check_follower"]

@@ -52,7 +52,7 @@ class FindingId(StrEnum):
     POLICY_HOST_UNREACHABLE = "policy-host-unreachable"
     ROUTE_NAME_UNKNOWN = "route-name-unknown"
     POLICY_ROUTE_UNREACHABLE = "policy-route-unreachable"
-    ROUTES_NOT_SEEN = "routes-not-seen"
+    NOT_SEEN = "not-seen"
     ADMIN_EXPOSED = "admin-exposed"
 
 
@@ -146,7 +146,7 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     ),
     FindingId.ROUTE_NAME_UNKNOWN: Advice(_ERROR, "write `id:` in the policy's route, or correct the name here"),
     FindingId.POLICY_ROUTE_UNREACHABLE: Advice(_WARNING, "add a route for it here, or delete the policy's"),
-    FindingId.ROUTES_NOT_SEEN: Advice(
+    FindingId.NOT_SEEN: Advice(
         _WARNING, "ask the running Envoy: authz doctor http://127.0.0.1:9901 (its admin address)"
     ),
     FindingId.ADMIN_EXPOSED: Advice(

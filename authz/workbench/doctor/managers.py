@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from authz.errors import Severity
 from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.matching import string_matches
@@ -26,9 +27,7 @@ _CBC: Final = "envoy.reloadable_features.oauth2_legacy_cbc_decrypt_compat"
 def check_manager(envoy: Configuration, manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with a connection manager that leads to an upstream."""
     if not manager.routes.exists or manager.routes["vhds"].exists or manager.place["scoped_routes"].exists:
-        yield finding(
-            FindingId.ROUTES_NOT_SEEN, manager.place, f"listener `{manager.listener}`: its routes are not in here"
-        )
+        yield finding(FindingId.NOT_SEEN, manager.place, f"listener `{manager.listener}`: its routes are not in here")
     elif not any(True for _ in forwarding_routes([manager])):
         return
     if not manager.guards:
@@ -37,6 +36,16 @@ def check_manager(envoy: Configuration, manager: Manager, promises: Promises) ->
     yield from _spelling(manager.place)
     yield from _stripping(manager.place, promises)
     yield from _cookies(envoy, manager)
+
+
+def check_listeners(envoy: Configuration) -> Iterator[Finding]:
+    """Give what no connection manager stands for."""
+    for listener, place in envoy.raw_listeners:
+        found = f"listener `{listener}` passes bytes on without a question"
+        yield finding(FindingId.EXT_AUTHZ_MISSING, place, found, Severity.WARNING)
+    elsewhere = envoy.bootstrap["dynamic_resources"]["lds_config"]
+    if elsewhere.exists and not envoy.is_dump:
+        yield finding(FindingId.NOT_SEEN, elsewhere, "more listeners come from elsewhere")
 
 
 def _spelling(manager: Place) -> Iterator[Finding]:

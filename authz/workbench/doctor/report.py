@@ -32,7 +32,8 @@ def text_report(findings: Sequence[Finding], *, is_file: bool) -> list[str]:
     lines = []
     for one in findings:
         where = str(one.source) if is_file else one.path
-        lines += [f"{where}: {one.severity}: {one.id}: {one.found}", f"    {one.path}", f"    fix: {one.fix}"]
+        lines.append(f"{where}: {one.severity}: {one.id}: {one.found}")
+        lines += [f"    {one.path}"] * is_file + [f"    fix: {one.fix}"]
     counts = [_count(findings, severity) for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE)]
     sum_ = ", ".join(count for count in counts if count) or "nothing that would undo a promise"
     printable = ("".join(c if c.isprintable() else "?" for c in line) for line in lines)

@@ -176,6 +176,14 @@ def second_chain(parts: Parts) -> None:
     listener["default_filter_chain"] = chain
 
 
+def raw_listener(parts: Parts) -> None:
+    kind = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    proxy = {"name": "tcp", "typed_config": {"@type": kind, "stat_prefix": "tcp", "cluster": "upstream"}}
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": 10001}}
+    listener = {"name": "raw", "address": address, "filter_chains": [{"filters": [proxy]}]}
+    parts.root["static_resources"]["listeners"].append(listener)
+
+
 def keep_only_other_mutations(parts: Parts) -> None:
     mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
     mutations[0] = {"remove_on_match": {"key_matcher": {"exact": "x-auth-subject"}}}
@@ -353,9 +361,22 @@ BREAKS = [
         policies("- from: https://app.localhost\n  prefix: /admin" + EVERYBODY),
     ),
     Break(
+        "a filter from elsewhere",
+        lambda p: p.guard.update(config_discovery={"type_urls": ["x"]}) or lose(p.guard, "typed_config"),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "listeners from elsewhere",
+        lambda p: p.root.update(dynamic_resources={"lds_config": {"path_config_source": {"path": "x"}}}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break("bytes without a question", raw_listener, ID.EXT_AUTHZ_MISSING, WARNING),
+    Break(
         "routes from elsewhere",
         lambda p: p.manager.update(rds={"route_config_name": "r"}) or lose(p.manager, "route_config"),
-        ID.ROUTES_NOT_SEEN,
+        ID.NOT_SEEN,
         WARNING,
     ),
     Break(
@@ -398,10 +419,11 @@ def test_a_broken_sample_is_found_out(sample: str, broken: Break) -> None:
     assert all(one.path and one.found and one.fix for one in found)
 
 
-@pytest.mark.parametrize(("sample", "broken"), CASES)
+IN_A_DUMP = [one for one in CASES if one.values[1].finding is not ID.NOT_SEEN]  # there, everything is seen
+
+
+@pytest.mark.parametrize(("sample", "broken"), IN_A_DUMP)
 def test_the_same_is_found_in_a_running_envoys_dump(sample: str, broken: Break) -> None:
-    if broken.finding is ID.ROUTES_NOT_SEEN:
-        pytest.skip("a dump has the routes, wherever they came from")
     parts = Parts(SAMPLES[sample])
     broken.edit(parts)
     found = doctor(json.dumps(as_dump(parts.root), indent=1), broken.promises)
@@ -414,9 +436,14 @@ def as_dump(root: Any) -> Any:
     resources = root.pop("static_resources")
     tables = []
     for listener in resources["listeners"]:
-        chains = [*listener["filter_chains"], *([listener["default_filter_chain"]] if len(listener) > 4 else [])]
+        chains = [
+            *listener["filter_chains"],
+            *([listener["default_filter_chain"]] if "default_filter_chain" in listener else []),
+        ]
         for number, chain in enumerate(chains):
             manager = chain["filters"][0]["typed_config"]
+            if "route_config" not in manager:
+                continue
             table = manager.pop("route_config") | {"name": f"table-{number}"}
             manager["rds"] = {"route_config_name": table["name"]}
             tables.append({"route_config": table})
