@@ -21,7 +21,7 @@ _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the line to authz, and with filters behind the router."""
-    services = [guard.config["grpc_service"] for manager in envoy.managers for guard in manager.guards]
+    services = [service for manager in envoy.managers for service in manager.services()]
     seen: set[str] = set()
     for service in services:
         yield from _google(service["google_grpc"])

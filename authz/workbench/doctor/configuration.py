@@ -38,6 +38,16 @@ class Manager:
         """Its ext_authz filters."""
         return [one for one in self.filters if one.family == "ext_authz"]
 
+    def services(self) -> Iterator[Place]:
+        """Give every gRPC service that is asked: the filters', and those that a host or route asks instead."""
+        hosts = list(self.virtual_hosts())
+        holders = [self.routes, *hosts, *(route for host in hosts for route in host["routes"])]
+        for guard in self.guards:
+            yield guard.config["grpc_service"]
+            for holder in holders:
+                _, config = unwrapped(holder["typed_per_filter_config"].entry(guard.name))
+                yield config["check_settings"]["grpc_service"]
+
     def virtual_hosts(self) -> Iterator[Place]:
         """Give its virtual hosts."""
         yield from self.routes["virtual_hosts"]

@@ -38,11 +38,11 @@ def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
             continue
         yield from _asking(guard.config)
         yield from _headers(guard.config, promises)
-        service = guard.config["grpc_service"]
-        if service.exists:
-            yield from check_call(service)
-        else:
+        if not guard.config["grpc_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
+    for service in manager.services():
+        if service.exists:
+            yield from _call(service)
     yield from _followers(manager)
 
 
@@ -131,7 +131,7 @@ def _may_change(rules: Place, name: str) -> bool:
     return allowed or rules["disallow_all"].truth is not True
 
 
-def check_call(service: Place) -> Iterator[Finding]:
+def _call(service: Place) -> Iterator[Finding]:
     """Check how long Envoy waits for authz, and how it asks again."""
     timeout = service["timeout"]
     if not timeout.exists:

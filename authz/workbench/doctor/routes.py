@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from authz.workbench.doctor.configuration import Filter, Manager, forwarding_routes
-from authz.workbench.doctor.filters import check_call
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
@@ -32,10 +31,8 @@ def check_routes(manager: Manager, promises: Promises) -> Iterator[Finding]:
     for _, host, route in forwarding_routes([manager]):
         for guard in manager.guards:
             yield from _left_out(manager, guard, host, route)
-        holders = [manager.routes, host, route, *_clusters(route)]
-        for holder in holders:
+        for holder in (manager.routes, host, route, *_clusters(route)):
             yield from _changed_late(holder, promises)
-            yield from _elsewhere(manager, holder)
         for field in _REWRITES:
             rewrite = route["route"][field]
             if rewrite.exists and rewrite.truth is not False:
@@ -100,12 +97,3 @@ def _mutated_late(config: Place, names: frozenset[str]) -> Iterator[Finding]:
         if name.lower() in names:
             found = f"`{name}` is changed by a filter of this route"
             yield finding(FindingId.IDENTITY_HEADERS_CHANGED_LATE, mutation, found)
-
-
-def _elsewhere(manager: Manager, holder: Place) -> Iterator[Finding]:
-    """Check the services that a route asks in place of the filter's."""
-    for guard in manager.guards:
-        _, config = unwrapped(holder["typed_per_filter_config"].entry(guard.name))
-        service = config["check_settings"]["grpc_service"]
-        if service.exists:
-            yield from check_call(service)
