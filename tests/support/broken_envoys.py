@@ -14,10 +14,8 @@ from authz.errors import Severity
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.workbench.doctor import FindingId, Promises
 
-SAMPLES = {
-    name: (Path(__file__).parents[2] / "envoy" / name).read_text(encoding="utf-8")
-    for name in ("api.yaml", "browser.yaml")
-}
+ENVOY = Path(__file__).parents[2] / "envoy"
+SAMPLES = {name: (ENVOY / name).read_text(encoding="utf-8") for name in ("api.yaml", "browser.yaml")}
 ID = FindingId
 
 
@@ -118,6 +116,18 @@ def typed_struct(parts: Parts) -> None:
     parts.asks["failure_mode_allow"] = True
     struct = "type.googleapis.com/xds.type.v3.TypedStruct"
     parts.guard["typed_config"] = {"@type": struct, "type_url": url, "value": parts.asks}
+
+
+def another(parts: Parts) -> Any:
+    return {**parts.call, "envoy_grpc": {"cluster_name": "somewhere"}}
+
+
+def mutated_by_the_route(parts: Parts) -> None:
+    kind = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    parts.filters.insert(0, {"name": "mutate", "typed_config": {"@type": kind}})
+    mutations = {"request_mutations": [{"remove": "x-auth-groups"}]}
+    per_route = {"mutate": {"@type": f"{kind}PerRoute", "mutations": mutations}}
+    parts.route.setdefault("typed_per_filter_config", {}).update(per_route)
 
 
 def google(parts: Parts) -> None:
@@ -223,6 +233,16 @@ BREAKS = [
     Break("no status", lambda p: lose(p.asks, "status_on_error"), ID.STATUS_ON_ERROR, WARNING),
     Break("status 200", lambda p: p.asks.update(status_on_error={"code": "OK"}), ID.STATUS_ON_ERROR, WARNING),
     Break("no timeout", lambda p: lose(p.call, "timeout"), ID.TIMEOUT_MISSING, WARNING),
+    Break(
+        "a route that asks somebody else, without end",
+        lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": {"grpc_service": {**p.call, "timeout": "0s"}}}),
+        ID.TIMEOUT_MISSING,
+    ),
+    Break(
+        "a route that asks a cluster that is not there",
+        lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": {"grpc_service": another(p)}}),
+        ID.AUTHZ_CLUSTER_UNKNOWN,
+    ),
     Break("timeout 0s", lambda p: p.call.update(timeout="0s"), ID.TIMEOUT_MISSING),
     Break("no retry", lambda p: lose(p.call, "retry_policy"), ID.RETRY_MISSING, NOTE),
     Break("no back-off", lambda p: lose(p.call, "retry_policy", "retry_back_off"), ID.RETRY_WITHOUT_BACK_OFF, WARNING),

@@ -187,6 +187,31 @@ def test_hosts_and_routes_on_both_sides_are_fine() -> None:
     assert doctor(SAMPLES["api.yaml"], policies(APP + "- from: https://*.example.com\n  prefix: /a" + EVERYBODY)) == []
 
 
+@pytest.mark.parametrize(
+    ("match", "path", "is_reached"),
+    [
+        ({"path": "/a"}, "path: /a", True),
+        ({"path": "/a/b"}, "prefix: /a/", True),
+        ({"path": "/b"}, "path: /a", False),
+        ({"prefix": "/a/b"}, "prefix: /a/", True),
+        ({"safe_regex": {"regex": "/b"}}, "path: /a", True),  # of patterns nothing is said
+        ({"prefix": "/b"}, "regex: /a.*", True),
+    ],
+)
+def test_paths_are_compared_where_both_are_plain(match: Any, path: str, is_reached: bool) -> None:
+    parts = Parts(SAMPLES["browser.yaml"])
+    parts.host["routes"] = [{"match": match, "route": {"cluster": "upstream"}}]
+    found = doctor(json.dumps(parts.root), policies(f"- from: https://app.localhost\n  {path}{EVERYBODY}"))
+    assert [one.id for one in found] == ([] if is_reached else [ID.POLICY_ROUTE_UNREACHABLE])
+
+
+def test_a_pattern_that_cannot_be_read_takes_nothing() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    mutations[0] = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "x-auth-("}}}}
+    assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.IDENTITY_HEADERS_NOT_STRIPPED]
+
+
 # --- where and how ------------------------------------------------------------------------------------------------
 
 
