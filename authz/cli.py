@@ -1,6 +1,7 @@
 """The verbs of `authz`.
 
-Exit codes: 0 fine, 1 internal error, 2 bad arguments, 3 does not load, 4 policy tests failed.
+Exit codes: 0 fine, 1 internal error, 2 bad arguments, 3 does not load (or the doctor found an error), 4 policy tests
+failed.
 """
 
 from __future__ import annotations
@@ -385,6 +386,39 @@ def _import(program: str, source: Path, out: Path, *, force: bool) -> None:
     click.echo(f"{out}: {routes}, {tests}; {_count(result.left, 'setting')} not carried over, see {out / 'IMPORT.md'}")
     for item in result.todo:
         click.echo(f"- {item}")
+
+
+@cli.command("doctor")
+@_config_option
+@_output_option
+@click.argument("envoy", metavar="ENVOY")
+def doctor_command(envoy: str, config: Path | None, output: str) -> None:
+    """Say what in an Envoy configuration would undo what authz promises, with the fix of each.
+
+    \b
+    ENVOY is a bootstrap file, or the admin address of a running Envoy:
+      authz doctor envoy.yaml
+      authz doctor http://127.0.0.1:9901 --config authz.yaml
+
+    With --config, hosts, routes, identity headers and workers are compared with it.
+    Exit code 3 when a finding is an error; warnings and notes end with 0.
+    """
+    from authz.workbench.doctor import report  # noqa: PLC0415 - other verbs need none of it
+    from authz.workbench.doctor.verb import UsageError, diagnose, is_address  # noqa: PLC0415
+
+    try:
+        findings = diagnose(envoy, config)
+    except UsageError as error:
+        raise click.UsageError(str(error)) from None
+    except LoadError as error:
+        _report(error.problems, to_stderr=output == "json")
+        sys.exit(EXIT_NOT_LOADED)
+    is_file = not is_address(envoy)
+    if output == "json":
+        click.echo(report.json_report(findings, is_file=is_file))
+    else:
+        click.echo("\n".join(report.text_report(findings, is_file=is_file)))
+    sys.exit(EXIT_OK if report.is_well(findings) else EXIT_NOT_LOADED)
 
 
 @cli.command("schema")

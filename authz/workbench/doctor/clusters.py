@@ -1,0 +1,98 @@
+"""Where authz is, and the line to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_address
+from typing import Final
+
+from authz.workbench.doctor.configuration import Configuration
+from authz.workbench.doctor.filters import check_follower
+from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.place import Place, family, unwrapped
+from authz.workbench.doctor.promises import Promises
+
+_VALIDATION: Final = (
+    "validation_context", "combined_validation_context", "validation_context_sds_secret_config",
+    "validation_context_certificate_provider", "validation_context_certificate_provider_instance",
+)  # fmt: skip
+_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding]:
+    """Give what is wrong with the line to authz, and with filters behind the router."""
+    services = [service for manager in envoy.managers for service in manager.services()]
+    seen: set[str] = set()
+    for service in services:
+        yield from _google(service["google_grpc"])
+        named = service["envoy_grpc"]["cluster_name"]
+        if named.exists and named.text not in seen:
+            seen.add(named.text)
+            yield from _authz(envoy, named, promises)
+    for name, cluster in envoy.clusters.items():
+        if name not in seen:
+            yield from _upstream_filters(cluster)
+    yield from _admin(envoy.bootstrap["admin"])
+
+
+def _authz(envoy: Configuration, named: Place, promises: Promises) -> Iterator[Finding]:
+    cluster = envoy.clusters.get(named.text)
+    if cluster is None:
+        if not envoy.bootstrap["dynamic_resources"]["cds_config"].exists or envoy.is_dump:
+            yield finding(FindingId.AUTHZ_CLUSTER_UNKNOWN, named, f"there is no cluster `{named.text}`")
+        return
+    endpoints = list(envoy.endpoints(cluster))
+    if promises.workers is not None and 0 < len(endpoints) < promises.workers:
+        found = f"authz has {promises.workers} workers, the cluster {len(endpoints)}: the others get nothing to do"
+        yield finding(FindingId.TOO_FEW_ENDPOINTS, cluster["load_assignment"]["endpoints"], found)
+    if not cluster["health_checks"].exists:
+        found = "Envoy goes on asking an authz that is stopping"
+        yield finding(FindingId.HEALTH_CHECK_MISSING, cluster["health_checks"], found)
+    yield from _line(cluster, endpoints)
+
+
+def _line(cluster: Place, endpoints: list[Place]) -> Iterator[Finding]:
+    kind, context = unwrapped(cluster["transport_socket"]["typed_config"])
+    if family(kind) in {"tls", "quic"}:
+        common = context["common_tls_context"]
+        if not any(common[field].exists for field in _VALIDATION):
+            found = "any certificate is taken for that of authz"
+            yield finding(FindingId.TLS_NOT_VERIFIED, common, found)
+        return
+    for endpoint in endpoints:
+        socket = endpoint["address"]["socket_address"]["address"]
+        if socket.exists and not is_local(socket.text):
+            found = f"`{socket.text}` is asked in clear text"
+            yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, socket, found)
+
+
+def _google(service: Place) -> Iterator[Finding]:
+    target = service["target_uri"]
+    host = target.text.rpartition("///")[2].rpartition(":")[0] or target.text
+    is_plain = not service["channel_credentials"]["ssl_credentials"].exists
+    if target.exists and is_plain and not target.text.startswith("unix:") and not is_local(host):
+        yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, target, f"`{target.text}` is asked in clear text")
+
+
+def _upstream_filters(cluster: Place) -> Iterator[Finding]:
+    """Check filters that run behind the router, on the way to one upstream."""
+    _, options = unwrapped(cluster["typed_extension_protocol_options"].entry(_OPTIONS))
+    for one in options["http_filters"]:
+        kind, _ = unwrapped(one["typed_config"])
+        yield from check_follower(family(kind) if kind else one["name"].text.rpartition(".")[2], one)
+
+
+def _admin(admin: Place) -> Iterator[Finding]:
+    address = admin["address"]["socket_address"]["address"]
+    if address.exists and not is_local(address.text):
+        yield finding(FindingId.ADMIN_EXPOSED, address, f"Envoy's admin listens on `{address.text}`")
+
+
+def is_local(host: str) -> bool:
+    """Tell whether an address cannot leave this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,157 @@
+"""What an Envoy configuration holds: a bootstrap file, or the answer to /config_dump, as one shape.
+
+In a dump the same things stand under `configs`, in sections told apart by their type; static and dynamic ones count
+alike, and of a dynamic one the state in use. A connection manager's routes may stand in it or be named (RDS): in a dump
+they are looked up, in a file they cannot be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from authz.document import Node
+from authz.workbench.doctor.place import Place, family, unwrapped
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """An HTTP filter in its chain."""
+
+    name: str
+    family: str  # such as `ext_authz`
+    place: Place
+    config: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Manager:
+    """An HTTP connection manager, the part of a listener that all checks are about."""
+
+    listener: str
+    place: Place
+    filters: tuple[Filter, ...]
+    routes: Place  # its RouteConfiguration; nothing when it cannot be seen
+
+    @property
+    def guards(self) -> list[Filter]:
+        """Its ext_authz filters."""
+        return [one for one in self.filters if one.family == "ext_authz"]
+
+    def services(self) -> Iterator[Place]:
+        """Give every gRPC service that is asked: the filters', and those that a host or route asks instead."""
+        hosts = list(self.virtual_hosts())
+        holders = [self.routes, *hosts, *(route for host in hosts for route in host["routes"])]
+        for guard in self.guards:
+            yield guard.config["grpc_service"]
+            for holder in holders:
+                _, config = unwrapped(holder["typed_per_filter_config"].entry(guard.name))
+                yield config["check_settings"]["grpc_service"]
+
+    def virtual_hosts(self) -> Iterator[Place]:
+        """Give its virtual hosts."""
+        yield from self.routes["virtual_hosts"]
+
+
+class Configuration:
+    """An Envoy's listeners, clusters, routes and runtime."""
+
+    def __init__(self, root: Node) -> None:
+        self.root = Place(root, root.source)
+        self.is_dump = self.root["configs"].exists
+        self.bootstraps = [one["bootstrap"] for one in self._sections()] if self.is_dump else [self.root]
+        self.clusters = {cluster["name"].text: cluster for cluster in self._all("clusters", "cluster")}
+        self._endpoints = {one["cluster_name"].text: one for one in self._found("endpoint_config")}
+        self._routes = {one["name"].text: one for one in self._found("route_config")}
+        self._extensions = {one["name"].text: one for one in self._found("ecds_filter")}
+        self.managers: list[Manager] = []
+        self.raw_listeners: list[tuple[str, Place]] = []  # name, and the filter that passes bytes on
+        for listener in self._all("listeners", "listener"):
+            self._read_listener(listener)
+
+    @property
+    def bootstrap(self) -> Place:
+        """The bootstrap; in a dump without one, nothing."""
+        return next((one for one in self.bootstraps if one.exists), self.root["bootstrap"])
+
+    def endpoints(self, cluster: Place) -> Iterator[Place]:
+        """Give the endpoints of a cluster, those from EDS too where they can be seen."""
+        name = cluster["eds_cluster_config"]["service_name"].text or cluster["name"].text
+        assigned = cluster["load_assignment"]
+        for locality in (assigned if assigned.exists else self._endpoints.get(name, assigned))["endpoints"]:
+            for endpoint in locality["lb_endpoints"]:
+                yield endpoint["endpoint"]
+
+    def runtime(self, key: str) -> bool | None:
+        """Give a runtime flag; the last layer that has it counts."""
+        value = None
+        for layer in self.bootstrap["layered_runtime"]["layers"]:
+            for name, place in _flat(layer["static_layer"]):
+                value = place.truth if name == key else value
+        return value
+
+    def _sections(self) -> Iterator[Place]:
+        yield from self.root["configs"]
+
+    def _all(self, many: str, one: str) -> Iterator[Place]:
+        if self.is_dump:
+            yield from self._found(one)
+        else:
+            yield from self.root["static_resources"][many]
+
+    def _found(self, one: str) -> Iterator[Place]:
+        """Give what the dump's sections hold under this name, wherever: static, dynamic, active."""
+        for section in self._sections():
+            for _, group in section.entries():
+                for item in group:
+                    held = item[one] if item[one].exists else item["active_state"][one]
+                    if held.exists:
+                        yield held
+
+    def _read_listener(self, listener: Place) -> None:
+        name = listener["name"].text
+        chains = [*listener["filter_chains"], listener["default_filter_chain"]]
+        holders = [network["typed_config"] for chain in chains for network in chain["filters"]]
+        for holder in (*holders, listener["api_listener"]["api_listener"]):
+            kind, config = unwrapped(holder)
+            if family(kind) == "http_connection_manager":
+                filters = tuple(self._filter(one) for one in config["http_filters"])
+                self.managers.append(Manager(name, config, filters, self._routes_of(config)))
+            elif family(kind) == "tcp_proxy":
+                self.raw_listeners.append((name, config))
+
+    def _filter(self, place: Place) -> Filter:
+        name = place["name"].text
+        discovered = self._extensions.get(name, place) if place["config_discovery"].exists else place
+        kind, config = unwrapped(discovered["typed_config"])
+        return Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
+
+    def _routes_of(self, manager: Place) -> Place:
+        inline = manager["route_config"]
+        named = manager["rds"]["route_config_name"].text
+        return inline if inline.exists else self._routes.get(named, inline)
+
+
+def _flat(place: Place, above: str = "") -> Iterator[tuple[str, Place]]:
+    """Give runtime keys with dots, whether they are written so or as maps in maps."""
+    for name, value in place.entries():
+        yield f"{above}{name}", value
+        yield from _flat(value, f"{above}{name}.")
+
+
+def forwards(route: Place) -> bool:
+    """Tell whether a route leads to an upstream; redirects and fixed answers give nothing away."""
+    return not any(route[kind].exists for kind in ("redirect", "direct_response", "non_forwarding_action"))
+
+
+def all_routes(managers: Sequence[Manager]) -> Iterator[tuple[Manager, Place, Place]]:
+    """Give each route, with its connection manager and virtual host."""
+    for manager in managers:
+        for host in manager.virtual_hosts():
+            for route in host["routes"]:
+                yield manager, host, route
+
+
+def forwarding_routes(managers: Sequence[Manager]) -> Iterator[tuple[Manager, Place, Place]]:
+    """Give each route that leads somewhere, with its connection manager and virtual host."""
+    return (found for found in all_routes(managers) if forwards(found[2]))

@@ -1,0 +1,186 @@
+"""The ext_authz filter, and what stands behind it in the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from authz.errors import Severity
+from authz.workbench.doctor.configuration import Manager
+from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.matching import regex_matches, string_matches
+from authz.workbench.doctor.place import Place, family, unwrapped
+from authz.workbench.doctor.promises import Promises
+
+# They can change the path, the host or the headers of a request that was already judged.
+CHANGING: Final = frozenset({
+    "lua", "header_mutation", "wasm", "ext_proc", "golang", "dynamic_modules", "composite", "oauth2", "jwt_authn",
+    "basic_auth", "api_key_auth", "header_to_metadata", "grpc_json_transcoder", "grpc_http1_bridge",
+    "grpc_http1_reverse_bridge",
+})  # fmt: skip
+# They refuse, count, delay, take notes, work on the answer, or sign for the upstream.
+HARMLESS: Final = frozenset({
+    "router", "upstream_codec", "ext_authz", "rbac", "local_ratelimit", "ratelimit", "rate_limit_quota", "buffer",
+    "file_system_buffer", "compressor", "decompressor", "cors", "csrf", "fault", "grpc_stats", "grpc_web", "tap",
+    "bandwidth_limit", "admission_control", "adaptive_concurrency", "health_check", "stateful_session", "ip_tagging",
+    "on_demand", "custom_response", "set_metadata", "set_filter_state", "json_to_metadata", "dynamic_forward_proxy",
+    "credential_injector", "aws_request_signing", "gcp_authn",
+})  # fmt: skip
+_PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1": 10_000, "MILLION": 1_000_000,
+                   "2": 1_000_000}  # fmt: skip
+
+
+def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
+    """Give what is wrong with the guards of a connection manager and what comes after them."""
+    for guard in manager.guards:
+        if not guard.config.exists:
+            yield finding(FindingId.NOT_SEEN, guard.place, f"`{guard.name}` is configured elsewhere")
+            continue
+        yield from _asking(guard.config)
+        yield from _headers(guard.config, promises)
+        if not guard.config["grpc_service"].exists:
+            yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
+    for service in manager.services():
+        if service.exists:
+            yield from _call(service)
+    yield from _followers(manager)
+
+
+def _asking(config: Place) -> Iterator[Finding]:
+    """Check that every request is asked about, and that no answer is no."""
+    if config["failure_mode_allow"].truth is True:
+        yield finding(
+            FindingId.FAILURE_MODE_ALLOW, config["failure_mode_allow"], "everything is let in while authz is down"
+        )
+    if config["shadow_mode"].truth is True:
+        yield finding(FindingId.SHADOW_MODE, config["shadow_mode"], "authz is asked, and nothing is denied")
+    if config["clear_route_cache"].truth is True:
+        found = "a header that authz sets can lead to a route that nobody judged"
+        yield finding(FindingId.CLEAR_ROUTE_CACHE, config["clear_route_cache"], found)
+    if not _is_failure(config["status_on_error"]["code"]):
+        found = "without it an outage looks like 403, forbidden"
+        yield finding(FindingId.STATUS_ON_ERROR, config["status_on_error"], found)
+    yield from _share(config)
+
+
+def _is_failure(code: Place) -> bool:
+    names = {"ServiceUnavailable", "InternalServerError", "BadGateway", "GatewayTimeout"}
+    return code.text in names or (code.number is not None and code.number >= 500)
+
+
+def _share(config: Place) -> Iterator[Finding]:
+    enabled = config["filter_enabled"]
+    denies = config["deny_at_disable"]["default_value"]
+    fails_closed = denies.truth is True or denies["value"].truth is True
+    metadata = config["filter_enabled_metadata"]
+    if metadata.exists:
+        yield finding(FindingId.FILTER_ENABLED_PARTLY, metadata, "only requests with some metadata are asked about")
+    if not enabled.exists:
+        return
+    percent = _percent(enabled["default_value"])
+    if percent < 100:
+        severity = Severity.WARNING if fails_closed else None  # refused, not let in
+        found = f"{percent:g} % of the requests are asked about"
+        yield finding(FindingId.FILTER_ENABLED_PARTLY, enabled, found, severity)
+    if not fails_closed:
+        found = "what the runtime leaves out is let in"
+        yield finding(FindingId.DENY_AT_DISABLE_MISSING, config["deny_at_disable"], found)
+
+
+def _percent(fraction: Place) -> float:
+    return (fraction["numerator"].number or 0) * 100 / _PERCENT.get(fraction["denominator"].text, 1_000_000)
+
+
+def _headers(config: Place, promises: Promises) -> Iterator[Finding]:
+    """Check what authz gets to see and what it may change."""
+    dropped = [name for name in promises.credential_headers if not _is_sent(config, name)]
+    if dropped:
+        held = config["allowed_headers"] if config["allowed_headers"].exists else config["disallowed_headers"]
+        found = f"authz does not get {', '.join(f'`{name}`' for name in dropped)}"
+        yield finding(FindingId.TOKEN_HEADERS_DROPPED, held, found)
+    if config["encode_raw_headers"].truth is not True:
+        found = "headers that were sent twice arrive glued together, odd bytes replaced"
+        yield finding(FindingId.RAW_HEADERS_MISSING, config["encode_raw_headers"], found)
+    if config["validate_mutations"].truth is not True:
+        found = "a line break in an answer's header would split the response"
+        yield finding(FindingId.MUTATIONS_NOT_VALIDATED, config["validate_mutations"], found)
+    yield from _mutation_rules(config["decoder_header_mutation_rules"], promises)
+
+
+def _is_sent(config: Place, name: str) -> bool:
+    allowed, disallowed = config["allowed_headers"], config["disallowed_headers"]
+    if any(string_matches(one, name) for one in disallowed["patterns"]):
+        return False
+    return not allowed.exists or any(string_matches(one, name) for one in allowed["patterns"])
+
+
+def _mutation_rules(rules: Place, promises: Promises) -> Iterator[Finding]:
+    if rules["disallow_all"].truth is not True:
+        found = "an answer may change `:path` and `host`"
+        yield finding(FindingId.MUTATIONS_NOT_LIMITED, rules, found)
+    refused = [name for name in promises.identity_headers if not _may_change(rules, name)]
+    if refused:
+        names = ", ".join(f"`{name}`" for name in refused)
+        yield finding(FindingId.IDENTITY_HEADERS_REFUSED, rules, f"authz may not set {names}")
+
+
+def _may_change(rules: Place, name: str) -> bool:
+    if rules["disallow_expression"].exists and regex_matches(rules["disallow_expression"], name):
+        return False
+    allowed = rules["allow_expression"].exists and regex_matches(rules["allow_expression"], name)
+    return allowed or rules["disallow_all"].truth is not True
+
+
+def _call(service: Place) -> Iterator[Finding]:
+    """Check how long Envoy waits for authz, and how it asks again."""
+    timeout = service["timeout"]
+    if not timeout.exists:
+        yield finding(FindingId.TIMEOUT_MISSING, timeout, "`timeout` is not set: Envoy waits 0.2 s")
+    elif not timeout.seconds:
+        found = f"`timeout` is `{timeout.text}`: requests wait without end"
+        yield finding(FindingId.TIMEOUT_MISSING, timeout, found, Severity.ERROR)
+    retry = service["retry_policy"]
+    back_off = retry["retry_back_off"]
+    if not retry.exists:
+        yield finding(FindingId.RETRY_MISSING, retry, "a check that was lost is not asked again")
+    elif not back_off["base_interval"].exists:
+        found = "the first retry waits longer than the whole timeout"
+        yield finding(FindingId.RETRY_WITHOUT_BACK_OFF, back_off, found)
+    else:
+        yield from _one_try(back_off, 0.2 if timeout.seconds is None else timeout.seconds)
+
+
+def _one_try(back_off: Place, timeout: float) -> Iterator[Finding]:
+    longest = back_off["max_interval"].seconds or 10 * (back_off["base_interval"].seconds or 0)
+    if longest < timeout:
+        found = f"each try ends after {longest:g} s, the whole call after {timeout:g} s"
+        yield finding(FindingId.RETRY_BACK_OFF_SHORT, back_off["max_interval"], found)
+
+
+def _followers(manager: Manager) -> Iterator[Finding]:
+    """Check what gets to change a request after it was judged."""
+    for one in manager.filters[_after_guard(manager) :]:
+        yield from check_follower(one.family, one.place)
+        if one.family == "router":
+            for upstream_filter in one.config["upstream_http_filters"]:
+                yield from check_follower(_family(upstream_filter), upstream_filter)
+
+
+def _after_guard(manager: Manager) -> int:
+    positions = [number for number, one in enumerate(manager.filters) if one.family == "ext_authz"]
+    return positions[-1] + 1 if positions else len(manager.filters)
+
+
+def _family(place: Place) -> str:
+    kind, _ = unwrapped(place["typed_config"])
+    return family(kind) if kind else place["name"].text.rpartition(".")[2]
+
+
+def check_follower(kind: str, place: Place) -> Iterator[Finding]:
+    """Check one filter that runs after ext_authz."""
+    if kind in CHANGING:
+        found = f"`{kind}` after ext_authz can change a request that was already judged"
+        yield finding(FindingId.FILTER_AFTER_EXT_AUTHZ, place, found)
+    elif kind not in HARMLESS:
+        found = f"`{kind}` after ext_authz: it is not known what it does to a request"
+        yield finding(FindingId.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, place, found)

@@ -1,0 +1,94 @@
+"""The connection manager's own settings: one spelling of a request, and nothing in it that only we may say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from authz.errors import Severity
+from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes
+from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.matching import string_matches
+from authz.workbench.doctor.place import Place, family, unwrapped
+from authz.workbench.doctor.promises import Promises
+
+_MUST_BE_TRUE: Final[Mapping[str, FindingId]] = {
+    "normalize_path": FindingId.PATH_NOT_NORMALIZED,
+    "merge_slashes": FindingId.SLASHES_NOT_MERGED,
+    "use_remote_address": FindingId.REMOTE_ADDRESS_NOT_USED,
+}
+# Enumerations may be written as numbers.
+_SAFE_SLASHES: Final = frozenset({"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD", "2", "3", "4"})
+_SAFE_UNDERSCORES: Final = frozenset({"REJECT_REQUEST", "DROP_HEADER", "1", "2"})
+_GCM: Final = "envoy.reloadable_features.oauth2_use_gcm_encryption"
+_CBC: Final = "envoy.reloadable_features.oauth2_legacy_cbc_decrypt_compat"
+
+
+def check_manager(envoy: Configuration, manager: Manager, promises: Promises) -> Iterator[Finding]:
+    """Give what is wrong with a connection manager that leads to an upstream."""
+    if not manager.routes.exists or manager.routes["vhds"].exists or manager.place["scoped_routes"].exists:
+        yield finding(FindingId.NOT_SEEN, manager.place, f"listener `{manager.listener}`: its routes are not in here")
+    elif not any(True for _ in forwarding_routes([manager])):
+        return
+    if not manager.guards:
+        found = f"listener `{manager.listener}`: no ext_authz among its http_filters"
+        yield finding(FindingId.EXT_AUTHZ_MISSING, manager.place["http_filters"], found)
+    yield from _spelling(manager.place)
+    yield from _stripping(manager.place, promises)
+    yield from _cookies(envoy, manager)
+
+
+def check_listeners(envoy: Configuration) -> Iterator[Finding]:
+    """Give what no connection manager stands for."""
+    for listener, place in envoy.raw_listeners:
+        found = f"listener `{listener}` passes bytes on without a question"
+        yield finding(FindingId.EXT_AUTHZ_MISSING, place, found, Severity.WARNING)
+    elsewhere = envoy.bootstrap["dynamic_resources"]["lds_config"]
+    if elsewhere.exists and not envoy.is_dump:
+        yield finding(FindingId.NOT_SEEN, elsewhere, "more listeners come from elsewhere")
+
+
+def _spelling(manager: Place) -> Iterator[Finding]:
+    for field, id_ in _MUST_BE_TRUE.items():
+        if manager[field].truth is not True:
+            yield finding(id_, manager[field], _as_found(manager[field], field))
+    slashes = manager["path_with_escaped_slashes_action"]
+    if slashes.text not in _SAFE_SLASHES:
+        yield finding(FindingId.ESCAPED_SLASHES_KEPT, slashes, _as_found(slashes, "path_with_escaped_slashes_action"))
+    underscores = manager["common_http_protocol_options"]["headers_with_underscores_action"]
+    if underscores.text not in _SAFE_UNDERSCORES:
+        yield finding(
+            FindingId.UNDERSCORES_ALLOWED, underscores, _as_found(underscores, "headers_with_underscores_action")
+        )
+
+
+def _as_found(place: Place, field: str) -> str:
+    return f"`{field}` is `{place.text}`" if place.text else f"`{field}` is not set"
+
+
+def _stripping(manager: Place, promises: Promises) -> Iterator[Finding]:
+    extensions = manager["early_header_mutation_extensions"]
+    mutations = [one for extension in extensions for one in _mutations(extension)]
+    kept = [name for name in promises.identity_headers if not any(_removes(one, name) for one in mutations)]
+    if kept:
+        found = f"clients can send {', '.join(f'`{name}`' for name in kept)} themselves"
+        yield finding(FindingId.IDENTITY_HEADERS_NOT_STRIPPED, extensions, found)
+
+
+def _mutations(extension: Place) -> Iterator[Place]:
+    kind, config = unwrapped(extension["typed_config"])
+    if family(kind) == "header_mutation":
+        yield from config["mutations"]
+
+
+def _removes(mutation: Place, name: str) -> bool:
+    if mutation["remove"].exists:
+        return mutation["remove"].text.lower() == name
+    return string_matches(mutation["remove_on_match"]["key_matcher"], name)
+
+
+def _cookies(envoy: Configuration, manager: Manager) -> Iterator[Finding]:
+    for one in manager.filters:
+        if one.family == "oauth2" and not (envoy.runtime(_GCM) is True and envoy.runtime(_CBC) is False):
+            found = "the oauth2 filter seals its cookies with a cipher that does not authenticate them"
+            yield finding(FindingId.OAUTH2_WITHOUT_GCM, one.place, found)

@@ -1,0 +1,155 @@
+"""The doctor asks a real Envoy: what runs is examined, not what a file says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import DEVNULL, PIPE, Popen, run
+from time import monotonic, sleep
+from typing import Any
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from authz.demo.files import write_browser_config, write_envoy_config
+from authz.demo.processes import choose_ports
+from authz.demo.stand import envoy_binary
+from authz.workbench.doctor import Finding, FindingId
+from authz.workbench.doctor.verb import diagnose
+from tests.support.broken_envoys import BREAKS, SAMPLES, Break, Parts
+
+NAMES = ("envoy", "envoy_admin", "authz", "admin", "upstream", "cognito", "browser", "browser_admin")
+
+
+@contextmanager
+def envoy(config: Path, admin: int) -> Iterator[str]:
+    """Run an Envoy until its admin answers; the cluster it asks need not be there."""
+    options = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "error")
+    process = Popen([str(envoy_binary()), "-c", str(config), *options], cwd=config.parent, stdout=DEVNULL, stderr=PIPE)
+    assert process.stderr is not None
+    try:
+        address = f"http://127.0.0.1:{admin}"
+        end = monotonic() + 30
+        while process.poll() is None and monotonic() < end and not has_listeners(address):
+            sleep(0.05)
+        assert process.poll() is None, process.stderr.read()
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+        process.stderr.close()
+
+
+def has_listeners(address: str) -> bool:
+    try:
+        with build_opener(ProxyHandler({})).open(f"{address}/listeners", timeout=1) as answer:
+            return bool(answer.read())
+    except OSError:
+        return False
+
+
+def examined(folder: Path, sample: str, edit: Callable[[Any, Any], object]) -> list[Finding]:
+    """Write a sample for free ports, edit it, run it and ask the doctor."""
+    ports = choose_ports({f"{name}_port": 0 for name in NAMES})
+    if sample == "api":
+        path, admin = write_envoy_config(folder, ports=ports), ports["envoy_admin_port"]
+    else:
+        path = write_browser_config(folder, ports=ports, client_id="c", client_secret="s")
+        admin = ports["browser_admin_port"]
+    config = json.loads(path.read_bytes())
+    manager = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    edit(config, manager)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    with envoy(path, admin) as address:
+        return diagnose(address, None)
+
+
+@pytest.mark.parametrize("sample", ["api", "browser"])
+def test_running_samples_are_healthy(sample: str, tmp_path: Path) -> None:
+    assert examined(tmp_path, sample, lambda _, manager: manager) == []
+
+
+def test_a_sick_envoy_is_found_out(tmp_path: Path) -> None:
+    def edit(config: Any, manager: Any) -> None:
+        del config["layered_runtime"]
+        guard = manager["http_filters"][-2]["typed_config"]
+        guard["failure_mode_allow"] = True
+        guard["grpc_service"]["timeout"] = "0s"
+        lua = {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua",
+            "default_source_code": {"inline_string": "function envoy_on_request(handle) end"},
+        }
+        manager["http_filters"].insert(-1, {"name": "lua", "typed_config": lua})
+        del manager["early_header_mutation_extensions"]
+        manager["path_with_escaped_slashes_action"] = "KEEP_UNCHANGED"
+
+    found = examined(tmp_path, "browser", edit)
+    assert {one.id for one in found} == {
+        FindingId.FAILURE_MODE_ALLOW,
+        FindingId.TIMEOUT_MISSING,
+        FindingId.FILTER_AFTER_EXT_AUTHZ,
+        FindingId.IDENTITY_HEADERS_NOT_STRIPPED,
+        FindingId.ESCAPED_SLASHES_KEPT,
+        FindingId.OAUTH2_WITHOUT_GCM,
+    }
+    assert all(one.path.startswith("configs[") for one in found)
+
+
+def test_what_came_from_files_while_it_ran_is_examined_too(tmp_path: Path) -> None:
+    """Listeners, routes and clusters from LDS, RDS and CDS: none of it stands in the bootstrap file."""
+
+    def edit(config: Any, manager: Any) -> None:
+        table = manager.pop("route_config")
+        off = {"@type": f"{HTTP}.ext_authz.v3.ExtAuthzPerRoute", "disabled": True}
+        table["virtual_hosts"][0]["typed_per_filter_config"]["envoy.filters.http.ext_authz"] = off
+        source = {"resource_api_version": "V3", "path_config_source": {"path": resource("routes", ROUTES, [table])}}
+        manager["rds"] = {"route_config_name": table["name"], "config_source": source}
+        held = config.pop("static_resources")
+        clusters = held["clusters"]
+        del clusters[-1]["health_checks"]
+        config["dynamic_resources"] = {
+            "lds_config": {"path_config_source": {"path": resource("listeners", LISTENERS, held["listeners"])}},
+            "cds_config": {"path_config_source": {"path": resource("clusters", CLUSTERS, clusters)}},
+        }
+
+    def resource(name: str, kind: str, items: list[Any]) -> str:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps({"resources": [{"@type": kind, **one} for one in items]}), encoding="utf-8")
+        return str(path)
+
+    found = examined(tmp_path, "api", edit)
+    assert [one.id for one in found] == [FindingId.EXT_AUTHZ_DISABLED, FindingId.HEALTH_CHECK_MISSING]
+
+
+HTTP = "type.googleapis.com/envoy.extensions.filters.http"
+ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+LISTENERS = "type.googleapis.com/envoy.config.listener.v3.Listener"
+CLUSTERS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+
+
+# Whole messages would be longer than what they show; their field names are in the other tests.
+INCOMPLETE = {
+    "over HTTP", "some metadata alone", "a filter of an upstream", "a filter of the router", "a filter from elsewhere",
+    "routes from elsewhere",
+}  # fmt: skip
+
+
+def test_the_broken_samples_of_the_unit_tests_are_configurations_that_envoy_runs(tmp_path: Path) -> None:
+    """Names that Envoy does not know would be refused: what the doctor looks for is what Envoy reads."""
+
+    def refused(number: int, broken: Break) -> str:
+        parts = Parts(SAMPLES["api.yaml"])
+        broken.edit(parts)
+        path = tmp_path / f"{number}.json"
+        path.write_text(json.dumps(parts.root), encoding="utf-8")
+        command = [str(envoy_binary()), "--mode", "validate", "-c", str(path), "--log-level", "error"]
+        done = run(command, capture_output=True, text=True, timeout=60, check=False)
+        return f"{broken.name}: {done.stderr}" if done.returncode else ""
+
+    runs = [one for one in BREAKS if one.name not in INCOMPLETE and "after" not in one.name]
+    whole = list({one.finding: one for one in runs}.values())  # one of each: all would take half a minute
+    with ThreadPoolExecutor(2) as threads:
+        assert [text for text in threads.map(refused, range(len(whole)), whole) if text] == []

@@ -1,0 +1,382 @@
+"""Every way to break a healthy Envoy configuration, each with the finding that the doctor has to make of it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from authz.errors import Severity
+from authz.policy.parser import PolicyOptions, parse_policies
+from authz.workbench.doctor import FindingId, Promises
+
+ENVOY = Path(__file__).parents[2] / "envoy"
+SAMPLES = {name: (ENVOY / name).read_text(encoding="utf-8") for name in ("api.yaml", "browser.yaml")}
+ID = FindingId
+
+
+class Parts:
+    """A loaded sample, and its parts by name."""
+
+    def __init__(self, text: str) -> None:
+        self.root: Any = copy.deepcopy(yaml.safe_load(text))  # aliases are shared: a break is to be in one place
+        self.root = json.loads(json.dumps(self.root))
+        self.manager = self.root["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+        self.filters = self.manager["http_filters"]
+        self.guard = next(one for one in self.filters if one["name"].endswith("ext_authz"))
+        self.asks = self.guard["typed_config"]
+        self.call = self.asks["grpc_service"]
+        self.table = self.manager["route_config"]
+        self.host = self.table["virtual_hosts"][0]
+        self.route = self.host["routes"][-1]  # it leads to the upstream, in every sample
+        clusters = {one["name"]: one for one in self.root["static_resources"]["clusters"]}
+        self.authz, self.upstream = clusters["authz"], clusters["upstream"]
+
+    @property
+    def endpoint(self) -> Any:
+        return self.authz["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+
+    def add_filter(self, family: str, *, before: int = 1, **config: Any) -> None:
+        kind = f"type.googleapis.com/envoy.extensions.filters.http.{family}.v3.Whatever"
+        self.filters.insert(
+            len(self.filters) - before,
+            {"name": f"my-{family}", "typed_config": {"@type": kind, **config}},
+        )
+
+
+class Break(NamedTuple):
+    """One way to break a sample."""
+
+    name: str
+    edit: Callable[[Parts], object]
+    finding: FindingId
+    severity: Severity = Severity.ERROR
+    promises: Promises = Promises()
+
+
+def policies(text: str) -> Promises:
+    routes = parse_policies([("rules/a.yaml", text.encode())], PolicyOptions()).routes.routes
+    return Promises(routes=routes)
+
+
+EVERYBODY = "\n  allow_public_unauthenticated_access: true\n"
+APP = "- from: https://app.localhost" + EVERYBODY
+PER_ROUTE = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
+FILTER_CONFIG = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+EXT_AUTHZ = "envoy.filters.http.ext_authz"
+WARNING, NOTE = Severity.WARNING, Severity.NOTE
+
+
+def off(holder: Any, override: Any = None) -> None:
+    holder.setdefault("typed_per_filter_config", {})[EXT_AUTHZ] = override or {"@type": PER_ROUTE, "disabled": True}
+
+
+def name_route(holder: Any, name: str) -> None:
+    off(holder, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": name}}})
+
+
+def weighted(parts: Parts) -> None:
+    cluster = {"name": "upstream", "weight": 1}
+    off(cluster)
+    parts.route["route"] = {"weighted_clusters": {"clusters": [cluster]}}
+
+
+def lose(holder: Any, *path: str) -> None:
+    for step in path[:-1]:
+        holder = holder[step]
+    del holder[path[-1]]
+
+
+def tls(parts: Parts, **common: Any) -> None:
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+    parts.authz["transport_socket"] = {
+        "name": "tls",
+        "typed_config": {"@type": kind, "common_tls_context": common},
+    }
+
+
+def upstream_filter(parts: Parts) -> None:
+    kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
+    options = {"@type": f"type.googleapis.com/{kind}", "http_filters": [{"name": "lua", "typed_config": lua}]}
+    parts.upstream["typed_extension_protocol_options"] = {kind: options}
+
+
+def router_filter(parts: Parts) -> None:
+    lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
+    parts.filters[-1]["typed_config"]["upstream_http_filters"] = [{"name": "lua", "typed_config": lua}]
+
+
+def typed_struct(parts: Parts) -> None:
+    url = parts.asks.pop("@type")
+    parts.asks["failure_mode_allow"] = True
+    struct = "type.googleapis.com/xds.type.v3.TypedStruct"
+    parts.guard["typed_config"] = {"@type": struct, "type_url": url, "value": parts.asks}
+
+
+def another(parts: Parts) -> Any:
+    return {**parts.call, "envoy_grpc": {"cluster_name": "somewhere"}}
+
+
+def mutated_by_the_route(parts: Parts) -> None:
+    kind = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    parts.filters.insert(0, {"name": "mutate", "typed_config": {"@type": kind}})
+    mutations = {"request_mutations": [{"remove": "x-auth-groups"}]}
+    per_route = {"mutate": {"@type": f"{kind}PerRoute", "mutations": mutations}}
+    parts.route.setdefault("typed_per_filter_config", {}).update(per_route)
+
+
+def google(parts: Parts) -> None:
+    del parts.call["envoy_grpc"]
+    parts.call["google_grpc"] = {"target_uri": "dns:///authz.example.com:9191", "stat_prefix": "authz"}
+
+
+def second_chain(parts: Parts) -> None:
+    listener = parts.root["static_resources"]["listeners"][0]
+    chain = copy.deepcopy(listener["filter_chains"][0])
+    del chain["filters"][0]["typed_config"]["http_filters"][-2]
+    listener["default_filter_chain"] = chain
+
+
+def raw_listener(parts: Parts) -> None:
+    kind = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    proxy = {"name": "tcp", "typed_config": {"@type": kind, "stat_prefix": "tcp", "cluster": "upstream"}}
+    address = {"socket_address": {"address": "127.0.0.1", "port_value": 10001}}
+    listener = {"name": "raw", "address": address, "filter_chains": [{"filters": [proxy]}]}
+    parts.root["static_resources"]["listeners"].append(listener)
+
+
+def keep_only_other_mutations(parts: Parts) -> None:
+    mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    mutations[0] = {"remove_on_match": {"key_matcher": {"exact": "x-auth-subject"}}}
+
+
+HALF = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}, "runtime_key": "authz"}
+WHOLE = {"default_value": {"numerator": 100}, "runtime_key": "authz"}
+DENIES = {"default_value": {"value": True}, "runtime_key": "authz_denies"}
+REMOTE = {"socket_address": {"address": "192.0.2.7", "port_value": 9191}}
+LATE = {"header": {"key": "X-Auth-Groups", "value": "admins"}}
+
+BREAKS = [
+    Break("no filter", lambda p: p.filters.remove(p.guard), ID.EXT_AUTHZ_MISSING),
+    Break("no filter in the other chain", second_chain, ID.EXT_AUTHZ_MISSING),
+    Break("disabled on a route", lambda p: off(p.route), ID.EXT_AUTHZ_DISABLED),
+    Break("disabled on a virtual host", lambda p: off(p.host), ID.EXT_AUTHZ_DISABLED),
+    Break("disabled for all routes", lambda p: off(p.table), ID.EXT_AUTHZ_DISABLED),
+    Break("disabled for a part of a route's traffic", weighted, ID.EXT_AUTHZ_DISABLED),
+    Break("disabled in the chain", lambda p: p.guard.update(disabled=True), ID.EXT_AUTHZ_DISABLED),
+    Break(
+        "disabled by FilterConfig",
+        lambda p: off(p.route, {"@type": FILTER_CONFIG, "disabled": True}),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "disabled within FilterConfig",
+        lambda p: off(p.route, {"@type": FILTER_CONFIG, "config": {"@type": PER_ROUTE, "disabled": True}}),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "over HTTP", lambda p: p.asks.update(http_service={"server_uri": {}}, grpc_service=None), ID.EXT_AUTHZ_OVER_HTTP
+    ),
+    Break("half of the requests", lambda p: p.asks.update(filter_enabled=HALF), ID.FILTER_ENABLED_PARTLY),
+    Break(
+        "half of the requests, the others refused",
+        lambda p: p.asks.update(filter_enabled=HALF, deny_at_disable=DENIES),
+        ID.FILTER_ENABLED_PARTLY,
+        WARNING,
+    ),
+    Break(
+        "some metadata alone",
+        lambda p: p.asks.update(filter_enabled_metadata={"filter": "x"}),
+        ID.FILTER_ENABLED_PARTLY,
+    ),
+    Break("all, as the runtime likes", lambda p: p.asks.update(filter_enabled=WHOLE), ID.DENY_AT_DISABLE_MISSING),
+    Break("failure_mode_allow", lambda p: p.asks.update(failure_mode_allow=True), ID.FAILURE_MODE_ALLOW),
+    Break(
+        "failureModeAllow",
+        lambda p: p.asks.update(failureModeAllow=True) or lose(p.asks, "failure_mode_allow"),
+        ID.FAILURE_MODE_ALLOW,
+    ),
+    Break("failure_mode_allow: yes", lambda p: p.asks.update(failure_mode_allow="yes"), ID.FAILURE_MODE_ALLOW),
+    Break("failure_mode_allow in a TypedStruct", typed_struct, ID.FAILURE_MODE_ALLOW),
+    Break("shadow mode", lambda p: p.asks.update(shadow_mode=True), ID.SHADOW_MODE),
+    Break("clear_route_cache", lambda p: p.asks.update(clear_route_cache=True), ID.CLEAR_ROUTE_CACHE),
+    Break(
+        "the token is not among allowed_headers",
+        lambda p: p.asks.update(allowed_headers={"patterns": [{"exact": "cookie"}, {"prefix": "x-"}]}),
+        ID.TOKEN_HEADERS_DROPPED,
+    ),
+    Break(
+        "the token is among disallowed_headers",
+        lambda p: p.asks.update(disallowed_headers={"patterns": [{"exact": "Authorization", "ignore_case": True}]}),
+        ID.TOKEN_HEADERS_DROPPED,
+    ),
+    Break(
+        "another token header is not among allowed_headers",
+        lambda p: p.asks.update(allowed_headers={"patterns": [{"safe_regex": {"regex": "authorization|x-other"}}]}),
+        ID.TOKEN_HEADERS_DROPPED,
+        promises=Promises(credential_headers=("authorization", "x-other-token")),
+    ),
+    Break("no raw headers", lambda p: lose(p.asks, "encode_raw_headers"), ID.RAW_HEADERS_MISSING, WARNING),
+    Break("mutations not validated", lambda p: lose(p.asks, "validate_mutations"), ID.MUTATIONS_NOT_VALIDATED, WARNING),
+    Break("mutations free", lambda p: lose(p.asks, "decoder_header_mutation_rules"), ID.MUTATIONS_NOT_LIMITED, WARNING),
+    Break(
+        "an identity header that may not be set",
+        lambda _: None,
+        ID.IDENTITY_HEADERS_REFUSED,
+        promises=Promises(identity_headers=("x-auth-subject", "x-tenant")),
+    ),
+    Break("no status", lambda p: lose(p.asks, "status_on_error"), ID.STATUS_ON_ERROR, WARNING),
+    Break("status 200", lambda p: p.asks.update(status_on_error={"code": "OK"}), ID.STATUS_ON_ERROR, WARNING),
+    Break("no timeout", lambda p: lose(p.call, "timeout"), ID.TIMEOUT_MISSING, WARNING),
+    Break(
+        "a route that asks somebody else, without end",
+        lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": {"grpc_service": {**p.call, "timeout": "0s"}}}),
+        ID.TIMEOUT_MISSING,
+    ),
+    Break(
+        "a route that asks a cluster that is not there",
+        lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": {"grpc_service": another(p)}}),
+        ID.AUTHZ_CLUSTER_UNKNOWN,
+    ),
+    Break("timeout 0s", lambda p: p.call.update(timeout="0s"), ID.TIMEOUT_MISSING),
+    Break("no retry", lambda p: lose(p.call, "retry_policy"), ID.RETRY_MISSING, NOTE),
+    Break("no back-off", lambda p: lose(p.call, "retry_policy", "retry_back_off"), ID.RETRY_WITHOUT_BACK_OFF, WARNING),
+    Break(
+        "tries that end too soon",
+        lambda p: p.call["retry_policy"].update(retry_back_off={"base_interval": "0.005s", "max_interval": "0.025s"}),
+        ID.RETRY_BACK_OFF_SHORT,
+        WARNING,
+    ),
+    *(
+        Break(f"{family} after", lambda p, family=family: p.add_filter(family), ID.FILTER_AFTER_EXT_AUTHZ)
+        for family in ("lua", "header_mutation", "wasm", "ext_proc", "golang", "header_to_metadata")
+    ),
+    Break(
+        "oauth2 after", lambda p: p.filters.insert(-1, {"name": "envoy.filters.http.oauth2"}), ID.FILTER_AFTER_EXT_AUTHZ
+    ),
+    Break("a filter of an upstream", upstream_filter, ID.FILTER_AFTER_EXT_AUTHZ),
+    Break("a filter of the router", router_filter, ID.FILTER_AFTER_EXT_AUTHZ),
+    Break("an unknown one after", lambda p: p.add_filter("acme"), ID.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, WARNING),
+    Break(
+        "no early strip",
+        lambda p: lose(p.manager, "early_header_mutation_extensions"),
+        ID.IDENTITY_HEADERS_NOT_STRIPPED,
+    ),
+    Break("an early strip of one", keep_only_other_mutations, ID.IDENTITY_HEADERS_NOT_STRIPPED),
+    Break(
+        "an identity header of another name",
+        lambda _: None,
+        ID.IDENTITY_HEADERS_NOT_STRIPPED,
+        promises=Promises(identity_headers=("x-tenant",)),
+    ),
+    *(
+        Break(
+            f"identity headers removed by the {name}",
+            lambda p, name=name: getattr(p, name).update(request_headers_to_remove=["x-auth-groups"]),
+            ID.IDENTITY_HEADERS_CHANGED_LATE,
+        )
+        for name in ("route", "host", "table")
+    ),
+    Break("identity headers mutated by a route", mutated_by_the_route, ID.IDENTITY_HEADERS_CHANGED_LATE),
+    Break(
+        "identity headers set by a route",
+        lambda p: p.route.update(request_headers_to_add=[LATE]),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break("a rewrite", lambda p: p.route["route"].update(prefix_rewrite="/v1/"), ID.ROUTE_REWRITES, NOTE),
+    Break("path as it comes", lambda p: lose(p.manager, "normalize_path"), ID.PATH_NOT_NORMALIZED, WARNING),
+    Break("slashes as they come", lambda p: p.manager.update(merge_slashes=False), ID.SLASHES_NOT_MERGED, WARNING),
+    Break(
+        "escaped slashes as they come",
+        lambda p: p.manager.update(path_with_escaped_slashes_action="KEEP_UNCHANGED"),
+        ID.ESCAPED_SLASHES_KEPT,
+        WARNING,
+    ),
+    Break(
+        "underscores",
+        lambda p: lose(p.manager, "common_http_protocol_options", "headers_with_underscores_action"),
+        ID.UNDERSCORES_ALLOWED,
+        WARNING,
+    ),
+    Break("peers believed", lambda p: lose(p.manager, "use_remote_address"), ID.REMOTE_ADDRESS_NOT_USED, WARNING),
+    Break("no such cluster", lambda p: p.authz.update(name="other"), ID.AUTHZ_CLUSTER_UNKNOWN),
+    Break("three workers", lambda _: None, ID.TOO_FEW_ENDPOINTS, promises=Promises(workers=3)),
+    Break("another host", lambda p: p.endpoint.update(REMOTE), ID.PLAINTEXT_ACROSS_HOSTS),
+    Break("another host by gRPC's client", google, ID.PLAINTEXT_ACROSS_HOSTS),
+    Break("TLS to whomever", lambda p: p.endpoint.update(REMOTE) or tls(p), ID.TLS_NOT_VERIFIED),
+    Break("no health check", lambda p: lose(p.authz, "health_checks"), ID.HEALTH_CHECK_MISSING, WARNING),
+    Break(
+        "a host without a policy",
+        lambda p: p.host.update(domains=["app.localhost", "forgotten.example.com"]),
+        ID.HOST_WITHOUT_POLICY,
+        WARNING,
+        policies(APP),
+    ),
+    Break(
+        "a policy without a host",
+        lambda p: p.host.update(domains=["app.localhost:*"]),
+        ID.POLICY_HOST_UNREACHABLE,
+        WARNING,
+        policies(APP + "- from: https://new.example.com" + EVERYBODY),
+    ),
+    Break(
+        "a name that no policy has",
+        lambda p: name_route(p.route, "orders"),
+        ID.ROUTE_NAME_UNKNOWN,
+        promises=policies(APP),
+    ),
+    Break(
+        "a policy's route without a route",
+        lambda p: p.host.update(routes=[{"match": {"prefix": "/public"}, "route": {"cluster": "upstream"}}]),
+        ID.POLICY_ROUTE_UNREACHABLE,
+        WARNING,
+        policies("- from: https://app.localhost\n  prefix: /admin" + EVERYBODY),
+    ),
+    Break(
+        "a filter from elsewhere",
+        lambda p: p.guard.update(config_discovery={"type_urls": ["x"]}) or lose(p.guard, "typed_config"),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "listeners from elsewhere",
+        lambda p: p.root.update(dynamic_resources={"lds_config": {"path_config_source": {"path": "x"}}}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break("bytes without a question", raw_listener, ID.EXT_AUTHZ_MISSING, WARNING),
+    Break(
+        "routes from elsewhere",
+        lambda p: p.manager.update(rds={"route_config_name": "r"}) or lose(p.manager, "route_config"),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "admin for everybody",
+        lambda p: p.root["admin"]["address"]["socket_address"].update(address="0.0.0.0"),
+        ID.ADMIN_EXPOSED,
+        WARNING,
+    ),
+]
+RUNTIME = "envoy.reloadable_features.oauth2_"
+
+
+def static_layer(parts: Parts) -> Any:
+    return parts.root["layered_runtime"]["layers"][0]["static_layer"]
+
+
+BROWSER_BREAKS = [
+    Break("no runtime", lambda p: lose(p.root, "layered_runtime"), ID.OAUTH2_WITHOUT_GCM),
+    Break("no GCM", lambda p: lose(static_layer(p), f"{RUNTIME}use_gcm_encryption"), ID.OAUTH2_WITHOUT_GCM),
+    Break(
+        "CBC still read",
+        lambda p: static_layer(p).update({f"{RUNTIME}legacy_cbc_decrypt_compat": True}),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
+    Break("oauth2 after", lambda p: p.filters.insert(1, p.filters.pop(0)), ID.FILTER_AFTER_EXT_AUTHZ),
+]

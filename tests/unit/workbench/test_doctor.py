@@ -1,0 +1,249 @@
+"""The doctor: samples and whatever we generate are healthy; each way to break a sample is found, by its id."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authz.demo import files
+from authz.document import Problems, parse
+from authz.errors import LoadError, Severity
+from authz.workbench.doctor import Finding, FindingId, Promises, examine
+from authz.workbench.doctor.findings import ADVICE
+from authz.workbench.doctor.verb import diagnose
+from authz.workbench.importers import import_kong, import_pomerium
+from tests.support.broken_envoys import (
+    APP,
+    BREAKS,
+    BROWSER_BREAKS,
+    DENIES,
+    EVERYBODY,
+    ID,
+    PER_ROUTE,
+    REMOTE,
+    SAMPLES,
+    WHOLE,
+    Break,
+    Parts,
+    off,
+    policies,
+    tls,
+)  # fmt: skip
+
+ROOT = Path(__file__).parents[3]
+IMPORTS = ROOT / "tests" / "cases" / "imports"
+SOURCES = sorted([*(IMPORTS / "pomerium").iterdir(), *(IMPORTS / "kong").iterdir()])
+
+
+def doctor(text: str, promises: Promises | None = None) -> list[Finding]:
+    problems = Problems()
+    root = parse(text.encode(), "envoy.yaml", problems)
+    assert root is not None, problems
+    return examine(root, promises or Promises())
+
+
+def errors(findings: list[Finding]) -> list[Finding]:
+    return [one for one in findings if one.severity is Severity.ERROR]
+
+
+# --- what must pass -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_nothing_is_wrong_with_our_samples(name: str) -> None:
+    assert doctor(SAMPLES[name]) == []
+
+
+def test_nothing_is_wrong_with_what_the_demo_writes(tmp_path: Path) -> None:
+    names = ("envoy", "envoy_admin", "authz", "admin", "upstream", "cognito", "browser", "browser_admin")
+    ports = {f"{name}_port": 20000 + number for number, name in enumerate(names)}
+    api = files.write_envoy_config(tmp_path, ports=ports)
+    browser = files.write_browser_config(tmp_path, ports=ports, client_id="c", client_secret="s")
+    assert [doctor(path.read_text(encoding="utf-8")) for path in (api, browser)] == [[], []]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: f"{path.parent.name} {path.name}")
+def test_nothing_is_wrong_with_what_an_import_writes(source: Path, tmp_path: Path) -> None:
+    importer = {"pomerium": import_pomerium, "kong": import_kong}[source.parent.name]
+    importer(source, tmp_path / "out", force=False)
+    envoy, config = tmp_path / "out" / "envoy.yaml", tmp_path / "out" / "authz.yaml"
+    assert [one for one in diagnose(str(envoy), config) if one.severity is not Severity.NOTE] == []
+
+
+# --- every way to break one ---------------------------------------------------------------------------------------
+
+
+CASES = [
+    *(pytest.param(name, one, id=f"{name}: {one.name}") for name in SAMPLES for one in BREAKS),
+    *(pytest.param("browser.yaml", one, id=f"browser.yaml: {one.name}") for one in BROWSER_BREAKS),
+]
+
+
+@pytest.mark.parametrize(("sample", "broken"), CASES)
+def test_a_broken_sample_is_found_out(sample: str, broken: Break) -> None:
+    parts = Parts(SAMPLES[sample])
+    broken.edit(parts)
+    found = [one for one in doctor(json.dumps(parts.root, indent=1), broken.promises) if one.id is broken.finding]
+    assert found, f"{broken.finding} not found"
+    assert {one.severity for one in found} == {broken.severity}
+    assert all(one.path and one.found and one.fix for one in found)
+
+
+IN_A_DUMP = [  # where everything is seen
+    *(pytest.param("api.yaml", one, id=one.name) for one in BREAKS if one.finding is not ID.NOT_SEEN),
+    *(pytest.param("browser.yaml", one, id=one.name) for one in BROWSER_BREAKS),
+]
+
+
+@pytest.mark.parametrize(("sample", "broken"), IN_A_DUMP)
+def test_the_same_is_found_in_a_running_envoys_dump(sample: str, broken: Break) -> None:
+    parts = Parts(SAMPLES[sample])
+    broken.edit(parts)
+    found = doctor(json.dumps(as_dump(parts.root), indent=1), broken.promises)
+    assert broken.finding in {one.id for one in found}
+
+
+def as_dump(root: Any) -> Any:
+    """Tell a bootstrap as /config_dump does, everything dynamic."""
+    root = copy.deepcopy(root)
+    resources = root.pop("static_resources")
+    tables = []
+    for listener in resources["listeners"]:
+        chains = [
+            *listener["filter_chains"],
+            *([listener["default_filter_chain"]] if "default_filter_chain" in listener else []),
+        ]
+        for number, chain in enumerate(chains):
+            manager = chain["filters"][0]["typed_config"]
+            if "route_config" not in manager:
+                continue
+            table = manager.pop("route_config") | {"name": f"table-{number}"}
+            manager["rds"] = {"route_config_name": table["name"]}
+            tables.append({"route_config": table})
+    listeners = [{"name": one["name"], "active_state": {"listener": one}} for one in resources["listeners"]]
+    return {
+        "configs": [
+            {"bootstrap": root},
+            {"dynamic_active_clusters": [{"cluster": one} for one in resources["clusters"]]},
+            {"dynamic_listeners": listeners},
+            {"dynamic_route_configs": tables},
+        ]
+    }
+
+
+def test_every_finding_has_a_way_to_cause_it_and_an_advice() -> None:
+    assert {one.finding for one in [*BREAKS, *BROWSER_BREAKS]} == set(FindingId)
+    assert set(ADVICE) == set(FindingId)
+    assert all(one.value == one.value.lower().replace("_", "-") for one in FindingId)
+
+
+# --- what is no finding -------------------------------------------------------------------------------------------
+
+HEALTHY = {
+    "a fixed answer without a question": lambda p: (
+        p.host["routes"].insert(0, {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}),
+        off(p.host["routes"][0]),
+    ),
+    "disabled for the host, enabled again on all its routes": lambda p: (
+        off(p.host),
+        [off(one, {"@type": PER_ROUTE, "check_settings": {}}) for one in p.host["routes"]],
+    ),
+    "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+    "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
+    "lua before": lambda p: p.add_filter("lua", before=len(p.filters)),
+    "a Unix socket": lambda p: (p.endpoint.clear(), p.endpoint.update(pipe={"path": "/run/authz/authz.sock"})),
+    "TLS that is verified": lambda p: (
+        p.endpoint.update(REMOTE),
+        tls(p, validation_context={"trusted_ca": {"filename": "ca.pem"}}),
+    ),
+    "the token among allowed_headers": lambda p: p.asks.update(
+        allowed_headers={"patterns": [{"contains": "auth"}, {"suffix": "-id"}]}
+    ),
+    "numbers for names": lambda p: (
+        p.manager.update(path_with_escaped_slashes_action=2),
+        p.asks.update(status_on_error={"code": 503}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_what_is_as_good_is_no_finding(sample: str, name: str) -> None:
+    parts = Parts(SAMPLES[sample])
+    HEALTHY[name](parts)
+    assert doctor(json.dumps(parts.root, indent=1)) == []
+
+
+def test_three_workers_with_three_endpoints_are_fine() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    endpoints = parts.authz["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    endpoints += copy.deepcopy([endpoints[0], endpoints[0]])
+    assert doctor(json.dumps(parts.root), Promises(workers=3)) == []
+
+
+def test_hosts_and_routes_on_both_sides_are_fine() -> None:
+    assert doctor(SAMPLES["browser.yaml"], policies(APP)) == []
+    assert doctor(SAMPLES["api.yaml"], policies(APP + "- from: https://*.example.com\n  prefix: /a" + EVERYBODY)) == []
+
+
+@pytest.mark.parametrize(
+    ("match", "path", "is_reached"),
+    [
+        ({"path": "/a"}, "path: /a", True),
+        ({"path": "/a/b"}, "prefix: /a/", True),
+        ({"path": "/b"}, "path: /a", False),
+        ({"prefix": "/a/b"}, "prefix: /a/", True),
+        ({"safe_regex": {"regex": "/b"}}, "path: /a", True),  # of patterns nothing is said
+        ({"prefix": "/b"}, "regex: /a.*", True),
+    ],
+)
+def test_paths_are_compared_where_both_are_plain(match: Any, path: str, is_reached: bool) -> None:
+    parts = Parts(SAMPLES["browser.yaml"])
+    parts.host["routes"] = [{"match": match, "route": {"cluster": "upstream"}}]
+    found = doctor(json.dumps(parts.root), policies(f"- from: https://app.localhost\n  {path}{EVERYBODY}"))
+    assert [one.id for one in found] == ([] if is_reached else [ID.POLICY_ROUTE_UNREACHABLE])
+
+
+def test_a_pattern_that_cannot_be_read_takes_nothing() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    mutations[0] = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "x-auth-("}}}}
+    assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.IDENTITY_HEADERS_NOT_STRIPPED]
+
+
+# --- where and how ------------------------------------------------------------------------------------------------
+
+
+def test_a_finding_says_where_what_and_what_to_do() -> None:
+    text = SAMPLES["api.yaml"].replace("failure_mode_allow: false", "failure_mode_allow: true")
+    (found,) = doctor(text)
+    line = next(number for number, one in enumerate(text.splitlines(), 1) if "failure_mode_allow: true" in one)
+    assert str(found.source) == f"envoy.yaml:{line}:35"
+    assert found.path == (
+        "static_resources.listeners[0].filter_chains[0].filters[0].typed_config"
+        ".http_filters[1].typed_config.failure_mode_allow"
+    )
+    assert found.fix == "failure_mode_allow: false"
+
+
+def test_the_worst_comes_first_and_nothing_twice() -> None:
+    parts = Parts(SAMPLES["browser.yaml"])
+    off(parts.host)
+    del parts.manager["merge_slashes"]
+    parts.route["route"]["prefix_rewrite"] = "/x"
+    found = doctor(json.dumps(parts.root))
+    assert [one.id for one in found] == [ID.EXT_AUTHZ_DISABLED] * len(errors(found)) + [
+        ID.SLASHES_NOT_MERGED,
+        ID.ROUTE_REWRITES,
+    ]
+    assert len(found) == len(set(found))
+
+
+@pytest.mark.parametrize("text", ["a: 1", "[]", "static_resources: {}", "just text", '{"configs": []}'])
+def test_what_is_no_envoy_configuration_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(LoadError, match="no HTTP connection manager"):
+        doctor(text)
