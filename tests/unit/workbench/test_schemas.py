@@ -68,7 +68,10 @@ pass_identity_headers: true
 jwks: {{refresh: 15m, cooldown: 30s, timeout: 2s500ms, max_stale: 1h30m, cache_dir: null}}
 log: {{level: info, format: json, decisions: all, explain_values: false}}
 tls:
-  {{certificate: {PAIR.certificate}, key: {PAIR.key}, client_ca: {CERTIFICATE}, allowed_sans: [envoy.internal, "${{CLIENT}}"]}}
+  certificate: {PAIR.certificate}
+  key: {PAIR.key}
+  client_ca: {CERTIFICATE}
+  allowed_sans: [envoy.internal, '${{CLIENT}}']
 claims:
   custom:groups: {{split: "[,]"}}
   scope: {{split: " "}}
