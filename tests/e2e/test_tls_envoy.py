@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from authz.demo.processes import choose_ports
 from tests.bench import servers, through_envoy
@@ -18,6 +20,7 @@ from tests.support.authority import Pair, install, replace
 from tests.support.tls_port import ALLOWED, Port
 
 TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+README = Path(__file__).parents[2] / "envoy" / "README.md"
 HOST = "app.example.com"
 ONE_AFTER_ANOTHER = 5  # requests a connection, so that there are many handshakes
 
@@ -31,21 +34,16 @@ def socket(kind: str, **context: Any) -> Mapping[str, Any]:
 
 
 def upstream(port: Port, own: Pair | None, name: str = "authz.internal") -> Mapping[str, Any]:
-    """As envoy/README.md has it."""
-    pair = [] if own is None else [{"certificate_chain": file(own.certificate), "private_key": file(own.key)}]
-    return socket(
-        "UpstreamTlsContext",
-        sni=name,
-        common_tls_context={
-            "alpn_protocols": ["h2"],
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
-            "tls_certificates": pair,
-            "validation_context": {
-                "trusted_ca": file(port.servers.file),
-                "match_typed_subject_alt_names": [{"san_type": "DNS", "matcher": {"exact": name}}],
-            },
-        },
-    )
+    """Give what envoy/README.md prints, with the files of this test."""
+    (printed,) = re.findall(r"^```yaml\n# mutual TLS: .*\n([^`]*)```", README.read_text(encoding="utf-8"), re.MULTILINE)
+    printed = printed.replace("authz.internal", name).replace("secrets/authz-ca.pem", str(port.servers.file))
+    if own is not None:
+        printed = printed.replace("secrets/envoy.pem", str(own.certificate))
+        printed = printed.replace("secrets/envoy-key.pem", str(own.key))
+    transport: Any = yaml.safe_load(printed)["transport_socket"]
+    if own is None:
+        del transport["typed_config"]["common_tls_context"]["tls_certificates"]
+    return dict(transport)
 
 
 class Envoy:

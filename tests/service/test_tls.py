@@ -26,6 +26,7 @@ from tests.support.tls_port import (
     s_client,
     server_certificate,
 )
+from tests.torture import tls as torture
 
 PROXY_REFUSED = (503, 14, "proxy-refused")
 
@@ -259,3 +260,15 @@ class TestWithoutClientCertificates:
             install(second, one.files)
             assert server_certificate(one.service.target, one.envoy) == der(second.certificate)
             assert one.ask(None).code == 0
+
+
+def test_the_torture_in_short(tmp_path: Path) -> None:
+    one = Port(tmp_path, allowed_sans=ALLOWED)
+    with one.service:
+        figures = [
+            *torture.strangers(one, 2),
+            *torture.versions(one, 1),
+            *torture.swaps(one, 20),
+            *torture.revocations(one, 2),
+        ]
+    assert [figure for figure in figures if not figure.held] == []

@@ -165,7 +165,7 @@ def _break(files: Pair, other: Pair, number: int) -> None:
         lambda: replace(other.key, files.key),
         lambda: files.key.write_bytes(b""),
         lambda: _cut(files.certificate),
-        lambda: files.certificate.unlink(),
+        files.certificate.unlink,
     )
     ways[number % len(ways)]()
 
