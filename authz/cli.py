@@ -430,6 +430,9 @@ def schema_command(what: str) -> None:
     click.echo(json.dumps(schema(what), indent=2))
 
 
+_PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 @cli.command("healthcheck")
 @click.option(
     "--address",
@@ -439,8 +442,23 @@ def schema_command(what: str) -> None:
     help="The gRPC address: host:port, :port or unix:///path.",
 )
 @click.option("--timeout", type=float, default=2.0, show_default=True, help="Seconds to wait.")
-def healthcheck_command(address: str, timeout: float) -> None:
+@click.option("--tls-ca", type=_PEM, help="The port has TLS: who signed its certificate.")
+@click.option("--tls-certificate", type=_PEM, help="The port wants one (`client_ca`): any that it signed will do.")
+@click.option("--tls-key", type=_PEM, help="The key of that certificate.")
+@click.option("--tls-server-name", help="A name in the service's certificate, if the address is none.")
+def healthcheck_command(
+    address: str,
+    timeout: float,
+    tls_ca: Path | None,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    tls_server_name: str | None,
+) -> None:
     """Exit 0 if the service is serving, 1 otherwise; for a container's health check."""
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key belong together")
+    if tls_ca is None and (tls_certificate or tls_server_name):
+        raise click.UsageError("--tls-ca is missing: without it the port is asked in plain text")
     import grpc  # noqa: PLC0415 - half a second that no other verb but serve should pay
     from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: PLC0415
 
@@ -450,11 +468,24 @@ def healthcheck_command(address: str, timeout: float) -> None:
     target = f"127.0.0.1{target}" if target.startswith(":") else target
     try:
         # Never through a proxy that the environment names: it is ourselves that we ask.
-        with grpc.insecure_channel(target, [("grpc.enable_http_proxy", 0)]) as channel:
+        options: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)]
+        if tls_server_name:
+            options.append(("grpc.ssl_target_name_override", tls_server_name))
+        if tls_ca is None:
+            opened = grpc.insecure_channel(target, options)
+        else:
+            key, certificate = (None if file is None else file.read_bytes() for file in (tls_key, tls_certificate))
+            opened = grpc.secure_channel(
+                target, grpc.ssl_channel_credentials(tls_ca.read_bytes(), key, certificate), options
+            )
+        with opened as channel:
             request = health_pb2.HealthCheckRequest(service=SERVICE)
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
     except grpc.RpcError as error:
         click.echo(f"not serving: {address}: {error.code().name}")
+        nobody = any(words in (error.details() or "") for words in ("refused", "No such file"))
+        if tls_ca is None and error.code() is grpc.StatusCode.UNAVAILABLE and not nobody:
+            click.echo("something listens there: does the port have TLS? Then give --tls-ca", err=True)
         sys.exit(EXIT_INTERNAL)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     click.echo(f"{name.lower().replace('_', ' ')}: {address}")

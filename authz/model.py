@@ -93,6 +93,7 @@ class Reason(StrEnum):
     KEYS_UNAVAILABLE = "keys-unavailable"
     POLICY_UNAVAILABLE = "policy-unavailable"
     OVERLOADED = "overloaded"
+    PROXY_REFUSED = "proxy-refused"  # by its certificate, so that nothing was read or decided
     INTERNAL_ERROR = "internal-error"
 
 
@@ -131,6 +132,7 @@ _OTHER_STATUS: Mapping[Reason, int] = {
     Reason.KEYS_UNAVAILABLE: 503,
     Reason.POLICY_UNAVAILABLE: 503,
     Reason.OVERLOADED: 503,
+    Reason.PROXY_REFUSED: 503,
     Reason.INTERNAL_ERROR: 503,
 }
 

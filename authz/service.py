@@ -37,6 +37,7 @@ from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.envoy import Answers, AnswerSettings
 from authz.transport.server import Door, Server, keep_health
+from authz.transport.tls import Certificates, Guard
 
 DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
 GRACE_SECONDS: Final = 5.0  # for calls in flight
@@ -196,18 +197,26 @@ class Service:
             observe=metrics,
             revoked=None if self.revocations is None else self._revoked,
         )
+        answers = Answers(answer_settings(settings))
+        decisions = DecisionLog(writer, decisions=settings.log.decisions, format=settings.log.format)
         self.door = Door(
             authorizer=Authorizer(
                 authenticator=authenticator,
                 policies=lambda: self.policies.current,
                 allow_path_parameters=settings.allow_path_parameters,
             ),
-            answers=Answers(answer_settings(settings)),
-            decisions=DecisionLog(writer, decisions=settings.log.decisions, format=settings.log.format),
+            answers=answers,
+            decisions=decisions,
             metrics=metrics,
             client_ip_header=settings.client_ip_header,
             explain_values=settings.log.explain_values,
         )
+        tls = settings.tls
+        self._guard: Guard | None = None  # so that nobody else pays for it
+        if tls is not None and tls.allowed_sans:
+            self._guard = Guard(
+                self.door.check, tls.allowed_sans, answers=answers, decisions=decisions, metrics=metrics
+            )
         self._serving = False  # in the eyes of gRPC's health checks
         self._draining = False
 
@@ -284,14 +293,16 @@ class Service:
         for issuer in self._issuers:
             await asyncio.to_thread(issuer.keys.load_cache)
         refuse_a_taken_socket(self._settings.listen)
-        server = Server(self.door, self._settings.listen, self._settings.tls)
+        tls = self._settings.tls
+        certificates = None if tls is None else await asyncio.to_thread(Certificates, tls)
+        server = Server(self._guard or self.door, self._settings.listen, certificates)
         admin = await self._start_admin()
         await server.start()
         where = {"version": __version__, "listen": self._settings.listen.target, "port": server.port}
         if admin is not None:
             where["admin_port"] = admin.port
         log.info("listening", extra={"fields": where})
-        tasks = [asyncio.create_task(work) for work in self._background(server)]
+        tasks = [asyncio.create_task(work) for work in self._background(server, certificates)]
         for task in tasks:
             task.add_done_callback(tell_of_failure)
         try:
@@ -315,12 +326,13 @@ class Service:
         for issuer in self._issuers:
             issuer.keys.refresh_now()
 
-    def _background(self, server: Server) -> Sequence[Coroutine[Any, Any, None]]:
+    def _background(self, server: Server, certificates: Certificates | None) -> Sequence[Coroutine[Any, Any, None]]:
         return [
             *(issuer.keys.run() for issuer in self._issuers),
             self.policies.watch(),
             *(() if self.revocations is None else (self.revocations.watch(),)),
             self._keep_health(server),
+            *(() if certificates is None else (certificates.watch(),)),
             *(() if self._beside is None else (self._beside(self._pages),)),
         ]
 

@@ -202,6 +202,7 @@ _WANTED: Final[Mapping[Reason, str]] = {
     Reason.POLICY_UNAVAILABLE: "a policy set",
     Reason.OVERLOADED: "time to decide",
     Reason.INTERNAL_ERROR: "a working service",
+    Reason.PROXY_REFUSED: "a proxy that may ask",
 }
 
 

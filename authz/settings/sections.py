@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from authz.document import Fields, Node, Problems, Scalar, describe
+from authz.document import Fields, Node, Problems, Scalar, describe, text_of
 from authz.identity.claims import BRACKETS
 from authz.identity.jwks import JwksSettings
 from authz.identity.revocations import MATCHED_CLAIMS
+from authz.settings.key_pairs import why_no_pair
 from authz.settings.types import (
     ClaimSettings,
     LogFormat,
@@ -27,6 +29,7 @@ from authz.settings.values import (
     claim_names_of,
     duration_of,
     file_of,
+    filled_list_of,
     map_of,
     path_of,
     section_of,
@@ -117,11 +120,45 @@ def read_log(root: Section) -> LogSettings:
 
 def tls_of(node: Node, name: str, problems: Problems) -> TlsSettings | None:
     """Read `tls`."""
-    tls = section_of(node, name, ("certificate", "key", "client_ca"), problems)
+    tls = section_of(node, name, ("certificate", "key", "client_ca", "allowed_sans"), problems)
     if tls is None:
         return None
     certificate = tls.mandatory("certificate", certificates_of, "write the path of a PEM file")
     key = tls.mandatory("key", file_of, "write the path of a PEM file")
     # `null` is no way to leave it out: whoever writes the key means to demand certificates.
     client_ca = tls.read("client_ca", certificates_of, None)
-    return None if certificate is None or key is None else TlsSettings(certificate, key, client_ca)
+    allowed_sans = tls.read("allowed_sans", _sans, None) or ()
+    if (names := tls.node("allowed_sans")) is not None and tls.node("client_ca") is None:
+        problems.error(
+            names, f"{name}.allowed_sans: without `client_ca` no caller shows a certificate: write that, too"
+        )
+    if certificate is None or key is None:
+        return None
+    if (why := why_no_pair(certificate.read_bytes(), key.read_bytes())) is not None:
+        problems.error(tls.node("key") or node, f"{name}.key: {key} and {certificate} are no pair: {why}")
+    return TlsSettings(certificate, key, client_ca, allowed_sans)
+
+
+def _sans(node: Node, name: str, problems: Problems) -> tuple[str, ...] | None:
+    items = filled_list_of(node, name, "DNS names or URIs", problems)
+    names = [san_of(item, name, problems) for item in items]
+    return tuple(found for found in names if found is not None) if names and None not in names else None
+
+
+_DNS_NAME: Final = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
+)
+_URI: Final = re.compile(r"[a-z][a-z0-9+.-]*://[!-~]+")
+
+
+def san_of(node: Node, name: str, problems: Problems) -> str | None:
+    """Read a name that a certificate may have, as it stands there: a DNS name or a URI, no pattern."""
+    text = text_of(node, name, problems)
+    if text is None or _URI.fullmatch(text) or (_DNS_NAME.fullmatch(text) and not _IS_ADDRESS.fullmatch(text)):
+        return text
+    advice = "a DNS name or a URI such as `spiffe://example.com/envoy`, in full"
+    problems.error(node, f"{name}: found {describe(node)}, expected {advice}")
+    return None
+
+
+_IS_ADDRESS: Final = re.compile(r"[0-9.]+")  # an IP address is another kind of name, which is not compared

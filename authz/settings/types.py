@@ -71,6 +71,7 @@ class TlsSettings:
     certificate: Path
     key: Path
     client_ca: Path | None = None  # given: callers must present a certificate that it signed
+    allowed_sans: tuple[str, ...] = ()  # and with one of these names, DNS or URI; empty: any
 
 
 @dataclass(frozen=True, slots=True)

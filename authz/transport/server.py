@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -26,8 +25,9 @@ from authz.metrics import Metrics
 from authz.model import Allow, Deny, Json, Reason, Request
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.explanation import why
-from authz.settings import Listen, TlsSettings
+from authz.settings import Listen
 from authz.transport.envoy import Answers, Stamp, request_id_of, to_request
+from authz.transport.tls import Certificates, Guard
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 METHOD: Final = "Check"
@@ -162,7 +162,7 @@ def _record(
 class Server:
     """The gRPC port: the Authorization service and grpc.health.v1."""
 
-    def __init__(self, door: Door, listen: Listen, tls: TlsSettings | None) -> None:
+    def __init__(self, door: Door | Guard, listen: Listen, tls: Certificates | None) -> None:
         self._listen = listen
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs do not know it
         self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
@@ -174,7 +174,7 @@ class Server:
         self.port: int = (
             self._server.add_insecure_port(target)
             if tls is None
-            else self._server.add_secure_port(target, server_credentials(tls))
+            else self._server.add_secure_port(target, tls.credentials())
         )
 
     async def start(self) -> None:
@@ -191,13 +191,6 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls and let those in flight end."""
         await self._server.stop(grace_seconds)
-
-
-def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
-    """Read certificate, key and, for mutual TLS, the authorities of clients."""
-    client_ca = None if tls.client_ca is None else Path(tls.client_ca).read_bytes()
-    pair = (Path(tls.key).read_bytes(), Path(tls.certificate).read_bytes())
-    return grpc.ssl_server_credentials([pair], root_certificates=client_ca, require_client_auth=client_ca is not None)
 
 
 def _options() -> list[tuple[str, int]]:

@@ -206,8 +206,12 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
                 "certificate": described("The service's certificate.", _PATH),
                 "key": described("Its private key.", _PATH),
                 "client_ca": described("Callers must present a certificate that this authority signed.", _PATH),
+                "allowed_sans": described(
+                    "Which of those may ask: DNS names or URIs of their certificates, in full.", _some(_TEXT)
+                ),
             },
             required=["certificate", "key"],
+            dependentRequired={"allowed_sans": ["client_ca"]},
         ),
     ),
     "claims": described(

@@ -43,7 +43,7 @@ WORDS = {
 }
 OF_NO_CRITERION = {
     "user-unauthenticated", "no-rule", "route-not-found", "request-malformed", "keys-unavailable",
-    "policy-unavailable", "overloaded", "internal-error",
+    "policy-unavailable", "overloaded", "internal-error", "proxy-refused",
 }  # fmt: skip
 
 
@@ -68,6 +68,7 @@ def test_a_reason_has_its_status(reason: Reason) -> None:
         "keys-unavailable": 503,
         "policy-unavailable": 503,
         "overloaded": 503,
+        "proxy-refused": 503,
         "internal-error": 503,
     }.get(reason, 401 if reason in TOKEN_REASONS else 403)
     assert http_status(reason) == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -166,7 +166,7 @@ jwks:
   cache_dir: null
 
 log: {level: debug, format: text, decisions: denied, explain_values: true}
-tls: {certificate: ca.pem, key: key.pem, client_ca: ca.pem}
+tls: {certificate: ca.pem, key: key.pem, client_ca: ca.pem, allowed_sans: [spiffe://example.com/envoy, envoy.internal]}
 claims: {custom:groups: {split: "[,]"}, scope: {split: " "}, username: {alias: [cognito:username, username]}}
 max_header_bytes: 4096
 client_certificate_ca: ca.pem
@@ -179,7 +179,6 @@ pass_identity_headers: false
 
 
 def test_the_full_example_loads(certificate: str) -> None:
-    Path("key.pem").write_text("the key is not looked into", encoding="utf-8")
     assert load(FULL) == Settings(
         policies=Path("policies"),
         inline=False,
@@ -216,7 +215,9 @@ def test_the_full_example_loads(certificate: str) -> None:
             max_stale=timedelta(minutes=90),
         ),
         log=LogSettings("debug", "text", "denied", explain_values=True),
-        tls=TlsSettings(Path(certificate), Path("key.pem"), Path(certificate)),
+        tls=TlsSettings(
+            Path(certificate), Path("key.pem"), Path(certificate), ("spiffe://example.com/envoy", "envoy.internal")
+        ),
         claims={
             "custom:groups": ClaimSettings(split="[,]"),
             "scope": ClaimSettings(split=" "),
@@ -246,6 +247,7 @@ def certificate() -> str:
         .sign(key, None)
     )
     Path("ca.pem").write_bytes(built.public_bytes(Encoding.PEM))
+    Path("key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     return "ca.pem"
 
 
@@ -619,3 +621,31 @@ def test_any_value_anywhere_is_settings_or_a_load_error(changes: list[tuple[int,
         key, colon, _ = lines[number].partition(": ")
         lines[number] = f"{key}{colon}{word}"
     loads_or_says_why("\n".join(lines).encode())
+
+
+class TestPairsOfTls:
+    """What stands in the files is looked at as well: a service that cannot show its certificate must not start."""
+
+    TLS = f"{VALID}tls: {{certificate: ca.pem, key: key.pem}}\n"
+
+    def test_another_key(self, certificate: str) -> None:
+        key = ed25519.Ed25519PrivateKey.generate()
+        Path("key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        assert problems(self.TLS) == [
+            "authz.yaml:6:33: tls.key: key.pem and ca.pem are no pair: the key of another certificate"
+        ]
+
+    @pytest.mark.parametrize("encrypted", [False, True])
+    def test_no_key(self, certificate: str, encrypted: bool) -> None:
+        key = ed25519.Ed25519PrivateKey.generate()
+        how = BestAvailableEncryption(b"x")
+        Path("key.pem").write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how) if encrypted else b"no key"
+        )
+        why = "no usable private key: expected PEM without a passphrase"
+        assert problems(self.TLS) == [f"authz.yaml:6:33: tls.key: key.pem and ca.pem are no pair: {why}"]
+
+    def test_the_authority_may_be_the_certificate_itself(self, certificate: str) -> None:
+        settings = load(self.TLS.replace("}\n", ", client_ca: ca.pem, allowed_sans: a.b}\n"))
+        assert settings.tls is not None
+        assert settings.tls.allowed_sans == ("a.b",)

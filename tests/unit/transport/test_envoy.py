@@ -199,6 +199,7 @@ STATUS = {
     Reason.KEYS_UNAVAILABLE: (503, 14),
     Reason.POLICY_UNAVAILABLE: (503, 14),
     Reason.OVERLOADED: (503, 14),
+    Reason.PROXY_REFUSED: (503, 14),
     Reason.INTERNAL_ERROR: (503, 14),
 }
 ERRORS = {

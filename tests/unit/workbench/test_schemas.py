@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -25,6 +27,7 @@ from authz.settings.pools import _POOL_KEYS
 from authz.workbench.expectations import FILE_KEYS, ROW_KEYS, read_expectations
 from authz.workbench.schemas import SCHEMAS, schema
 from tests.cases.test_policy_errors import CASES as POLICY_ERRORS
+from tests.support.authority import Authority
 from tests.unit import test_settings
 from tests.unit.policy import test_advice
 from tests.unit.workbench import test_expectations
@@ -34,6 +37,9 @@ POLICIES: Final = sorted(path for path in (ROOT / "policies").glob("*.yaml") if 
 TESTS: Final = sorted((ROOT / "policies").glob("*_test.yaml"))
 DECISIONS: Final = sorted((ROOT / "tests" / "cases" / "decisions").glob("*.yaml"))
 CERTIFICATE: Final = ROOT / "tests" / "cases" / "certificates" / "authority.pem"
+FOLDER: Final = tempfile.TemporaryDirectory()  # keys are made, not kept
+atexit.register(FOLDER.cleanup)
+PAIR: Final = Authority(Path(FOLDER.name)).issue("server")
 
 LARGE_CONFIG: Final = f"""\
 listen: unix:///run/authz/authz.sock
@@ -61,7 +67,11 @@ identity_headers:
 pass_identity_headers: true
 jwks: {{refresh: 15m, cooldown: 30s, timeout: 2s500ms, max_stale: 1h30m, cache_dir: null}}
 log: {{level: info, format: json, decisions: all, explain_values: false}}
-tls: {{certificate: {CERTIFICATE}, key: {CERTIFICATE}, client_ca: {CERTIFICATE}}}
+tls:
+  certificate: {PAIR.certificate}
+  key: {PAIR.key}
+  client_ca: {CERTIFICATE}
+  allowed_sans: [envoy.internal, '${{CLIENT}}']
 claims:
   custom:groups: {{split: "[,]"}}
   scope: {{split: " "}}

@@ -1,0 +1,225 @@
+"""TLS on the gRPC port: certificates that follow their files, and which proxies may ask.
+
+Rules. The files are looked at before every handshake, and every few seconds besides, so that a bad renewal is told
+before the next connection. What gRPC asks for before a handshake is asked in a thread of gRPC's own: the event loop
+never waits for a disk. Certificate, key and client authorities change together or not at all: files that are missing,
+half written or no pair leave the last good ones in force, and the log says so once. A new `client_ca` counts for new
+connections; those that are open were let in by the old one and stay. TLS is 1.2 at least: gRPC offers nothing older.
+
+Whom `client_ca` signed may connect and ask for health, which tells nothing but "serving". Deciding is for the names in
+`allowed_sans`; others are answered with a deny, not with an RPC error: an Envoy with `failure_mode_allow` takes an
+error for an allow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol, TypeAlias
+
+import grpc
+from cryptography import x509
+
+from authz.audit import DecisionLog, DecisionRecord
+from authz.metrics import Metrics
+from authz.model import Deny, Reason, Request
+from authz.pb import external_auth_pb2 as pb
+from authz.settings import TlsSettings
+from authz.settings.key_pairs import why_no_pair
+from authz.transport.envoy import Answers, Stamp
+
+LOOK_SECONDS: Final = 2.0
+_SETTLED_SECONDS: Final = 2.0  # a file system's clock may be so coarse: two writes in it look like one
+
+log: Final = logging.getLogger("authz")
+
+
+class _Contents(NamedTuple):
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+
+
+_Marks: TypeAlias = tuple[tuple[int, int, int, int], ...]
+
+
+class Certificates:
+    """The files of `tls:`. Raises OSError or RuntimeError when they are no good at the start."""
+
+    def __init__(self, tls: TlsSettings, wall: Callable[[], float] = time.time) -> None:
+        self._files = [Path(tls.certificate), Path(tls.key), *(() if tls.client_ca is None else (Path(tls.client_ca),))]
+        self._wall = wall
+        self._turn = threading.Lock()  # gRPC's threads and ours look at the files
+        self._seen: _Marks | None = None
+        self._complaint = ""
+        self._in_force = self._read()
+        if (complaint := _why_unusable(self._in_force)) is not None:
+            raise RuntimeError(f"tls: {complaint}")
+        self._handed = self._in_force
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Give credentials that follow the files."""
+        return grpc.dynamic_ssl_server_credentials(
+            _configuration(self._in_force),
+            self.changed,  # type: ignore[arg-type]  # the stubs forget None, which means no change
+            require_client_authentication=len(self._files) == 3,
+        )
+
+    def changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Give what to show from this handshake on; None when nothing is new."""
+        with self._turn:
+            self._look()
+            if self._handed is self._in_force:
+                return None
+            self._handed = self._in_force
+            return _configuration(self._in_force)
+
+    async def watch(self, seconds: float = LOOK_SECONDS) -> None:
+        """Look at the files now and then, so that the log tells of them before the next handshake."""
+        while True:
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> None:
+        """Look at the files, and take what is good."""
+        with self._turn:
+            self._look()
+
+    def _look(self) -> None:
+        try:
+            marks = self._marks()
+            if marks == self._seen:
+                return
+            found = self._read()
+        except OSError as error:
+            self._refuse(f"{error.filename} cannot be read: {error.strerror}")
+            return
+        newest = max(mark[0] for mark in marks) / 1e9
+        self._seen = marks if abs(self._wall() - newest) > _SETTLED_SECONDS else None
+        if found == self._in_force:
+            self._complaint = ""
+        elif (complaint := _why_unusable(found)) is not None:
+            self._refuse(complaint)
+        else:
+            self._in_force, self._complaint = found, ""
+            log.info("certificates loaded", extra={"fields": {"certificate": str(self._files[0])}})
+
+    def _refuse(self, complaint: str) -> None:
+        if complaint != self._complaint:
+            self._complaint = complaint
+            log.error("certificates refused, the last good ones stay in force: %s", complaint)
+
+    def _marks(self) -> _Marks:
+        stats = [file.stat() for file in self._files]
+        return tuple((stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
+
+    def _read(self) -> _Contents:
+        certificate, key, *client_ca = (file.read_bytes() for file in self._files)
+        return _Contents(certificate, key, client_ca[0] if client_ca else None)
+
+
+def _why_unusable(contents: _Contents) -> str | None:
+    if (complaint := why_no_pair(contents.certificate, contents.key)) is not None:
+        return f"certificate and key: {complaint}"
+    if contents.client_ca is None:
+        return None
+    try:
+        x509.load_pem_x509_certificates(contents.client_ca)
+    except ValueError:
+        return "client_ca: no usable certificate"
+    return None
+
+
+def _configuration(contents: _Contents) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(contents.key, contents.certificate)], contents.client_ca)
+
+
+class CallContext(Protocol):
+    """What gRPC says about a call; as much of it as is read here."""
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Give what the handshake found out about the peer."""
+        ...
+
+
+Check: TypeAlias = Callable[[bytes, CallContext], Awaitable[bytes]]
+
+
+class Guard:
+    """Stands before the door and lets only the proxies in `allowed_sans` ask."""
+
+    def __init__(
+        self,
+        check: Check,
+        allowed_sans: Iterable[str],
+        *,
+        answers: Answers,
+        decisions: DecisionLog,
+        metrics: Metrics,
+    ) -> None:
+        allowed = [name.encode() for name in allowed_sans]
+        # As the handshake found them, each kind apart: a DNS name that reads `spiffe://…` is no URI.
+        self._uris = frozenset(name for name in allowed if b"://" in name)
+        self._names = frozenset(allowed) - self._uris
+        self._check = check
+        # Built before the first call, as the door's last answer is.
+        self._refusal = answers.answer(_NOT_READ, Deny(Reason.PROXY_REFUSED), Stamp("")).response
+        self._decisions = decisions
+        self._metrics = metrics
+        self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count(1))
+
+    async def check(self, data: bytes, context: CallContext) -> bytes:
+        """Hand the call on, or deny it without reading it."""
+        try:
+            peer = context.auth_context()
+            uris, names = peer.get("peer_uri", ()), peer.get("peer_dns", ())
+            refused = self._uris.isdisjoint(uris) and self._names.isdisjoint(names)
+        except Exception:  # noqa: BLE001 - before the last door, and as it: who cannot be known is refused
+            return self._refuse(())
+        return self._refuse([*uris, *names]) if refused else await self._check(data, context)
+
+    def _refuse(self, names: Sequence[bytes]) -> bytes:
+        decision_id = next(self._ids)
+        with suppress(Exception):  # telling must not break the deny
+            shown = ", ".join(name.decode("ascii", "replace") for name in names) or "no DNS name and no URI"
+            denied = Deny(Reason.PROXY_REFUSED, detail=f"the proxy's certificate has {shown}: not in tls.allowed_sans")
+            self._metrics.decided(denied, 0.0)
+            self._metrics.rpc("OK", 0.0)
+            if self._decisions.wanted(denied):
+                self._decisions.record(_record(denied, decision_id))
+        response = pb.CheckResponse()
+        response.CopyFrom(self._refusal)
+        response.dynamic_metadata.fields["decision_id"].string_value = decision_id
+        return response.SerializeToString()
+
+
+_NOT_READ: Final = Request("", "", "", {})
+
+
+def _record(denied: Deny, decision_id: str) -> DecisionRecord:
+    return DecisionRecord(
+        now=time.time(),
+        decision_id=decision_id,
+        request_id=None,
+        decision="deny",
+        reasons=denied.reasons,
+        route=None,
+        policy=None,
+        policy_revision=None,
+        method="",
+        host="",
+        path="",
+        source_ip=None,
+        subject=None,
+        client_id=None,
+        token_use=None,
+        duration_us=0,
+        detail=denied.detail,
+    )
