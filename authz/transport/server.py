@@ -27,6 +27,7 @@ from authz.model import Allow, Deny, Json, Reason, Request
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.explanation import why
 from authz.settings import Listen, TlsSettings
+from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
 from authz.transport.envoy import Answers, Stamp, request_id_of, to_request
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
@@ -67,13 +68,16 @@ class Door:
         # Built before the first request, so that even a failure to build answers has an answer.
         failure = Deny(Reason.INTERNAL_ERROR)
         self._failure_answer = answers.answer(_NOBODY, failure, Stamp("")).response
+        refusal = answers.answer(_NOBODY, OVERLOADED, Stamp("")).response
+        self._admission = Admission(refusal, decisions=decisions, metrics=metrics, wall=wall, clock=clock)
 
-    async def check(self, data: bytes, _: object = None) -> bytes:
+    async def check(self, data: bytes, call: Call | None = None) -> bytes:
         """Decide one serialized CheckRequest."""
         started = self._clock()
         decision_id = next(self._ids)
         try:
-            return await self._visit(data, decision_id, started)
+            refusal = self._admission.refuse(call, decision_id)
+            return await self._visit(data, decision_id, started) if refusal is None else refusal
         except Exception as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
             self._record_failure(decision_id, error, started)
             return self._last_answer(decision_id)
@@ -201,6 +205,7 @@ def server_credentials(tls: TlsSettings) -> grpc.ServerCredentials:
 
 def _options() -> list[tuple[str, int]]:
     return [
+        *QUEUE_OPTIONS,
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
         ("grpc.so_reuseport", 0),  # a second process on our port is an error, not a rival for half of the requests
