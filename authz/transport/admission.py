@@ -3,7 +3,8 @@
 Rules
 - Calls queue inside gRPC's core before any code of ours runs (measured: with 64 in flight, the event loop holds a dozen
   tasks and lags by less than a millisecond, while calls wait 20 ms). So the queue is bounded there: `QUEUE_OPTIONS`.
-  What is above the bound is refused by the core at once, without a line of Python.
+  What is above the bound is refused by the core at once, without a line of Python. That may hit a health check too:
+  Envoy's circuit breaker must refuse earlier, as that of our samples does.
 - What a call has left of its deadline is all that tells us how long it waited. A call that has next to nothing left is
   denied with `overloaded`: working on it would make the next ones late as well.
 - Refusing costs next to nothing: the answer is built beforehand, and one a second is logged. Every one is counted.
