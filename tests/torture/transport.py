@@ -202,29 +202,32 @@ def torture(stand: Stand) -> Iterator[Figure]:
     seconds = max(2.0, SECONDS * min(1.0, stand.share))
     with Service(stand.folder / "service", pool) as service:
         ask_steadily(service.port, [message], rate=NORMAL, seconds=1)
-        normal = ask_steadily(service.port, [message], rate=NORMAL, seconds=max(3.0, seconds))
-        before = service.resident_mb
-        yield none_of("normal calls refused without an attack", normal.sent - normal.allowed, normal.sent)
-        highest = before
+        before = highest = service.resident_mb
         for what, (attack, rate) in ATTACKS.items():
-            calls, done = attacked(service.port, message, attack, max(10, stand.count(rate)), seconds)
-            highest = max(highest, service.resident_mb)
-            stand.tell(f"    {what}: {done:,}; p99 {calls.at(0.99):.1f} ms; {service.resident_mb:.0f} MB")
+            amount = max(10, stand.count(rate))
+            # Just before, not once for all: what else the machine does must not count for or against an attack.
+            normal = ask_steadily(service.port, [message], rate=NORMAL, seconds=max(2.0, seconds / 2))
+            calls, done, resident_mb = attacked(service, message, attack, amount, seconds)
+            highest = max(highest, resident_mb)
+            stand.tell(f"    {what}: {done:,}; {resident_mb:.0f} MB; p99 before {normal.at(0.99):.1f} ms")
             yield from counted(what, calls, done)
             if what not in _MUST_BE_NONE:  # an attack that did not take place proves nothing
-                least = stand.count(rate) * (1.0 if attack in _HELD else seconds) / 2
+                least = amount * (1.0 if attack in _HELD else seconds) / 2
                 yield at_least(f"{what} sent in {seconds:.0f} s", done, least)
-            limit = TIMES * normal.at(0.99)
-            yield at_most(f"p99 of a normal client beside {_amount(what, rate)}", calls.at(0.99), limit, "ms")
+            unit = "" if attack in _HELD else "/s"
+            beside_what = f"p99 of a normal client beside {amount:,} {what}{unit}"
+            yield at_most(beside_what, calls.at(0.99), TIMES * normal.at(0.99), "ms")
         yield at_most("memory that all attacks together cost", highest - before, MORE_MB, "MB")
         yield none_of("crashes", int(not allows(service.port, message)), len(ATTACKS))
 
 
-def attacked(port: int, message: bytes, attack: Attack, rate: int, seconds: float) -> tuple[Calls, int]:
-    """Attack, and ask as a normal client meanwhile."""
-    with beside(attack, port, rate, seconds) as attacker:
-        calls = ask_steadily(port, [message], rate=NORMAL, seconds=seconds)
-        return calls, attacker.result()
+def attacked(service: Service, message: bytes, attack: Attack, rate: int, seconds: float) -> tuple[Calls, int, float]:
+    """Attack, and ask as a normal client meanwhile: its calls, what the attack came to, MB in use in its midst."""
+    with beside(attack, service.port, rate, seconds) as attacker:
+        calls = ask_steadily(service.port, [message], rate=NORMAL, seconds=seconds / 2)
+        resident_mb = service.resident_mb
+        calls += ask_steadily(service.port, [message], rate=NORMAL, seconds=seconds / 2)
+        return calls, attacker.result(), resident_mb
 
 
 def counted(what: str, calls: Calls, done: int) -> Iterator[Figure]:
@@ -232,7 +235,3 @@ def counted(what: str, calls: Calls, done: int) -> Iterator[Figure]:
     yield none_of(f"normal calls not allowed beside {what}", calls.sent - calls.allowed + calls.lost, calls.sent)
     if what in _MUST_BE_NONE:
         yield Figure(f"{what} that were taken", f"{done}", "0", done == 0)
-
-
-def _amount(what: str, rate: int) -> str:
-    return f"{rate:,} {what}" + ("" if ATTACKS[what][0] in _HELD else "/s")
