@@ -21,6 +21,7 @@ from tests.bench.servers import Service, allows
 from tests.support.check_request import check_request
 from tests.torture.figures import Figure, Stand, at_least, at_most, none_of
 from tests.torture.wire import (
+    ACK,
     CONTINUATION,
     DATA,
     END_HEADERS,
@@ -162,6 +163,8 @@ def _pour(port: int, piece: Callable[[int], bytes], rate: int, seconds: float) -
     batch = min(_BATCH, max(1, rate // 20))
     while time.monotonic() < started + seconds:
         with suppress(OSError), greeted(port) as connection:
+            connection.recv(262_144)  # its settings. As long as they are not acknowledged, gRPC takes few streams
+            connection.sendall(frame(SETTINGS, ACK, 0, b""))
             for number in range(0, 2**29, batch):
                 connection.sendall(b"".join(map(piece, range(number, number + batch))))
                 sent += batch
