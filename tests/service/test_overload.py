@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from authz.transport.admission import QUEUE_OPTIONS
+from authz.transport.server import MAX_CONCURRENT_STREAMS
 from tests.bench import messages
 from tests.support.check_request import check_request
 from tests.support.jwks_server import Answer, JwksServer
@@ -65,6 +66,7 @@ def test_envoy_refuses_before_the_queue_is_full(sample: str) -> None:
     config = yaml.safe_load((REPOSITORY / "envoy" / sample).read_text(encoding="utf-8"))
     (cluster,) = (one for one in config["static_resources"]["clusters"] if one["name"] == "authz")
     (thresholds,) = cluster["circuit_breakers"]["thresholds"]
+    assert MAX_CONCURRENT_STREAMS < dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"]
     assert thresholds["max_requests"] < dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"]
 
 
