@@ -66,7 +66,7 @@ def test_envoy_refuses_before_the_queue_is_full(sample: str) -> None:
     config = yaml.safe_load((REPOSITORY / "envoy" / sample).read_text(encoding="utf-8"))
     (cluster,) = (one for one in config["static_resources"]["clusters"] if one["name"] == "authz")
     (thresholds,) = cluster["circuit_breakers"]["thresholds"]
-    assert MAX_CONCURRENT_STREAMS < dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"]
+    assert dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"] > MAX_CONCURRENT_STREAMS
     assert thresholds["max_requests"] < dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"]
 
 
