@@ -26,6 +26,7 @@ from authz.model import Allow, Deny, Json, Reason, Request
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.explanation import why
 from authz.settings import Listen
+from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
 from authz.transport.envoy import Answers, Stamp, request_id_of, to_request
 from authz.transport.tls import Certificates, Guard
 
@@ -33,7 +34,9 @@ SERVICE: Final = "envoy.service.auth.v3.Authorization"
 METHOD: Final = "Check"
 
 MAX_MESSAGE_BYTES: Final = 1024 * 1024  # Envoy's largest header block is 60 KiB, a certificate a few KiB more
-MAX_CONCURRENT_STREAMS: Final = 256  # a connection; Envoy opens more connections for more
+# A connection; Envoy opens more for more. Fewer than the queue holds, so that no connection fills it alone: beside
+# 10,000 rapid resets a second, 3 to 156 of 300 good calls were refused with 256, none with 64.
+MAX_CONCURRENT_STREAMS: Final = 64
 MAX_CONCURRENT_CALLS: Final = 512  # the rest is refused at once: an answer in time for few beats one too late for all
 _NOBODY: Final = Request("", "", "", {})
 
@@ -67,13 +70,16 @@ class Door:
         # Built before the first request, so that even a failure to build answers has an answer.
         failure = Deny(Reason.INTERNAL_ERROR)
         self._failure_answer = answers.answer(_NOBODY, failure, Stamp("")).response
+        refusal = answers.answer(_NOBODY, OVERLOADED, Stamp("")).response
+        self._admission = Admission(refusal, decisions=decisions, metrics=metrics, wall=wall, clock=clock)
 
-    async def check(self, data: bytes, _: object = None) -> bytes:
+    async def check(self, data: bytes, call: Call | None = None) -> bytes:
         """Decide one serialized CheckRequest."""
         started = self._clock()
         decision_id = next(self._ids)
         try:
-            return await self._visit(data, decision_id, started)
+            refusal = self._admission.refuse(call, decision_id)
+            return await self._visit(data, decision_id, started) if refusal is None else refusal
         except Exception as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
             self._record_failure(decision_id, error, started)
             return self._last_answer(decision_id)
@@ -195,6 +201,7 @@ class Server:
 
 def _options() -> list[tuple[str, int]]:
     return [
+        *QUEUE_OPTIONS,
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
         ("grpc.so_reuseport", 0),  # a second process on our port is an error, not a rival for half of the requests

@@ -125,7 +125,7 @@ typed_extension_protocol_options:
       http2_protocol_options:
         connection_keepalive: {interval: 30s, timeout: 5s}
 circuit_breakers:
-  thresholds: [{max_requests: 1024, max_pending_requests: 256, max_retries: 16, track_remaining: true}]
+  thresholds: [{max_requests: 64, max_pending_requests: 256, max_retries: 16, track_remaining: true}]
 health_checks:
 - timeout: 0.5s
   interval: 1s

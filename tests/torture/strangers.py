@@ -1,0 +1,125 @@
+"""Strangers cannot starve friends: unknown kids beside a slow keys endpoint, while known tokens are checked.
+
+The strangers' tokens look right and are of the right issuer; each has a kid that nobody has seen. Friends ask at their
+own rate, measured in this process; strangers ask from another one. What the machine carries is found first: where 5,000
+strangers a second are more than one process can answer, they come at half of what it can.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from tests.bench import messages
+from tests.bench.servers import Service
+from tests.support.jwks_server import Answer, JwksServer
+from tests.support.user_pool import FakeUserPool
+from tests.torture.figures import Figure, Stand, at_most, none_of
+from tests.torture.wire import Calls, ask_closely, ask_steadily, beside, fates
+
+STRANGERS: Final = 5_000  # a second
+FRIENDS: Final = 200  # a second
+SECONDS: Final = 60.0
+SLOW: Final = 1.5  # seconds until the keys endpoint answers
+
+
+class Crowd(NamedTuple):
+    """What became of both, and how often keys were asked for."""
+
+    friends: Calls
+    strangers: Calls
+    fetches: int
+
+
+def torture(stand: Stand) -> Iterator[Figure]:
+    """Give the figures of promise 5."""
+    pool = messages.new_pool()
+    with JwksServer(Answer(pool.jwks())) as endpoint:
+        service = Service(stand.folder / "service", pool, jwks_uri=endpoint.uri)
+        with service:
+            seconds = max(2.0, SECONDS * min(1.0, stand.share))
+            friend = [messages.message(messages.reader(pool))]
+            endpoint.answer = Answer(pool.jwks(), delay=SLOW)
+            ask_closely(service.port, unknown(pool, 2), seconds=SLOW, in_flight=2)  # the cooldown begins
+            capacity = ask_closely(service.port, unknown(pool, 20_000), seconds=2.0)
+            rate = int(min(STRANGERS, capacity / 2))
+            stand.tell(f"  {capacity:,.0f} unknown kids a second are answered at most; {rate:,} are sent")
+            ask_steadily(service.port, friend, rate=FRIENDS, seconds=1)
+            alone = ask_steadily(service.port, friend, rate=FRIENDS, seconds=max(2.0, seconds / 3))
+            with beside(ask_steadily_friends, service.port, friend[0], rate, max(2.0, seconds / 3)) as others:
+                normal = ask_steadily(service.port, friend, rate=FRIENDS, seconds=max(2.0, seconds / 3))
+                others.result()
+            crowd = meet(service.port, pool, endpoint, friend=friend, rate=rate, seconds=seconds)
+            stand.tell(f"  friends {dict(fates(crowd.friends))}, strangers {dict(fates(crowd.strangers))}")
+    yield from counted(crowd, seconds)
+    beside_what = f"beside {rate:,} unknown kids/s"
+    if rate < STRANGERS:
+        beside_what += f" (half of the {capacity:,.0f}/s that one process and this machine can answer)"
+    yield at_most(
+        f"p99 of known tokens {beside_what}, normal: beside as many known ones",
+        crowd.friends.at(0.99),
+        1.5 * normal.at(0.99),
+        "ms",
+    )
+    stand.tell(f"  p99 of friends alone {alone.at(0.99):.2f} ms, median {alone.at(0.5):.2f} ms")
+
+
+def ask_steadily_friends(port: int, message: bytes, rate: int, seconds: float) -> Calls:
+    """Ask as known callers do (in another process)."""
+    return ask_steadily(port, [message], rate=rate, seconds=seconds, connections=2)
+
+
+def ask_steadily_strangers(port: int, template: bytes, head: bytes, rate: int, seconds: float) -> Calls:
+    """Ask with a new kid each time (in another process)."""
+    made = _renamed(template, head, int(rate * seconds) + 1)
+    return ask_steadily(port, made, rate=rate, seconds=seconds, connections=2)
+
+
+def meet(
+    port: int, pool: FakeUserPool, endpoint: JwksServer, *, friend: Sequence[bytes], rate: int, seconds: float
+) -> Crowd:
+    """Let friends and strangers ask at the same time."""
+    before = len(endpoint.requests)
+    with beside(ask_steadily_strangers, port, *_template(pool), rate, seconds) as others:
+        friends = ask_steadily(port, friend, rate=FRIENDS, seconds=seconds)
+        strangers = others.result()
+    return Crowd(friends, strangers, len(endpoint.requests) - before)
+
+
+def counted(crowd: Crowd, seconds: float) -> Iterator[Figure]:
+    """Give the figures that no clock of the machine can spoil."""
+    friends, strangers = crowd.friends, crowd.strangers
+    yield none_of("known tokens refused beside unknown kids", friends.sent - friends.allowed, friends.sent)
+    yield none_of("unknown kids allowed", strangers.allowed, strangers.sent)
+    # One may be due at the start and another at the end of each minute.
+    allowed = 2 * max(1, round(seconds / 60))
+    yield at_most(f"fetches of keys that unknown kids caused in {seconds:.0f} s", crowd.fetches, allowed)
+
+
+def unknown(pool: FakeUserPool, count: int) -> Sequence[bytes]:
+    """Give messages with tokens of kids that nobody has seen, each another one."""
+    return _renamed(*_template(pool), count)
+
+
+def _template(pool: FakeUserPool) -> tuple[bytes, bytes]:
+    token = pool.token(header={"kid": _kid()}, **messages.claims(pool, messages.READERS))
+    return messages.message(token), token.partition(".")[0].encode()
+
+
+def _renamed(template: bytes, head: bytes, count: int) -> Sequence[bytes]:
+    """Put a new kid into the token: the message stays as long as it was."""
+    header = json.loads(base64.urlsafe_b64decode(head + b"=="))
+    before, after = template.split(head)
+    made = []
+    for _ in range(count):
+        text = json.dumps(header | {"kid": _kid()}, separators=(",", ":")).encode()
+        made.append(before + base64.urlsafe_b64encode(text).rstrip(b"=") + after)
+    assert not made or len(made[0]) == len(template)
+    return made
+
+
+def _kid() -> str:
+    return secrets.token_urlsafe(33)

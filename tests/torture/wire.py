@@ -1,0 +1,248 @@
+"""Callers that keep to their schedule, and single HTTP/2 frames: what overload and hostile peers are made of.
+
+A caller asks at its rate whether or not earlier calls were answered, and counts a call's time from when it was due: a
+slow answer cannot slow the asking down. What a call came to is an answer (allow or deny) or a refusal of gRPC (an error
+or a reset); a call without either is lost.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from itertools import cycle
+from multiprocessing import get_context
+from typing import Any, Final
+
+from tests.bench.load import CHECK, GRPC
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+END_STREAM, ACK, END_HEADERS = 1, 1, 4
+_LARGEST_WINDOW: Final = 2**31 - 1
+_FIRST_WINDOW: Final = 65_535
+_PATIENCE: Final = 3.0  # seconds for the last answers
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """Give one frame of RFC 9113 section 4.1."""
+    return struct.pack(">I", len(payload))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + payload
+
+
+def headers(port: int, path: str = CHECK, **more: str) -> bytes:
+    """Give a header block that leaves nothing in HPACK's table, so that it can be sent on any stream."""
+    named = {":path": path, ":authority": f"127.0.0.1:{port}", **GRPC, **more}
+    literal = b"".join(b"\x00" + _text(name) + _text(value) for name, value in named.items())
+    return bytes((0x80 | 3, 0x80 | 6)) + literal
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    if len(data) < 127:
+        return bytes((len(data),)) + data
+    rest, length = len(data) - 127, b"\x7f"  # RFC 7541 section 5.1: seven bits, then seven bits a byte
+    while rest >= 128:
+        length += bytes((rest % 128 | 128,))
+        rest //= 128
+    return length + bytes((rest,)) + data
+
+
+def greeted(port: int) -> socket.socket:
+    """Connect and say what a client of HTTP/2 says first."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=5)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    grant = struct.pack(">I", _LARGEST_WINDOW - _FIRST_WINDOW)
+    connection.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + frame(WINDOW, 0, 0, grant))
+    return connection
+
+
+@dataclass
+class Calls:
+    """What a caller's calls came to. `ends` has, for each answered call, when it was due and how long it took."""
+
+    sent: int = 0
+    allowed: int = 0
+    denied: int = 0
+    refused: int = 0
+    lost: int = 0
+    overloaded: int = 0  # of the denied
+    ends: list[tuple[float, float]] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)  # seconds until a call was refused
+
+    def at(self, share: float) -> float:
+        """Give the latency below which that share of the answers lies, in ms."""
+        return at([seconds for _, seconds in self.ends], share)
+
+    def __add__(self, other: Calls) -> Calls:
+        """Take two callers' calls together."""
+        return Calls(*(getattr(self, name) + getattr(other, name) for name in self.__dataclass_fields__))
+
+
+def at(seconds: Sequence[float], share: float) -> float:
+    """Give the value below which that share lies, in ms; infinite for none."""
+    ordered = sorted(seconds)
+    return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("inf")
+
+
+class Asker:
+    """One connection that asks."""
+
+    def __init__(self, port: int, deadline: str = "") -> None:
+        self.socket = greeted(port)
+        self.calls = Calls()
+        self.closed = False
+        self._block = headers(port, **({"grpc-timeout": deadline} if deadline else {}))
+        self._stream = -1
+        self._due: dict[int, float] = {}
+        self._told: set[int] = set()
+        self._window = _FIRST_WINDOW
+        self._received = bytearray()
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._due)
+
+    def ask(self, message: bytes, due: float) -> bool:
+        """Send a call that was due then, unless the window is used up."""
+        if self.closed or len(message) > self._window:
+            return False
+        self._stream += 2
+        self._window -= len(message)
+        self._due[self._stream] = due
+        self.calls.sent += 1
+        begun = frame(HEADERS, END_HEADERS, self._stream, self._block)
+        with self._as_lost():
+            self.socket.sendall(begun + frame(DATA, END_STREAM, self._stream, message))
+        return True
+
+    def read(self) -> None:
+        """Take what has come."""
+        with self._as_lost():
+            data = self.socket.recv(262_144)
+            if not data:
+                raise ConnectionError
+            self._take(data)
+
+    @contextmanager
+    def _as_lost(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Count what is not answered as lost."""
+        self.calls.lost += len(self._due)
+        self._due.clear()
+        self.closed = True
+        self.socket.close()
+
+    def _take(self, data: bytes) -> None:
+        received = self._received
+        received += data
+        at, now = 0, time.perf_counter()
+        while len(received) - at >= 9:
+            end = at + 9 + int.from_bytes(received[at : at + 3])
+            if len(received) < end:
+                break
+            stream = int.from_bytes(received[at + 5 : at + 9])
+            self._frame(received[at + 3], received[at + 4], stream, received[at + 9 : end], now)
+            at = end
+        del received[:at]
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytearray, now: float) -> None:
+        if kind == DATA and payload and stream not in self._told:
+            self._told.add(stream)
+            denied = len(payload) > 7 and payload[5] == 0x0A and payload[6] > 0 and payload[7] == 0x08
+            self.calls.denied += denied
+            self.calls.overloaded += denied and b"overloaded" in payload
+            self.calls.allowed += not denied
+        elif kind == RESET or (kind == HEADERS and flags & END_STREAM):
+            self._ended(stream, now)
+        elif kind == WINDOW and not stream:
+            self._window += int.from_bytes(payload)
+        elif kind in (SETTINGS, PING) and not flags & ACK:
+            self.socket.sendall(frame(kind, ACK, 0, bytes(payload) if kind == PING else b""))
+
+    def _ended(self, stream: int, now: float) -> None:
+        due = self._due.pop(stream, None)
+        if due is None:
+            return
+        if stream in self._told:
+            self._told.discard(stream)
+            self.calls.ends.append((due, now - due))
+        else:
+            self.calls.refused += 1
+            self.calls.refusals.append(now - due)
+
+
+def ask_steadily(
+    port: int, messages: Sequence[bytes], *, rate: float, seconds: float, connections: int = 1, deadline: str = ""
+) -> Calls:
+    """Ask `rate` times a second; messages come round again."""
+    askers = [Asker(port, deadline) for _ in range(connections)]
+    turn, supply = cycle(askers), cycle(messages)
+    with selectors.DefaultSelector() as ready:
+        for asker in askers:
+            ready.register(asker.socket, selectors.EVENT_READ, asker)
+        started, asked, skipped = time.perf_counter(), 0, 0
+        total = max(1, int(rate * seconds))
+        until = started + seconds + _PATIENCE
+        while asked < total or any(asker.in_flight for asker in askers):
+            now = time.perf_counter()
+            if now > until or all(asker.closed for asker in askers):
+                break
+            while asked < total and (due := started + asked / rate) <= now:
+                skipped += not next(turn).ask(next(supply), due)
+                asked += 1
+            pause = max(0.0, started + asked / rate - time.perf_counter()) if asked < total else 0.05
+            for key, _ in ready.select(pause):
+                if not key.data.closed:
+                    key.data.read()
+                if key.data.closed:
+                    with suppress(KeyError, ValueError):
+                        ready.unregister(key.fileobj)
+    for asker in askers:
+        asker.give_up()
+    return sum((asker.calls for asker in askers), Calls(lost=skipped))
+
+
+def ask_closely(port: int, messages: Sequence[bytes], *, seconds: float, in_flight: int = 64) -> float:
+    """Ask as fast as it answers, so many in flight; gives the answers a second."""
+    askers = [Asker(port) for _ in range(2)]
+    supply = cycle(messages)
+    started = time.perf_counter()
+    with selectors.DefaultSelector() as ready:
+        for asker in askers:
+            ready.register(asker.socket, selectors.EVENT_READ, asker)
+        while (now := time.perf_counter()) < started + seconds and not any(asker.closed for asker in askers):
+            for asker in askers:
+                while asker.in_flight < in_flight // 2 and asker.ask(next(supply), now):
+                    pass
+            for key, _ in ready.select(0.1):
+                key.data.read()
+    answers = sum(len(asker.calls.ends) for asker in askers)
+    for asker in askers:
+        asker.give_up()
+    return answers / (time.perf_counter() - started)
+
+
+@contextmanager
+def beside(work: Callable[..., Any], *arguments: Any) -> Iterator[Future[Any]]:
+    """Do something in another process meanwhile: a busy neighbour must not be measured as slow answers."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        process.submit(time.time).result()  # it is there
+        yield process.submit(work, *arguments)
+
+
+def fates(calls: Calls) -> Counter[str]:
+    """Give what became of the calls, for telling."""
+    return Counter(
+        allowed=calls.allowed, denied=calls.denied, refused=calls.refused, lost=calls.lost, overloaded=calls.overloaded
+    )
