@@ -63,20 +63,28 @@ class Door:
         self._explain_values = explain_values
         self._wall = wall
         self._clock = clock
-        self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count(1))
+        self._numbers = count(1)  # no generator makes the ids: one failure inside it would end it, and every later call
         # Built before the first request, so that even a failure to build answers has an answer.
         failure = Deny(Reason.INTERNAL_ERROR)
         self._failure_answer = answers.answer(_NOBODY, failure, Stamp("")).response
+        self._failure_bytes = self._failure_answer.SerializeToString()
 
     async def check(self, data: bytes, _: object = None) -> bytes:
         """Decide one serialized CheckRequest."""
-        started = self._clock()
-        decision_id = next(self._ids)
+        started, decision_id = 0.0, ""
         try:
+            started = self._clock()
+            decision_id = f"{secrets.token_hex(8)}-{next(self._numbers):x}"
             return await self._visit(data, decision_id, started)
-        except Exception as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
-            self._record_failure(decision_id, error, started)
-            return self._last_answer(decision_id)
+        except (asyncio.CancelledError, GeneratorExit):  # the caller has gone
+            raise
+        # A panic of a native library (pyo3, in cryptography) is no Exception, and a SystemExit would end the process.
+        except BaseException as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
+            try:
+                self._record_failure(decision_id, error, started)
+                return self._last_answer(decision_id)
+            except BaseException:  # noqa: BLE001 - without its id, if even that fails
+                return self._failure_bytes
 
     def _last_answer(self, decision_id: str) -> bytes:
         """Give the deny that needs nobody else; the id leads to the line that tells what failed."""
@@ -113,7 +121,7 @@ class Door:
             return None
         return why(visit.decision, visit.facts, visit.route, visit.credential_error, show=self._explain_values)
 
-    def _record_failure(self, decision_id: str, error: Exception, started: float) -> None:
+    def _record_failure(self, decision_id: str, error: BaseException, started: float) -> None:
         """Tell of a failure without its message, which may hold a token. Telling must not break the deny."""
         with suppress(Exception):
             seconds = self._clock() - started
