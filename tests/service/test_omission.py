@@ -10,7 +10,7 @@ import pytest
 from tests.support.faulty_service import FAULTS
 from tests.torture import omission
 
-REPLAYS: Final = 800
+REPLAYS: Final = 500
 
 
 async def test_whatever_call_raises_the_answer_denies_or_is_the_right_allow(tmp_path: Path) -> None:

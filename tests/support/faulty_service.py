@@ -66,6 +66,22 @@ def _door(error: Callable[[], BaseException]) -> None:
     Door.check = _awaited(error)  # type: ignore[method-assign]
 
 
+def _quoting_authorizer(error: Callable[..., BaseException]) -> None:
+    async def wrong(_: object, request: object, now: float) -> None:
+        print(ASKED, file=sys.stderr, flush=True)
+        raise error(f"{request!r} at {now}") from error(repr(request))
+
+    Authorizer.authorize = wrong  # type: ignore[method-assign,assignment]
+
+
+def _quoting_door(error: Callable[..., BaseException]) -> None:
+    async def wrong(_: object, data: bytes, context: object = None) -> bytes:
+        print(ASKED, file=sys.stderr, flush=True)
+        raise error(f"{data!r} from {context!r}")
+
+    Door.check = wrong  # type: ignore[method-assign]
+
+
 FAULTS: Final[Mapping[str, tuple[Callable[[Callable[[], BaseException]], None], Callable[[], BaseException]]]] = {
     "failing in its authorizer": (_authorizer, RuntimeError),
     "out of memory in its authorizer": (_authorizer, MemoryError),
@@ -74,6 +90,8 @@ FAULTS: Final[Mapping[str, tuple[Callable[[Callable[[], BaseException]], None], 
     "panicking in its answers": (_answers, Panic),
     "failing outside its door": (_door, RuntimeError),
     "panicking outside its door": (_door, Panic),
+    "failing with the request in its words": (_quoting_authorizer, ValueError),
+    "failing with the message in its words": (_quoting_door, ValueError),
 }
 
 

@@ -22,8 +22,8 @@ import time
 import uuid
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from types import FrameType
@@ -34,18 +34,17 @@ from authz.audit import configure_logging
 from authz.authorizer import Authorizer
 from authz.demo.stand import envoy_binary
 from authz.lines import LineWriter
-from authz.metrics import Metrics
 from authz.pb import external_auth_pb2 as pb
-from authz.service import Service
-from authz.settings import load_settings
 from tests.bench import through_envoy
 from tests.bench.servers import Server, free_ports
 from tests.support.check_request import check_request
 from tests.support.faulty_service import FAULTS, FaultyService
 from tests.support.user_pool import FakeUserPool
+from tests.support.whole_service import keys_of, whole_service
 from tests.torture.figures import Figure, Stand, none_of
 
 REPLAYS: Final = 30_000
+LONGEST: Final = 140.0  # seconds; a slower machine plays fewer of them, every call once before any is played again
 PACKAGE: Final = str(Path(authz.__file__).parent)
 
 
@@ -171,42 +170,28 @@ class Ground:
     def __init__(self, folder: Path) -> None:
         self.pool = FakeUserPool(clock=time.time)
         self._folder = folder
-        self._broken = False
         self._known = self.pool.token(groups=["admins"])
         self.kinds: Mapping[str, Kind] = self._kinds()
 
-    async def start(self) -> None:
-        """Build the service and have it fetch its keys."""
-        folder = self._folder
-        (folder / "jwks.json").write_bytes(self.pool.jwks())
-        (folder / "policies.yaml").write_text(POLICIES)
-        trust = {"user_pool": self.pool.pool_id, "clients": [self.pool.client_id], "token_use": ["access"]}
-        configuration = {
-            "admin": "off",
-            "policies": "policies.yaml",
-            "cognito": [{**trust, "jwks_uri": (folder / "jwks.json").as_uri()}],
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Have the service with its keys."""
+        settings = {
             "tokens": [{"header": "authorization"}, {"cookie": "BearerToken"}],
             "enrich_from": {"header": "x-auth-id-token"},
             "hide_credentials": True,
             "denied_redirect": {401: "https://example.com/sign-in?return={url}"},
         }
-        (folder / "authz.yaml").write_text(json.dumps(configuration))
-        settings = load_settings(folder / "authz.yaml", environ={}, overrides={})
-        self.writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
-        self.service = Service(settings, writer=self.writer, metrics=Metrics(version="0", wall=time.time))
-        self.service.policies.load()
-        self._keys = self.service._issuers[0].keys
-        fetching = asyncio.create_task(self._keys.run())
-        while self.service._missing():  # noqa: ASYNC110 - keys have no event to wait for
-            await asyncio.sleep(0.01)
-        fetching.cancel()
-        with suppress(asyncio.CancelledError):
-            await fetching
-        self._keys._fetch = self._fetch  # the fetch for an unknown kid is on the request path too: without a thread
-
-    async def stop(self) -> None:
-        await self.service._fetch.close()
-        self.writer.close(timeout=2.0)
+        writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
+        configure_logging(writer, "info")
+        logging.getLogger("asyncio").disabled = True  # it tells of each fault in a task
+        try:
+            async with whole_service(self._folder, POLICIES, self.pool, settings, writer) as self.service:
+                self._keys = keys_of(self.service)
+                self._keys._fetch = self._fetch  # what an unknown kid causes is on the request path too
+                yield
+        finally:
+            logging.getLogger("asyncio").disabled = False
 
     async def _fetch(self, uri: str, timeout: float) -> bytes:  # noqa: ASYNC109 - the port's own signature
         return self.pool.jwks()
@@ -339,21 +324,15 @@ def told(answer: bytes | BaseException) -> str:
     return f"code {response.status.code}, {response.dynamic_metadata.fields['reason'].string_value}"
 
 
-async def inject(folder: Path, count: int, seed: int = 6) -> tuple[Counter[str], list[Found]]:
-    """Play that many replays, every recorded call among the first; give how many of which kind, and what was wrong."""
+async def inject(folder: Path, count: int, longest: float = LONGEST, seed: int = 6) -> tuple[Counter[str], list[Found]]:
+    """Play that many replays, every recorded call once among the first; give how many of a kind, and what was wrong."""
     ground = Ground(folder)
-    logging.getLogger("asyncio").disabled = True  # it tells of each fault in a task
-    try:
-        await ground.start()
-        configure_logging(ground.writer, "info")
+    async with ground.open():
         await ground.visit("allow, token known")
-        return await _inject(ground, count, random.Random(seed))
-    finally:
-        logging.getLogger("asyncio").disabled = False
-        await ground.stop()
+        return await _inject(ground, count, time.monotonic() + longest, random.Random(seed))
 
 
-async def _inject(ground: Ground, count: int, chance: random.Random) -> tuple[Counter[str], list[Found]]:
+async def _inject(ground: Ground, count: int, until: float, chance: random.Random) -> tuple[Counter[str], list[Found]]:
     rights: dict[str, pb.CheckResponse] = {}
     replays: list[list[Replay]] = [[] for _ in EXCEPTIONS]  # every place once in each list
     names = list(EXCEPTIONS)
@@ -373,6 +352,8 @@ async def _inject(ground: Ground, count: int, chance: random.Random) -> tuple[Co
     wrong: list[Found] = []
     with _quiet():
         for replay in islice(chain.from_iterable(replays), count):
+            if time.monotonic() > until:
+                break
             right = rights[replay.kind]
             answer, tracer = await ground.replay(replay)
             done[replay.kind] += 1
