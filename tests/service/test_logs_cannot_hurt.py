@@ -41,7 +41,7 @@ def test_nor_by_the_tools_for_people(tmp_path: Path) -> None:
 
 def test_what_the_configuration_asks_for_is_found(tmp_path: Path) -> None:
     voice = {**logs.VOICES[0], "explain_values": True}
-    assert logs.search(tmp_path, voice, every=10).found
+    assert logs.search(tmp_path, voice).found
 
 
 def test_the_search_would_find_it() -> None:
