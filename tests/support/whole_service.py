@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -15,6 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from authz.audit import configure_logging
 from authz.identity.jwks import KeyStore
 from authz.lines import LineWriter
 from authz.metrics import Metrics
@@ -45,6 +47,9 @@ async def whole_service(
     loaded = load_settings(folder / "authz.yaml", environ={}, overrides={})
     own = writer or LineWriter(os.open(os.devnull, os.O_WRONLY))
     service = Service(loaded, writer=own, metrics=Metrics(version="0", wall=time.time))
+    root, ours, access = logging.getLogger(), logging.getLogger("authz"), logging.getLogger("aiohttp.access")
+    before = list(root.handlers), root.level, ours.level, access.disabled
+    configure_logging(own, "info")
     try:
         service.policies.load()
         fetching = asyncio.create_task(keys_of(service).run())
@@ -57,6 +62,7 @@ async def whole_service(
     finally:
         await service._fetch.close()
         own.close(timeout=2.0)
+        root.handlers[:], root.level, ours.level, access.disabled = before
 
 
 def keys_of(service: Service) -> KeyStore:

@@ -1,7 +1,9 @@
 """Logs cannot hurt: a broken output delays no decision, and nothing that a request says in secret is ever written.
 
 An output breaks in three ways: nobody reads it, the disk is full, the reader is gone. Decisions are timed one after the
-other by a client; what a client and this machine take without any fault is measured the same way, beside it.
+other by a client, in ten rounds; the figure is the median of the rounds' longest, because a log that makes decisions
+wait does so in each of them, and other programs of this machine now and then. What a client and this machine take
+without any fault is measured in the same way.
 
 The canary is a word put into every place of a request that may hold a secret, one place a request. It is looked for, as
 it is and in base64, in everything that the service and the tools for people write. Not canaries, because they are shown
@@ -19,6 +21,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, NamedTuple
 
 import grpc
@@ -32,6 +35,7 @@ from tests.support.user_pool import FakeUserPool
 from tests.torture.figures import Figure, Stand, at_least, at_most, none_of
 
 CHECKS: Final = 15_000  # more than a queue of 10,000 lines and what is on its way out can hold
+ROUNDS: Final = 10
 LONGEST_MS: Final = 10.0  # what a broken output may add to the longest decision
 PATIENCE: Final = 20.0  # seconds
 OUTPUTS: Final = ("blocked", "full", "gone")
@@ -74,7 +78,7 @@ class Written(NamedTuple):
     """What became of so many decisions and their lines."""
 
     wrong: int  # answers that were none or not the right one
-    longest_ms: float
+    longest_ms: float  # the median of ten rounds
     dropped: int
     read: int  # lines of decisions that came out in the end
 
@@ -103,12 +107,12 @@ def decide_with(output: str, folder: Path, checks: int) -> Written:
 
 
 def _ask(service: Service, pool: FakeUserPool, checks: int) -> tuple[int, float]:
-    """Ask in turn what is allowed and what is denied; give the wrong answers and the longest wait."""
+    """Ask in turn what is allowed and what is denied; give the wrong answers and the longest wait of most rounds."""
     asked = [
         (check_request(path="/orders", token=pool.token()).SerializeToString(), (200, "user-ok")),
         (check_request(path="/closed", token=pool.token()).SerializeToString(), (403, "groups-unauthorized")),
     ]
-    wrong, longest = 0, 0.0
+    wrong, longest = 0, [0.0] * ROUNDS
     with closing(connect(service.port)) as channel:
         call = channel.unary_unary(CHECK)
         for data, _ in asked * 50:  # warm
@@ -122,10 +126,11 @@ def _ask(service: Service, pool: FakeUserPool, checks: int) -> tuple[int, float]
                 wrong += 1
                 continue
             finally:
-                longest = max(longest, time.perf_counter() - started)
+                turn = number * ROUNDS // checks
+                longest[turn] = max(longest[turn], time.perf_counter() - started)
             reply = reply_of(pb.CheckResponse.FromString(answer))
             wrong += (reply.status, reply.reason) != right
-    return wrong, longest
+    return wrong, median(longest)
 
 
 def _drain(service: Redirected, reader: int, checks: int) -> int:
@@ -347,7 +352,7 @@ def torture(stand: Stand) -> Iterator[Figure]:
     for output in OUTPUTS:
         written = decide_with(output, stand.folder / output, checks)
         yield none_of(f"decisions lost with stdout {output}", written.wrong, checks)
-        what = f"longest decision with stdout {output} (10 ms and the longest of a run without a fault)"
+        what = f"longest decision with stdout {output} (10 ms more than without a fault)"
         yield at_most(what, written.longest_ms, limit, "ms")
         lost = max(0, checks - written.read - written.dropped)
         yield none_of(f"lines neither written nor counted with stdout {output}", lost, checks)

@@ -15,7 +15,6 @@ import gc
 import http.client
 import json
 import logging
-import os
 import random
 import sys
 import time
@@ -30,10 +29,8 @@ from types import FrameType
 from typing import Any, Final, NamedTuple, Self
 
 import authz
-from authz.audit import configure_logging
 from authz.authorizer import Authorizer
 from authz.demo.stand import envoy_binary
-from authz.lines import LineWriter
 from authz.pb import external_auth_pb2 as pb
 from tests.bench import through_envoy
 from tests.bench.servers import Server, free_ports
@@ -182,11 +179,9 @@ class Ground:
             "hide_credentials": True,
             "denied_redirect": {401: "https://example.com/sign-in?return={url}"},
         }
-        writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
-        configure_logging(writer, "info")
         logging.getLogger("asyncio").disabled = True  # it tells of each fault in a task
         try:
-            async with whole_service(self._folder, POLICIES, self.pool, settings, writer) as self.service:
+            async with whole_service(self._folder, POLICIES, self.pool, settings) as self.service:
                 self._keys = keys_of(self.service)
                 self._keys._fetch = self._fetch  # what an unknown kid causes is on the request path too
                 yield
