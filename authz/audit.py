@@ -61,6 +61,29 @@ class DecisionRecord(NamedTuple):
     why: Fields | None = None
 
 
+def unread(denied: Deny, decision_id: str, now: float) -> DecisionRecord:
+    """Give the record of a call that was denied (wall-clock seconds) before anybody looked into it."""
+    return DecisionRecord(
+        now=now,
+        decision_id=decision_id,
+        request_id=None,
+        decision="deny",
+        reasons=denied.reasons,
+        route=None,
+        policy=None,
+        policy_revision=None,
+        method="",
+        host="",
+        path="",
+        source_ip=None,
+        subject=None,
+        client_id=None,
+        token_use=None,
+        duration_us=0,
+        detail=denied.detail,
+    )
+
+
 _WANTED: Final[Mapping[str, frozenset[str]]] = {
     "all": frozenset({"allow", "deny"}),
     "denied": frozenset({"deny"}),

@@ -15,16 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from authz.audit import DecisionLog, DecisionRecord
+from authz.audit import DecisionLog, unread
 from authz.metrics import Metrics
 from authz.model import Deny, Reason
-from authz.pb import external_auth_pb2 as pb
+from authz.transport.envoy import StandingDenial
 
 # Between the two, the core refuses the more the longer the queue is. One process decides some 4,000 calls a second:
-# the longest queue is worth 30 ms.
+# the longest queue is worth 60 ms.
 QUEUE_OPTIONS: Final = (
-    ("grpc.server.max_pending_requests", 96),
-    ("grpc.server.max_pending_requests_hard_limit", 128),
+    ("grpc.server.max_pending_requests", 192),
+    ("grpc.server.max_pending_requests_hard_limit", 256),
 )
 LEAST_SECONDS_LEFT: Final = 0.005  # an answer must travel, too
 SECONDS_BETWEEN_LINES: Final = 1.0
@@ -47,14 +47,14 @@ class Admission:
 
     def __init__(
         self,
-        refusal: pb.CheckResponse,
+        refusal: StandingDenial,
         *,
         decisions: DecisionLog,
         metrics: Metrics,
         wall: Callable[[], float],
         clock: Callable[[], float],  # seconds that never go back
     ) -> None:
-        """`refusal`: the answer of `OVERLOADED`, without a decision's id."""
+        """`refusal`: the answer of `OVERLOADED`."""
         self._refusal = refusal
         self._decisions = decisions
         self._metrics = metrics
@@ -70,10 +70,7 @@ class Admission:
         self._metrics.decided(OVERLOADED, 0.0)
         self._metrics.rpc("OK", 0.0)
         self._tell(decision_id)
-        response = pb.CheckResponse()
-        response.CopyFrom(self._refusal)
-        response.dynamic_metadata.fields["decision_id"].string_value = decision_id
-        return response.SerializeToString()
+        return self._refusal.with_id(decision_id)
 
     def _tell(self, decision_id: str) -> None:
         now = self._clock()
@@ -82,30 +79,8 @@ class Admission:
             return
         more = f"; {self._untold} more since the line before" if self._untold else ""
         self._silent_until, self._untold = now + SECONDS_BETWEEN_LINES, 0
-        self._decisions.record(_record(decision_id, self._wall(), f"{OVERLOADED.detail}{more}"))
+        denied = OVERLOADED._replace(detail=f"{OVERLOADED.detail}{more}")
+        self._decisions.record(unread(denied, decision_id, self._wall()))
 
 
 OVERLOADED: Final = Deny(Reason.OVERLOADED, detail="the call had waited until its deadline was all but over")
-
-
-def _record(decision_id: str, now: float, detail: str) -> DecisionRecord:
-    """Give the line of a call that nobody looked into."""
-    return DecisionRecord(
-        now=now,
-        decision_id=decision_id,
-        request_id=None,
-        decision="deny",
-        reasons=OVERLOADED.reasons,
-        route=None,
-        policy=None,
-        policy_revision=None,
-        method="",
-        host="",
-        path="",
-        source_ip=None,
-        subject=None,
-        client_id=None,
-        token_use=None,
-        duration_us=0,
-        detail=detail,
-    )

@@ -325,6 +325,21 @@ class Answers:
         return Refusal(status, request_id_of(request), host, reason, guidance)
 
 
+NOBODY: Final = Request("", "", "", {})
+"""Stands for a request that was not read."""
+
+
+class StandingDenial:
+    """A denial that was written before anybody asked, so that nothing is left that could fail."""
+
+    def __init__(self, answers: Answers, deny: Deny) -> None:
+        self.data, _ = answers.serialized(NOBODY, deny, Stamp(""))
+
+    def with_id(self, decision_id: str) -> bytes:
+        """Give it with a `decision_id`, which replaces the empty one."""
+        return self.data + _decision_id(decision_id)
+
+
 def _response(code: int, decision: Decision, stamp: Stamp) -> pb.CheckResponse:
     """Start every answer: outer code and dynamic metadata."""
     response = pb.CheckResponse()

@@ -27,7 +27,7 @@ from authz.pb import external_auth_pb2 as pb
 from authz.policy.explanation import why
 from authz.settings import Listen
 from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
-from authz.transport.envoy import Answers, Stamp, request_id_of, to_request
+from authz.transport.envoy import NOBODY, Answers, Stamp, StandingDenial, request_id_of, to_request
 from authz.transport.tls import Certificates, Guard
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
@@ -38,7 +38,6 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024  # Envoy's largest header block is 60 KiB
 # 10,000 rapid resets a second, 3 to 156 of 300 good calls were refused with 256, none with 64.
 MAX_CONCURRENT_STREAMS: Final = 64
 MAX_CONCURRENT_CALLS: Final = 512  # the rest is refused at once: an answer in time for few beats one too late for all
-_NOBODY: Final = Request("", "", "", {})
 
 log: Final = logging.getLogger("authz")
 
@@ -66,37 +65,38 @@ class Door:
         self._explain_values = explain_values
         self._wall = wall
         self._clock = clock
-        self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count(1))
+        # No generator makes the ids: one failure inside it would end it, and every later call.
+        self._prefix, self._numbers = secrets.token_hex(8), count(1)
         # Built before the first request, so that even a failure to build answers has an answer.
-        failure = Deny(Reason.INTERNAL_ERROR)
-        self._failure_answer = answers.answer(_NOBODY, failure, Stamp("")).response
-        refusal = answers.answer(_NOBODY, OVERLOADED, Stamp("")).response
-        self._admission = Admission(refusal, decisions=decisions, metrics=metrics, wall=wall, clock=clock)
+        self._failure = StandingDenial(answers, Deny(Reason.INTERNAL_ERROR))
+        self._admission = Admission(
+            StandingDenial(answers, OVERLOADED), decisions=decisions, metrics=metrics, wall=wall, clock=clock
+        )
 
     async def check(self, data: bytes, call: Call | None = None) -> bytes:
         """Decide one serialized CheckRequest."""
-        started = self._clock()
-        decision_id = next(self._ids)
+        started, decision_id = 0.0, ""
         try:
+            started = self._clock()
+            decision_id = f"{self._prefix}-{next(self._numbers):x}"
             refusal = self._admission.refuse(call, decision_id)
             return await self._visit(data, decision_id, started) if refusal is None else refusal
-        except Exception as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
-            self._record_failure(decision_id, error, started)
-            return self._last_answer(decision_id)
-
-    def _last_answer(self, decision_id: str) -> bytes:
-        """Give the deny that needs nobody else; the id leads to the line that tells what failed."""
-        response = pb.CheckResponse()
-        response.CopyFrom(self._failure_answer)
-        response.dynamic_metadata.fields["decision_id"].string_value = decision_id
-        return response.SerializeToString()
+        except (asyncio.CancelledError, GeneratorExit):  # the caller has gone
+            raise
+        # A panic of a native library (pyo3, in cryptography) is no Exception, and a SystemExit would end the process.
+        except BaseException as error:  # noqa: BLE001 - last door: an unforeseen failure must deny, not escape to Envoy
+            try:
+                self._record_failure(decision_id, error, started)
+                return self._failure.with_id(decision_id)  # the id leads to the line that tells what failed
+            except BaseException:  # noqa: BLE001 - without its id, if even that fails
+                return self._failure.data
 
     async def _visit(self, data: bytes, decision_id: str, started: float) -> bytes:
         now = self._wall()
         try:
             request = to_request(pb.CheckRequest.FromString(data), self._client_ip_header)
         except DecodeError:
-            request = _NOBODY
+            request = NOBODY
             visit = Visit(Deny(Reason.REQUEST_MALFORMED, detail="the message is not a CheckRequest"))
         else:
             visit = await self._authorizer.authorize(request, now)
@@ -120,7 +120,7 @@ class Door:
             return None
         return why(visit.decision, visit.facts, visit.route, visit.credential_error, show=self._explain_values)
 
-    def _record_failure(self, decision_id: str, error: Exception, started: float) -> None:
+    def _record_failure(self, decision_id: str, error: BaseException, started: float) -> None:
         """Tell of a failure without its message, which may hold a token. Telling must not break the deny."""
         with suppress(Exception):
             seconds = self._clock() - started
@@ -128,7 +128,7 @@ class Door:
             self._metrics.decided(failure.decision, seconds)
             self._metrics.rpc("OK", seconds)
             if self._decisions.wanted(failure.decision):
-                record = _record(_NOBODY, failure, decision_id, self._wall(), int(seconds * 1e6), ())
+                record = _record(NOBODY, failure, decision_id, self._wall(), int(seconds * 1e6), ())
                 self._decisions.record(record._replace(why=self._why(failure)))
             log.error(
                 "internal error: denied with 503",

@@ -27,13 +27,12 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 import grpc
 from cryptography import x509
 
-from authz.audit import DecisionLog, DecisionRecord
+from authz.audit import DecisionLog, unread
 from authz.metrics import Metrics
-from authz.model import Deny, Reason, Request
-from authz.pb import external_auth_pb2 as pb
+from authz.model import Deny, Reason
 from authz.settings import TlsSettings
 from authz.settings.key_pairs import why_no_pair
-from authz.transport.envoy import Answers, Stamp
+from authz.transport.envoy import Answers, StandingDenial
 
 LOOK_SECONDS: Final = 2.0
 _SETTLED_SECONDS: Final = 2.0  # a file system's clock may be so coarse: two writes in it look like one
@@ -148,6 +147,10 @@ class CallContext(Protocol):
         """Give what the handshake found out about the peer."""
         ...
 
+    def time_remaining(self) -> float | None:
+        """Give the seconds until the caller gives up; None: it never does."""
+        ...
+
 
 Check: TypeAlias = Callable[[bytes, CallContext], Awaitable[bytes]]
 
@@ -170,10 +173,10 @@ class Guard:
         self._names = frozenset(allowed) - self._uris
         self._check = check
         # Built before the first call, as the door's last answer is.
-        self._refusal = answers.answer(_NOT_READ, Deny(Reason.PROXY_REFUSED), Stamp("")).response
+        self._refusal = StandingDenial(answers, Deny(Reason.PROXY_REFUSED))
         self._decisions = decisions
         self._metrics = metrics
-        self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count(1))
+        self._prefix, self._numbers = secrets.token_hex(8), count(1)
 
     async def check(self, data: bytes, context: CallContext) -> bytes:
         """Hand the call on, or deny it without reading it."""
@@ -186,40 +189,12 @@ class Guard:
         return self._refuse([*uris, *names]) if refused else await self._check(data, context)
 
     def _refuse(self, names: Sequence[bytes]) -> bytes:
-        decision_id = next(self._ids)
+        decision_id = f"{self._prefix}-{next(self._numbers):x}"
         with suppress(Exception):  # telling must not break the deny
             shown = ", ".join(name.decode("ascii", "replace") for name in names) or "no DNS name and no URI"
             denied = Deny(Reason.PROXY_REFUSED, detail=f"the proxy's certificate has {shown}: not in tls.allowed_sans")
             self._metrics.decided(denied, 0.0)
             self._metrics.rpc("OK", 0.0)
             if self._decisions.wanted(denied):
-                self._decisions.record(_record(denied, decision_id))
-        response = pb.CheckResponse()
-        response.CopyFrom(self._refusal)
-        response.dynamic_metadata.fields["decision_id"].string_value = decision_id
-        return response.SerializeToString()
-
-
-_NOT_READ: Final = Request("", "", "", {})
-
-
-def _record(denied: Deny, decision_id: str) -> DecisionRecord:
-    return DecisionRecord(
-        now=time.time(),
-        decision_id=decision_id,
-        request_id=None,
-        decision="deny",
-        reasons=denied.reasons,
-        route=None,
-        policy=None,
-        policy_revision=None,
-        method="",
-        host="",
-        path="",
-        source_ip=None,
-        subject=None,
-        client_id=None,
-        token_use=None,
-        duration_us=0,
-        detail=denied.detail,
-    )
+                self._decisions.record(unread(denied, decision_id, time.time()))
+        return self._refusal.with_id(decision_id)

@@ -169,7 +169,7 @@ class Service(Server):
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
-        except OSError:
+        except (OSError, http.client.HTTPException):  # on loopback a socket can meet itself, while nobody listens
             return 0, ""
         finally:
             connection.close()

@@ -104,8 +104,17 @@ def broken(name: str, error: BaseException | None = None) -> Callable[[Any], Bro
     return lambda real: Broken(real, name, error or ValueError(SECRET))
 
 
-def fails(error: BaseException | None = None) -> Callable[[], float]:
-    def raises() -> float:
+def that_raises(error: BaseException) -> Stand:
+    async def raises(*_: Any) -> Any:
+        raise error
+
+    stand = Stand()
+    stand.door._authorizer.authorize = raises  # type: ignore[method-assign]
+    return stand
+
+
+def fails(error: BaseException | None = None) -> Callable[..., float]:
+    def raises(*_: object) -> float:
         raise error or ValueError(SECRET)
 
     return raises
@@ -178,19 +187,34 @@ class TestFailures:
         stand = Stand(decisions=broken("record"), metrics=broken("decided"))
         assert (await stand.check(check_request(path=path))).verdict == INTERNAL_ERROR
 
-    @pytest.mark.parametrize("error", [asyncio.CancelledError(), KeyboardInterrupt(), SystemExit()], ids=repr)
-    async def test_what_ends_a_call_or_the_process_passes(self, error: BaseException) -> None:
-        async def raises(*_: Any) -> Any:
-            raise error
-
-        stand = Stand()
-        stand.door._authorizer.authorize = raises  # type: ignore[method-assign]
+    @pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit()], ids=repr)
+    async def test_what_ends_a_call_passes(self, error: BaseException) -> None:
         with pytest.raises(type(error)):
-            await stand.door.check(check_request().SerializeToString())
+            await that_raises(error).door.check(check_request().SerializeToString())
 
-    async def test_a_clock_that_fails_later_does_not_open_the_door(self) -> None:
-        ticks = iter([1.0])
+    @pytest.mark.parametrize(
+        "error", [BaseException("a panic, as pyo3's"), SystemExit(), KeyboardInterrupt()], ids=repr
+    )
+    async def test_what_is_no_exception_is_denied_too(self, error: BaseException) -> None:
+        assert (await that_raises(error).check()).verdict == INTERNAL_ERROR
+
+    @pytest.mark.parametrize("readings", [0, 1], ids=["at once", "later"])
+    async def test_a_clock_that_fails_does_not_open_the_door(self, readings: int) -> None:
+        ticks = iter([1.0] * readings)
         assert (await Stand(clock=lambda: next(ticks)).check()).verdict == INTERNAL_ERROR
+
+    async def test_an_id_that_could_not_be_made_harms_no_later_call(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stand = Stand()
+        with monkeypatch.context() as patch:
+            patch.setattr(stand.door, "_numbers", iter(()))
+            assert (await stand.check()).verdict == INTERNAL_ERROR
+        assert (await stand.check()).verdict == (200, 0, "claim-ok")
+
+    async def test_an_answer_that_takes_no_id_is_given_without_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        stand = that_raises(ValueError(SECRET))
+        monkeypatch.setattr(stand.door._failure, "with_id", fails())
+        reply = await stand.check()
+        assert (reply.verdict, reply.metadata["decision_id"]) == (INTERNAL_ERROR, "")
 
 
 class TestRecords:
