@@ -14,7 +14,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -23,11 +23,10 @@ from typing import Any, Final
 
 from authz.supervisor import HUNG_SECONDS, PROBE_SECONDS
 from tests.bench import messages, servers, through_envoy
-from tests.bench.load import LoadError, Sample, Target, ask_steadily, is_installed
-from tests.bench.replay import ask_once
+from tests.bench.load import LoadError
 from tests.bench.servers import Service, free_ports, outer_code
 from tests.support.user_pool import FakeUserPool
-from tests.torture.asking import Answer, Asking, percentile
+from tests.torture.asking import Asking, percentile
 from tests.torture.figures import Figure, Stand, at_most, none_of
 
 RATE: Final = 500
@@ -113,7 +112,7 @@ class Clients:
         return 1000 * percentile([seconds for _, seconds, _ in self.answers], 0.99)
 
 
-def two_endpoints(configuration: Mapping[str, Any], ports: list[int]) -> Mapping[str, Any]:
+def two_endpoints(configuration: Mapping[str, Any], ports: Sequence[int]) -> Mapping[str, Any]:
     """Give the configuration with an endpoint for each worker."""
     changed = deepcopy(dict(configuration))
     (cluster,) = (one for one in changed["static_resources"]["clusters"] if one["name"] == "authz")
@@ -196,14 +195,11 @@ class Killed:
         self.back_seconds: list[float] = []
 
 
-def kill_workers(family: Family, message: bytes, times: int) -> Killed:
-    """Kill a worker again and again while both are asked directly."""
-    killed = Killed()
-    for number in range(times):
-        victim = number % 2
+def kill_workers(family: Family, message: bytes, killed: Killed) -> None:
+    """Kill each worker once while both are asked directly. A second time soon after, the next one may start later."""
+    for victim in (0, 1):
         _kill_once(family, message, victim, killed)
         until(family.service.is_ready)
-    return killed
 
 
 def _kill_once(family: Family, message: bytes, victim: int, killed: Killed) -> None:
@@ -234,11 +230,11 @@ def _kill_once(family: Family, message: bytes, victim: int, killed: Killed) -> N
 
 def orphans_after_kill(family: Family) -> int:
     """Kill the supervisor, and count who is left of its workers after a second."""
-    workers = list(family.pids().values())
+    workers, ports = list(family.pids().values()), family.service.ports
     os.kill(family.supervisor, signal.SIGKILL)
     with suppress(LoadError):
-        until(lambda: not any(map(lives, workers)), ORPHAN_SECONDS)
-    return sum(map(lives, workers)) + sum(listens(port) for port in family.service.ports)
+        until(lambda: not any(map(lives, workers)) and not any(map(listens, ports)), ORPHAN_SECONDS)
+    return sum(map(lives, workers)) + sum(map(listens, ports))
 
 
 def lives(pid: int) -> bool:
@@ -256,10 +252,6 @@ def listens(port: int) -> bool:
 
 
 # --- SIGSTOP of a worker
-
-
-class Stopped(dict[str, float]):
-    """How it went."""
 
 
 def stop_a_worker(family: Family, clients: Clients, envoy: Envoy) -> tuple[Counter[int], Counter[int], float]:
@@ -296,12 +288,15 @@ def torture(stand: Stand) -> Iterator[Figure]:
     pool = messages.new_pool()
     token = messages.reader(pool)
     message = messages.message(token)
-    with Service(stand.folder / "killed", pool, workers=2) as service:
-        family = Family(service)
-        killed = kill_workers(family, message, max(2, stand.count(10)))
-        yield from kill_figures(killed)
-        yield at_most("a killed worker is back, the slowest", max(killed.back_seconds), BACK_SECONDS, "s")
-        yield none_of("orphans a second after kill -9 of the supervisor", orphans_after_kill(family), 2)
+    killed, orphans, families = Killed(), 0, stand.count(5)
+    for number in range(families):
+        with Service(stand.folder / f"killed-{number}", pool, workers=2) as service:
+            family = Family(service)
+            kill_workers(family, message, killed)
+            orphans += orphans_after_kill(family)
+    yield from kill_figures(killed)
+    yield at_most("a killed worker is back, the slowest", max(killed.back_seconds), BACK_SECONDS, "s")
+    yield none_of("orphans a second after kill -9 of the supervisor", orphans, 2 * families)
     with (
         Service(stand.folder / "restarted", pool, workers=2) as service,
         envoy_before(stand.folder / "envoy", service, pool) as envoy,
@@ -325,7 +320,12 @@ def stop_figures(family: Family, envoy: Envoy, token: str) -> Iterator[Figure]:
         time.sleep(1.0)
         unnoticed, later, back = stop_a_worker(family, clients, envoy)
     asked = unnoticed.total()
-    yield Figure("checks failed before Envoy notices a stopped worker", f"{asked - unnoticed[200]:,} of {asked:,}", "told", held=True)
+    yield Figure(
+        "checks failed before Envoy notices a stopped worker",
+        f"{asked - unnoticed[200]:,} of {asked:,}",
+        "told",
+        held=True,
+    )
     yield none_of("checks failed after Envoy had noticed", later.total() - later[200], later.total())
     yield at_most("a stopped worker is replaced and asked again", back, HUNG_SECONDS + 2 * PROBE_SECONDS + 5, "s")
 
@@ -338,7 +338,11 @@ def restart_figures(stand: Stand, family: Family, envoy: Envoy, token: str, time
         took = restart_rolling(family, envoy, times)
         time.sleep(1.0)
     statuses = clients.statuses()
-    retried = envoy.counters().get("cluster.authz.upstream_rq_retry", 0) - before.get("cluster.authz.upstream_rq_retry", 0)
-    stand.tell(f"    a restart took {sum(took) / times:.1f} s; {retried} calls retried; p99 {clients.p99():.1f} ms; {dict(statuses)}")
+    retried = envoy.counters().get("cluster.authz.upstream_rq_retry", 0) - before.get(
+        "cluster.authz.upstream_rq_retry", 0
+    )
+    stand.tell(
+        f"    a restart took {sum(took) / times:.1f} s; {retried} calls retried; p99 {clients.p99():.1f} ms; {dict(statuses)}"
+    )
     failed = statuses.total() - statuses[200]
     yield none_of(f"checks failed in {times} rolling restarts at {RATE}/s behind Envoy", failed, statuses.total())

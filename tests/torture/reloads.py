@@ -195,7 +195,8 @@ class Saves:
 
         def make(name: str, version: int) -> bytes:
             whole = text(name, version)
-            return whole[: number % (len(whole) - 1)] if name == NAMES[number % 2] else whole
+            round_, at = divmod(number, len(whole) - 1)
+            return whole[:at] if name == NAMES[round_ % 2] else whole
 
         (self.folder.write_in_place, self.folder.rename, self.folder.swap_data)[number % 3](self.version + 1, make)
 
@@ -261,9 +262,10 @@ class Judge:
 class Outcome:
     """What a run came to."""
 
-    def __init__(self, saves: Saves, judge: Judge) -> None:
+    def __init__(self, saves: Saves, judge: Judge, rate: int) -> None:
         self.saves = saves
         self.judge = judge
+        self.rate = rate
         self.failed = 0
         self.not_in_force: list[int] = []
         self.refusals = 0
@@ -278,12 +280,14 @@ def run(home: Path, reloads: int, *, rate: int = RATE, quiet_seconds: float = QU
     folder = Folder(home)
     folder.swap_folder(0)
     questions = {
-        f"{name} {group}": prefixed(check_request(path=f"/{name}", token=pool.token(groups=[group])).SerializeToString())
+        f"{name} {group}": prefixed(
+            check_request(path=f"/{name}", token=pool.token(groups=[group])).SerializeToString()
+        )
         for name in NAMES
         for group in WORDS
     }
     saves, judge = Saves(folder), Judge()
-    outcome = Outcome(saves, judge)
+    outcome = Outcome(saves, judge, rate)
     with (
         service,
         Asking(service.port, rate=rate, next_question=cycle(questions.items()).__next__, heard=judge.hear) as asking,
@@ -327,7 +331,7 @@ def _until(done: Callable[[], bool], seconds: float) -> bool:
 
 def torture(stand: Stand) -> Iterator[Figure]:
     """About five minutes: a save is in force after a third of a second."""
-    outcome = run(stand.folder, max(20, stand.count(1000)))
+    outcome = run(stand.folder, max(50, stand.count(1000)))
     yield from untimed(outcome)
     ratio = outcome.busy_p99 / outcome.quiet_p99
     stand.tell(f"    p99 {outcome.quiet_p99:.2f} ms without, {outcome.busy_p99:.2f} ms with reloads")
@@ -340,7 +344,11 @@ def untimed(outcome: Outcome) -> Iterator[Figure]:
     kinds = saves.kinds
     bad = sum(times for kind, times in kinds.items() if kind.startswith("bad"))
     asked = judge.answers + outcome.failed
-    yield none_of(f"checks failed during {kinds.total():,} reloads, {bad:,} of them broken, at {RATE:,}/s", outcome.failed, asked)
+    yield none_of(
+        f"checks failed during {kinds.total():,} reloads, {bad:,} of them broken, at {outcome.rate:,}/s",
+        outcome.failed,
+        asked,
+    )
     mixed = len(judge.mixed) if len(judge.mixed) > saves.folder.slow else 0
     yield none_of("policy revisions that mixed two versions", mixed, len(judge.versions))
     yield none_of("checks decided otherwise than their version says", len(judge.unlike), judge.answers)
