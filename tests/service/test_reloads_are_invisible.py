@@ -1,4 +1,4 @@
-"""Policies saved in every way, well and badly, while the service is asked: the short version of row 3 of the torture."""
+"""Policies saved in every way, well and badly, while the service is asked: row 3 of the torture in short."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from tests.bench import replay
@@ -199,7 +200,7 @@ def resident_mb(pid: int) -> float:
 
 
 def _rollup(pid: int) -> dict[str, int]:
-    with suppress(OSError), open(f"/proc/{pid}/smaps_rollup", encoding="ascii") as lines:
+    with suppress(OSError), Path(f"/proc/{pid}/smaps_rollup").open(encoding="ascii") as lines:
         next(lines)
         return {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
     raise LoadError(f"no process {pid} any more")
