@@ -86,7 +86,7 @@ class Asking:
             due += 1 / self._rate
             while (left := due - time.perf_counter()) > 0:
                 line = self._read(line, left)
-            line = self._ask(line, due)
+            line = self._read(self._ask(line, due), 0.0)  # whoever is late with asking must not stop listening
         until = time.perf_counter() + PATIENCE_SECONDS
         while line is not None and line.open and time.perf_counter() < until:
             line = self._read(line, 0.1)

@@ -1,8 +1,8 @@
 """Memory is bounded: what tokens that nobody saw before, and reloads, leave behind in the process.
 
-Each token is signed here, 0.3 ms of a core each, while the last thousands are being asked: 200,000 good ones and as many
-forged ones, ten times what the service remembers, take about three minutes; a million of each would take a quarter
-of an hour (`make soak` asks about as many). Growth is that of the memory which is the process's alone.
+Each token is signed here, 0.3 ms of a core each, while others are being asked: 200,000 good ones and as many forged
+ones, ten times what the service remembers, take about three minutes; a million of each would take a quarter of an hour.
+Growth is that of the memory which is the process's alone.
 """
 
 from __future__ import annotations
