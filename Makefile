@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test check bench torture proto
+.PHONY: help setup run smoke test check bench torture soak proto
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -44,6 +44,9 @@ bench: $(VENV)/.test  ## the benchmark; prints the table and writes bench.json (
 
 torture: $(VENV)/.test  ## every promise put to the test, within an hour; prints the table (TORTURE="--only 3": some)
 	@$(BIN)/python -m tests.torture $(TORTURE)
+
+soak: $(VENV)/.test  ## half an hour of random everything: does memory grow? (SOAK="--minutes 2": shorter)
+	@$(BIN)/python -m tests.torture.soak $(SOAK)
 
 check: $(VENV)/.check $(VENV)/.xds  ## format, lint, types, import layers, generated code up to date
 	$(BIN)/ruff format --check .

@@ -1,7 +1,8 @@
 """Several workers, one endpoint each, watched over by a process that decides nothing and never loads gRPC.
 
 Rules: the configuration is read once, so that a worker that is started again is like the others, whatever became of the
-file. A worker that ends is started again, at once the first time, then later and later. One that no longer answers is
+file. A worker that ends is started again, at once the first time, then later and later; one that was told to end, by a
+SIGTERM of its own, always at once, so that an operator can restart one after the other. One that no longer answers is
 ended, because its endpoint is of no use. When the supervisor ends, however that may be, so do the workers. Standard
 output is the supervisor's: workers write into pipes, which are copied by whole lines, so that no line is torn by
 another process's. The first worker starts alone: what keeps it from starting is told once, and ends everything.
@@ -257,8 +258,10 @@ class Supervisor:
                 self._exit_code = code if code > 0 else 1
                 self._stop.set()
                 return
-            delay = 0.0 if time.monotonic() - began >= STEADY_SECONDS else delay
-            log.error(
+            told_to_end = code == 0
+            delay = 0.0 if told_to_end or time.monotonic() - began >= STEADY_SECONDS else delay
+            log.log(
+                logging.INFO if told_to_end else logging.ERROR,
                 "a worker ended, another one is started",
                 extra={"fields": {"worker": worker.index, "exit": ending(code), "after_seconds": delay}},
             )

@@ -230,6 +230,17 @@ class TestEnds:
         assert metrics['authz_worker_restarts_total{worker="1"}'] == 1
         assert metrics['authz_worker_restarts_total{worker="0"}'] == 0
 
+    def test_one_that_is_told_to_end_is_replaced_at_once_however_often(self, workers: Workers) -> None:
+        for restarts in (1, 2, 3):
+            ended = workers.pids()[0]
+            os.kill(ended, signal.SIGTERM)
+            workers.wait_for(lambda ended=ended: workers.pids()[0] != ended, "another worker")
+            workers.wait_for_line("^ready", count=2 + restarts)
+            assert workers.ask(0).reason == workers.ask(1).reason == "accept"
+        told = workers.lines("a worker ended, another one is started")
+        seen = [(line["level"], line["exit"], line["after_seconds"]) for line in told]
+        assert seen == [("info", "exit code 0", 0)] * 3
+
     def test_a_killed_supervisor_leaves_nobody_behind(self, workers: Workers) -> None:
         ports = [workers.first_port, workers.first_port + 1]
         assert all(map(is_listening, ports))

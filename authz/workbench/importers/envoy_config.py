@@ -133,7 +133,7 @@ health_checks:
   unhealthy_threshold: 2
   healthy_threshold: 1
   grpc_health_check: {service_name: envoy.service.auth.v3.Authorization}
-common_lb_config: {healthy_panic_threshold: {value: 0}}
+common_lb_config: {healthy_panic_threshold: {value: 0}, update_merge_window: 0s}
 load_assignment:
   cluster_name: authz
   endpoints:
