@@ -17,7 +17,7 @@ import yaml
 
 TESTS: Final = Path(__file__).parents[1]
 REPOSITORY: Final = TESTS.parent
-KEYS: Final = {"ids", "lesson", "shown_by", "left_to", "open", "soon"}
+KEYS: Final = {"ids", "lesson", "shown_by", "left_to", "open"}
 
 EXPECTED: Final[Mapping[str, tuple[int, str]]] = {
     "10-envoy": (
