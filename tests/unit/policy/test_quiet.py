@@ -39,3 +39,16 @@ def test_what_is_let_go_is_freed_without_the_collector() -> None:
     finally:
         gc.enable()
     assert sets == []
+
+
+def test_garbage_of_before_is_not_kept_for_good() -> None:
+    class Knot:
+        """Refers to itself, so that only the collector frees it."""
+
+    knot = Knot()
+    knot.itself = knot  # type: ignore[attr-defined]
+    gone = weakref.ref(knot)
+    del knot
+    with quietly():
+        pass
+    assert gone() is None
