@@ -62,10 +62,12 @@ class Policies:
             lambda: {"source_ip": self._one([self._one(NETWORKS), self._some(NETWORKS, 0, 2)])},
             lambda: {"date": self._bounds(AFTER, BEFORE) | self._one([{}, {"timezone": self._one(ZONES)}])},
             lambda: {
-                "day_of_week": self._one([
-                    self._one(DAYS),
-                    {"days": self._one(DAYS), "timezone": self._one(ZONES)},
-                ])
+                "day_of_week": self._one(
+                    [
+                        self._one(DAYS),
+                        {"days": self._one(DAYS), "timezone": self._one(ZONES)},
+                    ]
+                )
             },
             lambda: {"time_of_day": self._bounds(CLOCKS, CLOCKS) | {"timezone": self._one(ZONES)}},
             lambda: {"scope": self._operators(["orders/read", "orders/write", "orders/"])},
@@ -77,8 +79,8 @@ class Policies:
         )
 
     def routes(self) -> list[dict[str, Any]]:
-        """Write one to six routes; one in five files is a single route for everything."""
-        if self.random.random() < 0.2:
+        """Write one to six routes; half of the files are a single route for everything."""
+        if self.random.random() < 0.5:
             return [{"from": "https://*"} | self._access()]
         found = [
             {"from": self._one(HOSTS)} | self._matcher() | self._access() for _ in range(self.random.randint(1, 6))
@@ -93,9 +95,9 @@ class Policies:
         kind = self.random.random()
         if kind < 0.08:
             found["allow_public_unauthenticated_access"] = True
-        elif kind < 0.25:
+        elif kind < 0.35:
             found["allow_any_authenticated_user"] = True
-        elif kind < 0.6:
+        elif kind < 0.7:
             if self.random.random() < 0.7:
                 found["allowed_users"] = self._one([self._one(TEXTS), self._some(TEXTS, 0, 3)])
             if self.random.random() < 0.3:
@@ -116,7 +118,10 @@ class Policies:
 
     def _body(self) -> dict[str, Any]:
         names = self._some(["and", "or", "or", "not", "nor"], 1, 2)
-        return {name: [self._one(self._criteria)() for _ in range(self.random.choice([1, 1, 2, 3, 4]))] for name in names}
+        return {name: self._block() for name in names}
+
+    def _block(self) -> list[dict[str, Any]]:
+        return [self._one(self._criteria)() for _ in range(self.random.choice([1, 1, 2, 3, 4]))]
 
     def _matcher(self) -> dict[str, Any]:
         kind = self.random.randrange(5)
@@ -198,11 +203,11 @@ def changed(random: Random, visit: Visit) -> Visit:
     """Give the request again with one thing changed, sometimes into what must be refused."""
     match random.randrange(7):
         case 0:
-            return visit._replace(method=random.choice([*METHODS, *METHODS, "get", "GE T"]))
+            return visit._replace(method=random.choice([*METHODS * 4, "get", "GE T"]))
         case 1:
-            return visit._replace(host=random.choice([*LIKELY_HOSTS, *REQUEST_HOSTS]))
+            return visit._replace(host=random.choice([*LIKELY_HOSTS * 4, *REQUEST_HOSTS]))
         case 2:
-            return visit._replace(path=random.choice([*LIKELY_PATHS, *REQUEST_PATHS]))
+            return visit._replace(path=random.choice([*LIKELY_PATHS * 4, *REQUEST_PATHS]))
         case 3:
             return visit._replace(headers=random.choice([{}, PREFLIGHT, {"origin": ""}]))
         case 4:
@@ -210,4 +215,4 @@ def changed(random: Random, visit: Visit) -> Visit:
         case 5:
             return visit._replace(at=random_moment(random))
         case _:
-            return visit._replace(route_id=random.choice([None, None, "route-0", "route-1", "nothing"]))
+            return visit._replace(route_id=random.choice([*[None] * 8, "route-0", "route-1", "nothing"]))
