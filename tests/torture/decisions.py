@@ -115,7 +115,7 @@ class House:
         self.metrics = Metrics(version="0", wall=lambda: self.now)
         self.away = pool_of("https://away")
         self.door = self._door()
-        self.holders = [self._holder() for _ in range(HOLDERS)] + [Holder(None, None)] * (HOLDERS // 10)
+        self.families = [self._family() for _ in range(HOLDERS)] + [[Holder(None, None)]] * (HOLDERS // 10)
 
     def _door(self) -> Door:
         issuers = [
@@ -161,23 +161,37 @@ class House:
         good = Holder(pool.mint(claims), caller, None, self.keys[issuer].sets[generation], issued, expires)
         return self._flawed(good, claims, pool) if random.random() < 0.12 else good
 
+    def _family(self) -> list[Holder]:
+        """Give one holder and, beside some, others whose tokens are nearly the same: what a cache may take for it."""
+        good = self._holder()
+        if good.token is None or good.caller is None or self.random.random() < 0.5:
+            return [good]
+        head, _, signature = good.token.rpartition(".")
+        header, _, _ = head.partition(".")
+        payload = base64url(json.dumps(good.caller.claims | {"cognito:groups": ["admins"], "x": 1}).encode())
+        place = self.random.randrange(len(signature) - 2)
+        other = signature[:place] + ("A" if signature[place] != "A" else "B") + signature[place + 1 :]
+        # An unknown key is noticed before a bad signature, so these are bad in one way only.
+        others = Holder(f"{header}.{payload}.{signature}", None, "forged", good.keys)
+        changed = Holder(f"{head}.{other}", None, "forged", good.keys)
+        return [good, good, others, changed]
+
+    def crowd(self) -> list[Holder]:
+        """Give who calls for a while."""
+        return [holder for family in self.random.sample(self.families, 4) for holder in family]
+
     def _flawed(self, good: Holder, claims: dict[str, Any], pool: FakeUserPool) -> Holder:
         assert good.token is not None
-        match self.random.randrange(7):
-            case 0:  # somebody else's claims under a good signature
-                header, _, signature = good.token.split(".")
-                payload = base64url(json.dumps(claims | {"cognito:groups": ["admins"], "x": 1}).encode())
-                # an unknown key is noticed before the signature, so that this one is bad in one way only
-                return Holder(f"{header}.{payload}.{signature}", None, "forged", good.keys)
-            case 1:
+        match self.random.randrange(6):
+            case 0:
                 return Holder(self.away.mint(claims | {"iss": "https://away"}), None, "keys-unavailable")
-            case 2:
+            case 1:
                 return Holder(pool.mint(claims | {"iss": "https://else"}), None, "token-issuer-unknown")
-            case 3:
+            case 2:
                 return Holder(pool.mint(claims, header={"alg": "none"}), None, "token-algorithm-refused")
-            case 4:
+            case 3:
                 return Holder(good.token[:-1], None, "token-malformed")
-            case 5:
+            case 4:
                 return Holder(good.token + "=", None, "token-malformed")
             case _:
                 return Holder(pool.mint(claims, header={"crit": ["x"]}), None, "token-malformed")
@@ -243,7 +257,7 @@ async def compare(seed: int, count: int) -> Tally:
             routes, written = policies.routes(), written + 1
             house.policies = parse_policies([("policies/wild.yaml", json.dumps(routes).encode())], PolicyOptions())
             visits = [random_visit(random) for _ in range(6)]
-            crowd = random.sample(house.holders, 6)
+            crowd = house.crowd()
             house.rotate()
         if random.random() < 0.01:
             house.rotate()
