@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TOKENS = 500_000
 PROCESSES = 2
 SIGNED = 0.4  # this share is signed after the change; signing takes most of the time
+UNASKED = 0.8  # of what was changed and is refused, the oracles are asked about the rest only: PyJWT is slow
 MAX_TOLD = 20
 
 CLAIM_NAMES = [
@@ -171,6 +172,8 @@ def run(seed: int, count: int) -> Tally:
             if ours and not is_signed and token not in mutations.good:
                 wrong += 1
                 told.append(f"accepted as it was never signed: {token}")
+            if not is_signed and not ours and random.random() < UNASKED:
+                continue  # refused as it should be
             try:
                 compare(token)
             except AssertionError as error:
