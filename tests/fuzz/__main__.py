@@ -2,7 +2,7 @@
 
     python -m tests.fuzz seeds TARGET FOLDER     writes what a fuzzer starts from, taken from tests/cases
 
-To renew the corpus: seeds, a run, then `-merge=1 NEW OLD`, which keeps the fewest files that reach as much.
+To renew the corpus: seeds, a run, then `-set_cover_merge=1 NEW OLD…`, which keeps the fewest files that reach as much.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ def main() -> None:
         for number, seed in enumerate(seeds(sys.argv[2])):
             (folder / f"seed-{number:04}").write_bytes(seed)
         return
-    target = TARGETS[sys.argv.pop(1)]
-    atheris.Setup(sys.argv, target)
+    name = sys.argv[1]
+    itself = f"{sys.executable} -m tests.fuzz {name}"  # libFuzzer starts itself again to merge, through a shell
+    atheris.Setup([itself, *sys.argv[2:]], TARGETS[name])
     atheris.Fuzz()
 
 
