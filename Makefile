@@ -45,6 +45,9 @@ bench: $(VENV)/.test  ## the benchmark; prints the table and writes bench.json (
 torture: $(VENV)/.torture  ## every promise put to the test, within an hour; prints the table (TORTURE="--only 3": some)
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
+mutants: $(VENV)/.test  ## would the tests notice? Faults in the pure modules; some hours (MUTANTS="--at-most 40")
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
+
 check: $(VENV)/.check $(VENV)/.xds  ## format, lint, types, import layers, generated code up to date
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
