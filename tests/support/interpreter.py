@@ -300,7 +300,8 @@ class Judge:
                 return False, "email-unverified"
             if name == "email":
                 return worded(name, fits_text(data, address))
-            return worded(name, "@" in address and fits_text(data, address.split("@")[1]))
+            domain = (address.split("@") + [""])[1]  # nothing after the `@` is no domain, as no address is none
+            return worded(name, domain != "" and fits_text(data, domain))
         if name == "claim":
             return worded(name, fits_list(data, claim_list(caller.claims, subpath)))
         if name == "groups":
