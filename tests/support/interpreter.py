@@ -300,7 +300,7 @@ class Judge:
                 return False, "email-unverified"
             if name == "email":
                 return worded(name, fits_text(data, address))
-            domain = (address.split("@") + [""])[1]  # nothing after the `@` is no domain, as no address is none
+            domain = [*address.split("@"), ""][1]  # nothing after the `@` is no domain, as no address is none
             return worded(name, domain != "" and fits_text(data, domain))
         if name == "claim":
             return worded(name, fits_list(data, claim_list(caller.claims, subpath)))
