@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run smoke test check bench torture soak proto
+.PHONY: help setup run smoke test check bench torture soak mutants proto
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
@@ -19,7 +19,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # One stamp an extra: `make run` need not wait for the tools of `make check`.
-$(VENV)/.demo $(VENV)/.test $(VENV)/.check: $(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/.demo $(VENV)/.test $(VENV)/.check $(VENV)/.torture: $(VENV)/.%: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing authz[$*] into $(VENV) … (the first time takes about a minute)"
 	@$(BIN)/python -m pip install $(PIP_FLAGS) --editable '.[$*]'
 	@touch $@
@@ -42,11 +42,14 @@ $(VENV)/.xds: constraints.txt | $(VENV)/.test
 bench: $(VENV)/.test  ## the benchmark; prints the table and writes bench.json (BENCH=--quick: does it run?)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
-torture: $(VENV)/.test  ## every promise put to the test, within an hour; prints the table (TORTURE="--only 3": some)
+torture: $(VENV)/.torture  ## every promise put to the test, within an hour; prints the table (TORTURE="--only 3": some)
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
 soak: $(VENV)/.test  ## half an hour of random everything: does memory grow? (SOAK="--minutes 2": shorter)
 	@$(BIN)/python -m tests.torture.soak $(SOAK)
+
+mutants: $(VENV)/.test  ## would the tests notice? Faults in the pure modules; some hours (MUTANTS="--at-most 40")
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
 check: $(VENV)/.check $(VENV)/.xds  ## format, lint, types, import layers, generated code up to date
 	$(BIN)/ruff format --check .

@@ -300,7 +300,9 @@ class Judge:
                 return False, "email-unverified"
             if name == "email":
                 return worded(name, fits_text(data, address))
-            return worded(name, address.count("@") == 1 and fits_text(data, address.split("@")[1]))
+            # Nothing after the `@` is no domain, as no address is none; several are none either.
+            domain = address.split("@")[1] if address.count("@") == 1 else ""
+            return worded(name, domain != "" and fits_text(data, domain))
         if name == "claim":
             return worded(name, fits_list(data, claim_list(caller.claims, subpath)))
         if name == "groups":
