@@ -48,11 +48,11 @@ def _authorizer(error: Callable[[], BaseException]) -> None:
 
 def _answers(error: Callable[[], BaseException]) -> None:
     for name in ("_allow", "_deny"):
-        setattr(Answers, name, _after(1 if name == "_deny" else 0, getattr(Answers, name), _raising(error)))
+        setattr(Answers, name, _after(2 if name == "_deny" else 0, getattr(Answers, name), _raising(error)))
 
 
 def _after(count: int, right: Callable[..., Any], wrong: Callable[..., Any]) -> Callable[..., Any]:
-    """Be right so many times: the door has its last answer built at the start."""
+    """Be right so many times: the door has two denials built at the start."""
     left = [count]
 
     def both(*arguments: Any) -> Any:

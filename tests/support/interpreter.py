@@ -406,7 +406,7 @@ def claim_list(claims: dict[str, Any], name: str) -> list[Any]:
     if name in claims:
         value = claims[name]
         return [] if isinstance(value, dict) else listed(value)
-    for literal, value in claims.items():
+    for literal, value in sorted(claims.items(), key=lambda one: len(one[0])):  # the shortest name that leads there
         if isinstance(value, dict) and name.startswith(f"{literal}."):
             found = claim_list(value, name[len(literal) + 1 :])
             if found:

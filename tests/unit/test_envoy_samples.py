@@ -143,7 +143,7 @@ def test_the_service_is_asked_over_loopback_and_only_while_it_serves(sample: Pat
     assert set(addresses) == {"127.0.0.1"}
     assert authz["common_lb_config"]["healthy_panic_threshold"] == {"value": 0}
     assert authz["health_checks"]
-    assert authz["circuit_breakers"]["thresholds"][0]["max_requests"] == 1024
+    assert authz["circuit_breakers"]["thresholds"][0]["max_requests"] == 64
 
 
 @samples
