@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
@@ -209,7 +210,7 @@ class Authorizer:
         self._policies = policies
         self._allow_path_parameters = allow_path_parameters
         self._remembered = RememberedAllows()
-        self._remembered_under: PolicySet | None = None
+        self._remembered_under: Callable[[], PolicySet | None] = _no_policies
 
     async def authorize(self, request: Request, now: float) -> Visit:
         """Decide one request at `now` (wall-clock seconds since 1970). Raises nothing of its own."""
@@ -245,9 +246,14 @@ class Authorizer:
 
     def _allows_of(self, policies: PolicySet) -> RememberedAllows:
         """Give the allows that this policy set gave; those of another set are forgotten."""
-        if policies is not self._remembered_under:
-            self._remembered, self._remembered_under = RememberedAllows(), policies
+        if self._remembered_under() is not policies:
+            # Weakly: a replaced set of 10,000 routes is let go piece by piece, not here and at once (quiet.py).
+            self._remembered, self._remembered_under = RememberedAllows(), weakref.ref(policies)
         return self._remembered
+
+
+def _no_policies() -> PolicySet | None:
+    return None
 
 
 def find_route(policies: PolicySet, request: Request, host: Host, path: str) -> Route | None:

@@ -34,7 +34,7 @@ class PolicyOptions:
     accepted: AcceptedTokens = field(default_factory=AcceptedTokens)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class PolicySet:
     """Everything the policy files say, immutable."""
 
