@@ -114,12 +114,18 @@ def decoded_path(canonical: str) -> str:
     return decoded.decode("utf-8")
 
 
-@lru_cache(maxsize=1024)  # a handful of hosts come again and again; refusals are not kept
 def canonical_host(raw: str) -> Host:
     """Give the host of `raw` (an authority: host, perhaps with a port).
 
     Raises RequestError for an empty host, a list of hosts, userinfo, blanks, and what is no host name or address.
     """
+    return _known_host(raw) if len(raw) <= _LONGEST_KNOWN else _read_host(raw)
+
+
+_LONGEST_KNOWN: Final = 255  # a DNS name; what strangers send must not fill the memory
+
+
+def _read_host(raw: str) -> Host:
     match = _HOST.fullmatch(raw)
     if match is not None:
         name = match.group(1).lower()
@@ -134,6 +140,9 @@ def canonical_host(raw: str) -> Host:
     if int(port) > MAX_PORT:
         raise RequestError("the host's port is out of range")
     return Host(name, int(port))
+
+
+_known_host: Final = lru_cache(maxsize=1024)(_read_host)  # a few come again and again; refusals are not kept
 
 
 def _ipv6(text: str) -> str:

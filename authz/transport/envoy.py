@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -115,7 +114,6 @@ def _value(entry: pb.HeaderValue) -> str:
     return entry.raw_value.decode("latin-1") if entry.raw_value else entry.value
 
 
-@lru_cache(maxsize=4096)  # header names come again and again
 def _lower(name: str) -> str:
     return name.lower() if name.isascii() else name  # `K` (Kelvin) would become `k`
 
@@ -406,7 +404,6 @@ def _decision_id(text: str) -> bytes:
     return bytes((0x22, len(entry) + 2, 0x0A, len(entry))) + entry  # every length is below 128: one byte
 
 
-@lru_cache(maxsize=4096)
 def _cgi_form(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
 

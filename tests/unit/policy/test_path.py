@@ -378,3 +378,8 @@ def test_a_policys_path_that_no_request_can_match_is_refused(text: str, prefix: 
     with pytest.raises(RequestError) as raised:
         canonical_pattern(text, prefix=prefix)
     assert why in str(raised.value)
+
+
+def test_a_host_that_is_too_long_to_remember_is_read_all_the_same() -> None:
+    name = ".".join(["a" * 60] * 5)
+    assert canonical_host(name.upper()) == canonical_host(name) == Host(name, None)
