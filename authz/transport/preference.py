@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from authz.model import Request
@@ -22,21 +23,26 @@ def preferred_form(request: Request) -> Form:
     """Choose the form with the highest quality in `Accept` (RFC 9110 section 12.5.1); JSON, HTML, text in a tie."""
     if request.header("content-type").lower().startswith("application/grpc"):
         return Form.GRPC
-    accept = request.header("accept").lower()
-    if "text/" not in accept:
-        return Form.JSON
+    accept = request.header("accept")[:MAX_ACCEPT_LENGTH].lower()
+    return _best(accept) if "text/" in accept else Form.JSON
+
+
+MAX_ACCEPT_LENGTH: Final = 1024
+
+
+@lru_cache(maxsize=256)  # of at most a kilobyte each; a handful of browsers send the same ones
+def _best(accept: str) -> Form:
     qualities = _qualities(accept)
     return max(qualities, key=lambda form: qualities[form])  # the first of equals
 
 
-MAX_ACCEPT_LENGTH: Final = 1024
 _MEDIA: Final = {Form.JSON: "application/json", Form.HTML: "text/html", Form.TEXT: "text/plain"}
 
 
 def _qualities(accept: str) -> dict[Form, float]:
     """Give the quality of each form: that of the most specific range that fits; 0 when none does."""
     best = dict.fromkeys(_MEDIA, (-1, 0.0))
-    for part in accept[:MAX_ACCEPT_LENGTH].split(","):
+    for part in accept.split(","):
         media, *parameters = (piece.strip(" \t") for piece in part.split(";"))
         quality = _q(parameters)
         for form, name in _MEDIA.items():
