@@ -232,7 +232,7 @@ class Authorizer:
         try:
             principal = await self._authenticator.authenticate(request, now)
         except TokenError as error:
-            credential_error = error
+            credential_error = error.with_traceback(None)  # it holds this frame, which holds the error: a cycle
         facts = Facts(request, path, principal, now)
         remembered = self._allows_of(policies).find(route, principal)
         if remembered is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import ClassVar, Final
 
 from authz.document import Fields, Items, Problems, Scalar, describe, shorten
 from authz.errors import Problem, Severity
@@ -65,25 +65,12 @@ class CriterionAdviser:
         self._accepted = accepted
         self._checks_certificates = checks_certificates
         self._spellings: dict[tuple[str, str], tuple[str, Source]] = {}  # (claim, folded value) → as first written
-        self._checks: Final[Mapping[str, Callable[[Criterion, str], None]]] = {
-            "email": self._address,
-            "domain": self._address,
-            "claim": self._claim,
-            "groups": self._claim,
-            "scope": self._scope,
-            "token_use": self._token_use,
-            "issuer": self._issuer,
-            "client_id": self._client_id,
-            "http_method": self._http_method,
-            "http_path": self._http_path,
-            "client_certificate": self._client_certificate,
-        }
 
     def look_at(self, criterion: Criterion, what: str) -> None:
         """Advise on a criterion, which `what` names with its route."""
-        check = self._checks.get(criterion.name.partition("/")[0])
+        check = self._CHECKS.get(criterion.name.partition("/")[0])
         if check is not None:
-            check(criterion, what)
+            check(self, criterion, what)
         instead = _WITHOUT_STAR.get(criterion.name.partition("/")[0])
         for operator, value in operands(criterion) if instead is not None else ():
             if operator in EXACT and "*" in (value.text[:1], value.text[-1:]):
@@ -240,6 +227,20 @@ class CriterionAdviser:
                 "certificates of your own authority",
                 Severity.NOTE,
             )
+
+    _CHECKS: ClassVar[Mapping[str, Callable[[CriterionAdviser, Criterion, str], None]]] = {
+        "email": _address,
+        "domain": _address,
+        "claim": _claim,
+        "groups": _claim,
+        "scope": _scope,
+        "token_use": _token_use,
+        "issuer": _issuer,
+        "client_id": _client_id,
+        "http_method": _http_method,
+        "http_path": _http_path,
+        "client_certificate": _client_certificate,
+    }
 
 
 def operands(criterion: Criterion) -> Iterator[tuple[str, Scalar]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -267,6 +268,37 @@ class Session(Stand):
 
     def chief(self, **claims: Any) -> str:
         return self.pool.id_token(**{"custom:rank": "chief", **claims})
+
+
+class TestGarbage:
+    """What a visit leaves behind is freed at once: the collector finds it late, and holds everybody up meanwhile."""
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            None,
+            "garbage",
+            FakeUserPool().token(groups=["admins"]),
+            FakeUserPool().token(),
+            FakeUserPool().token(now=NOW - 7200),
+            FakeUserPool().token(header={"kid": "unknown"}),
+            FakeUserPool().token()[:-8] + "AAAAAAAA",
+            FakeUserPool(pool_id="eu-west-1_ZyXwVuTsR").token(),
+        ],
+        ids=["none", "malformed", "allowed", "refused", "expired", "unknown kid", "bad signature", "foreign"],
+    )
+    async def test_no_visit_leaves_a_cycle(self, token: str | None) -> None:
+        stand = Stand()
+        for _ in range(2):  # what is made at first use
+            await stand.visit(token)
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await stand.visit(token)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
 
 
 def reason(visit: Visit) -> Reason:

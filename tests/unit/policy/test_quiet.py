@@ -6,25 +6,32 @@ import weakref
 
 import pytest
 
-from authz.policy.quiet import TURN_SECONDS, let_go, quietly
+from authz.errors import LoadError
+from authz.policy.parser import PolicyOptions, parse_policies
+from authz.policy.quiet import PORTION, TURN_SECONDS, let_go, quietly
 from tests.support.policies import policy_set
 
 
-def test_turns_are_short_and_nothing_is_collected_meanwhile() -> None:
-    before = sys.getswitchinterval()
+def test_turns_are_short_and_the_collector_looks_at_small_portions_meanwhile() -> None:
+    before = sys.getswitchinterval(), gc.get_threshold()
     with quietly():
         assert sys.getswitchinterval() == pytest.approx(TURN_SECONDS)
-        assert not gc.isenabled()
-    assert sys.getswitchinterval() == pytest.approx(before)
-    assert gc.isenabled()
+        assert gc.get_threshold()[0] == PORTION
+    assert (sys.getswitchinterval(), gc.get_threshold()) == (pytest.approx(before[0]), before[1])
 
 
 def test_all_is_as_before_after_a_failure() -> None:
-    before = sys.getswitchinterval()
+    before = sys.getswitchinterval(), gc.get_threshold(), list(gc.callbacks)
     with pytest.raises(KeyError), quietly():
         raise KeyError
-    assert sys.getswitchinterval() == pytest.approx(before)
-    assert gc.isenabled()
+    assert (sys.getswitchinterval(), gc.get_threshold(), gc.callbacks) == (pytest.approx(before[0]), *before[1:])
+
+
+def test_what_was_loaded_is_out_of_the_collectors_sight() -> None:
+    with quietly():
+        kept = [[number] for number in range(3 * PORTION)]
+    seen = {id(one) for one in gc.get_objects()}
+    assert not seen.intersection(map(id, kept))
 
 
 def test_what_is_let_go_is_freed_without_the_collector() -> None:
@@ -41,14 +48,31 @@ def test_what_is_let_go_is_freed_without_the_collector() -> None:
     assert sets == []
 
 
-def test_garbage_of_before_is_not_kept_for_good() -> None:
-    class Knot:
-        """Refers to itself, so that only the collector frees it."""
+class Knot:
+    """Refers to itself, so that only the collector frees it."""
 
-    knot = Knot()
-    knot.itself = knot  # type: ignore[attr-defined]
-    gone = weakref.ref(knot)
-    del knot
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_garbage_is_not_kept_for_good() -> None:
+    before = weakref.ref(Knot())
     with quietly():
-        pass
-    assert gone() is None
+        meanwhile = weakref.ref(Knot())
+    assert before() is None
+    assert meanwhile() is None
+
+
+def test_a_load_leaves_no_garbage_behind() -> None:
+    """Whether it is good or not; the collector need not look for any."""
+    good = b"- {from: 'https://a.example', allowed_idp_claims: {'cognito:groups': [admins]}}\n"
+    parse_policies([("a.yaml", good)], PolicyOptions())  # what is imported and compiled at first use
+    gc.collect()
+    gc.disable()
+    try:
+        parse_policies([("a.yaml", good)], PolicyOptions())
+        with pytest.raises(LoadError):
+            parse_policies([("a.yaml", good + b"- nonsense\n")], PolicyOptions())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
