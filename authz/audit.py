@@ -112,8 +112,8 @@ class DecisionLog:
     def record(self, entry: DecisionRecord) -> None:
         """Write the entry as one line, if its kind is wanted. Never blocks."""
         if entry.decision in self._kinds:
-            plain = self._line is _json_line and not entry.detail and not entry.headers_omitted and entry.why is None
-            self._writer.write(_plain_json(entry) if plain else self._line(_decision_fields(entry)))
+            quickly = self._line is _json_line
+            self._writer.write(_decision_json(entry) if quickly else self._line(_decision_fields(entry)))
 
 
 def _decision_fields(entry: DecisionRecord) -> Fields:
@@ -146,12 +146,12 @@ def _decision_fields(entry: DecisionRecord) -> Fields:
     return fields
 
 
-def _plain_json(entry: DecisionRecord) -> str:
-    """Write an entry that has nothing beyond the common fields, as most have, in a third of the time.
-
-    The same line as `_json_line(_decision_fields(entry))`, which a test compares it with.
-    """
+def _decision_json(entry: DecisionRecord) -> str:
+    """Give the same line as `_json_line(_decision_fields(entry))`, which a test compares it with, in half the time."""
     reasons = '","'.join(entry.reasons)  # words of a closed list: nothing in them to escape
+    detail = f',"detail":{_quoted(entry.detail)}' if entry.detail else ""
+    omitted = f',"headers_omitted":{_bounded_json(entry.headers_omitted)}' if entry.headers_omitted else ""
+    why = "" if entry.why is None else f',"why":{_bounded_json(entry.why)}'
     return (
         f'{{"time":"{_rfc3339(entry.now)}","level":"{_decision_level(entry)}","msg":"decision"'
         f',"decision_id":{_quoted(entry.decision_id)},"request_id":{_quoted(entry.request_id)}'
@@ -161,8 +161,12 @@ def _plain_json(entry: DecisionRecord) -> str:
         f',"host":{_quoted(_without_userinfo(entry.host), MAX_HOST)}'
         f',"path":{_quoted(_without_query(entry.path), MAX_PATH)},"source_ip":{_quoted(entry.source_ip)}'
         f',"subject":{_quoted(entry.subject)},"client_id":{_quoted(entry.client_id)}'
-        f',"token_use":{_quoted(entry.token_use)},"duration_us":{entry.duration_us}}}'
+        f',"token_use":{_quoted(entry.token_use)},"duration_us":{entry.duration_us}{detail}{omitted}{why}}}'
     )
+
+
+def _bounded_json(value: Json) -> str:
+    return _encode_json(_bounded(value, MAX_TEXT))
 
 
 def _quoted(text: str | None, limit: int = MAX_TEXT) -> str:

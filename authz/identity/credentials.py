@@ -110,6 +110,8 @@ def _token_in(request: Request, place: TokenPlace) -> str:
 
 
 def _bearer_token(value: str) -> str:
+    if value.startswith("Bearer ") and (token := value[7:]) and not ("," in token or " " in token or "\t" in token):
+        return token  # as nearly everybody writes it
     if "," in value:
         _refuse_joined_bearer(value)
         return ""  # another scheme alone; Digest separates its parameters with commas

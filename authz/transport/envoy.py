@@ -69,11 +69,11 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> Mapping[str, tuple[str, .
     """
     raw = http.header_map.headers
     if raw:
-        entries = list(raw)
-        by_name = {entry.key: entry for entry in entries}
-        if len(by_name) == len(entries) and _are_lower(by_name):
-            return _RawHeaders(by_name)
-    elif _are_lower(http.headers):
+        by_name = {entry.key: entry for entry in raw}
+        names = "\n".join(by_name)
+        if len(by_name) == len(raw) and _are_lower(names):
+            return _RawHeaders(by_name, names)
+    elif _are_lower("\n".join(http.headers)):
         return {name: (value,) for name, value in http.headers.items()}
     pairs = ((entry.key, _value(entry)) for entry in raw) if raw else http.headers.items()
     apart: dict[str, list[str]] = {}
@@ -82,18 +82,19 @@ def _headers(http: pb.AttributeContext.HttpRequest) -> Mapping[str, tuple[str, .
     return {name: tuple(values) for name, values in apart.items()}
 
 
-def _are_lower(names: Iterable[str]) -> bool:
-    joined = "\n".join(names)
-    return joined.isascii() and joined == joined.lower()
+def _are_lower(names: str) -> bool:
+    return names.isascii() and names == names.lower()
 
 
 class _RawHeaders(Mapping[str, tuple[str, ...]]):
     """Headers that each stand there once; a value is read when somebody asks for it, and few are asked for."""
 
-    __slots__ = ("_entries",)
+    __slots__ = ("_entries", "names")
 
-    def __init__(self, entries: Mapping[str, pb.HeaderValue]) -> None:
+    def __init__(self, entries: Mapping[str, pb.HeaderValue], names: str) -> None:
+        """`names`: all of them, a line each."""
         self._entries = entries
+        self.names = names
 
     def __getitem__(self, name: str) -> tuple[str, ...]:
         return (_value(self._entries[name]),)
@@ -200,7 +201,8 @@ class Answers:
         self._no_identity: IdentityValues = tuple((name, Unfit.ABSENT) for name, _ in settings.identity_headers)
         self._ready: dict[int, _Ready] = {}
         # What an allow's answer holds of its request are the names to remove, and those are known by `_` and `.`.
-        self._keeps = not settings.hide_credentials and not any(set("_.") & set(name) for name in self._names)
+        self._has_plain_names = not any(set("_.") & set(name) for name in self._names)
+        self._keeps = not settings.hide_credentials and self._has_plain_names
         self._known: dict[int, tuple[Principal, IdentityValues]] = {}
         self._token_headers = tuple(place.name for place in settings.tokens if place.kind == "header")
         self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
@@ -285,6 +287,8 @@ class Answers:
 
     def _twins(self, request: Request) -> Iterable[str]:
         """Give the request's headers that CGI-style upstreams read as one of ours: `x_auth_subject` and kin."""
+        if self._has_plain_names and not _has_aliases(request):
+            return ()
         return (name for name in request.headers if _cgi_form(name) in self._forms and name not in self._names)
 
     def _hide_credentials(self, request: Request, to_set: dict[str, str], to_remove: dict[str, None]) -> None:
@@ -393,7 +397,8 @@ def _set(headers: object, name: str, value: str) -> None:
 
 def _has_aliases(request: Request) -> bool:
     """Tell whether some header's name could be another spelling of one with hyphens."""
-    names = "\n".join(request.headers)
+    headers = request.headers
+    names = headers.names if isinstance(headers, _RawHeaders) else "\n".join(headers)
     return "_" in names or "." in names
 
 

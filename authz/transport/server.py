@@ -24,7 +24,7 @@ from authz.authorizer import Authorizer, Visit
 from authz.metrics import Metrics
 from authz.model import Allow, Deny, Json, Reason, Request
 from authz.pb import external_auth_pb2 as pb
-from authz.policy.explanation import why
+from authz.policy import explanation
 from authz.settings import Listen
 from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
 from authz.transport.envoy import NOBODY, Answers, Stamp, StandingDenial, request_id_of, to_request
@@ -107,8 +107,8 @@ class Door:
         )
         seconds = self._clock() - started
         if self._decisions.wanted(visit.decision):
-            record = _record(request, visit, decision_id, now, int(seconds * 1e6), omitted)
-            self._decisions.record(record._replace(why=self._why(visit)))
+            why = self._why(visit)
+            self._decisions.record(_record(request, visit, decision_id, now, int(seconds * 1e6), omitted, why))
         # Last, so that what fails before is counted once, as the deny that it became.
         self._metrics.decided(visit.decision, seconds)
         self._metrics.rpc("OK", seconds)
@@ -118,7 +118,8 @@ class Door:
         """Explain a denial; an allow costs nothing here."""
         if isinstance(visit.decision, Allow):
             return None
-        return why(visit.decision, visit.facts, visit.route, visit.credential_error, show=self._explain_values)
+        error, show = visit.credential_error, self._explain_values
+        return explanation.why(visit.decision, visit.facts, visit.route, error, show=show)
 
     def _record_failure(self, decision_id: str, error: BaseException, started: float) -> None:
         """Tell of a failure without its message, which may hold a token. Telling must not break the deny."""
@@ -128,8 +129,8 @@ class Door:
             self._metrics.decided(failure.decision, seconds)
             self._metrics.rpc("OK", seconds)
             if self._decisions.wanted(failure.decision):
-                record = _record(NOBODY, failure, decision_id, self._wall(), int(seconds * 1e6), ())
-                self._decisions.record(record._replace(why=self._why(failure)))
+                why = self._why(failure)
+                self._decisions.record(_record(NOBODY, failure, decision_id, self._wall(), int(seconds * 1e6), (), why))
             log.error(
                 "internal error: denied with 503",
                 exc_info=error,
@@ -138,7 +139,13 @@ class Door:
 
 
 def _record(
-    request: Request, visit: Visit, decision_id: str, now: float, duration_us: int, headers_omitted: Sequence[str]
+    request: Request,
+    visit: Visit,
+    decision_id: str,
+    now: float,
+    duration_us: int,
+    headers_omitted: Sequence[str],
+    why: Mapping[str, Json] | None,
 ) -> DecisionRecord:
     decision = visit.decision
     principal = decision.principal
@@ -162,6 +169,7 @@ def _record(
         duration_us=duration_us,
         detail=decision.detail if isinstance(decision, Deny) else "",
         headers_omitted=headers_omitted,
+        why=why,
     )
 
 

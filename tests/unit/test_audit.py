@@ -15,8 +15,8 @@ from authz.audit import (
     DecisionLog,
     DecisionRecord,
     _decision_fields,
+    _decision_json,
     _json_line,
-    _plain_json,
     configure_logging,
 )
 from authz.model import Allow, Deny, Reason, RouteName, Source
@@ -114,10 +114,13 @@ TEXTS = st.one_of(
         decision=st.sampled_from(["allow", "deny"]),
         reasons=st.lists(st.sampled_from(list(Reason)), min_size=1, max_size=3),
         duration_us=st.integers(0, 10**9),
+        detail=TEXTS.map(lambda text: text or ""),
+        headers_omitted=st.lists(st.sampled_from(["x-auth-email", "x-auth-groups"]), max_size=2),
+        why=st.none() | st.dictionaries(TEXTS.map(str), TEXTS | st.floats() | st.lists(TEXTS)),
     )
 )
 def test_the_quick_way_writes_the_same_line(record: DecisionRecord) -> None:
-    assert _plain_json(record) == _json_line(_decision_fields(record))
+    assert _decision_json(record) == _json_line(_decision_fields(record))
 
 
 def test_what_is_not_known_is_null(lines: Lines) -> None:
