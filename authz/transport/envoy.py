@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -31,7 +32,7 @@ from authz.pb import external_auth_pb2 as pb
 from authz.policy.caller_criteria import claim_values
 from authz.policy.refusals import Redirects
 from authz.settings.templates import Template
-from authz.transport.pages import Page, Refusal, denial_page
+from authz.transport.pages import Refusal, denial_page
 from authz.transport.redirects import redirect_target
 
 OK: Final = 0
@@ -203,6 +204,7 @@ class Answers:
         # What an allow's answer holds of its request are the names to remove, and those are known by `_` and `.`.
         self._has_plain_names = not any(set("_.") & set(name) for name in self._names)
         self._keeps = not settings.hide_credentials and self._has_plain_names
+        self._redirects_of_all = dict(settings.denied_redirect)
         self._known: dict[int, tuple[Principal, IdentityValues]] = {}
         self._token_headers = tuple(place.name for place in settings.tokens if place.kind == "header")
         self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
@@ -307,19 +309,19 @@ class Answers:
         location = redirect_target(request, status, self._redirects(deny))
         if location is None:
             page = denial_page(request, self._refusal(request, deny, status, host), self._settings.denied_pages)
-            denied.status.code = status
+            challenge = _challenge(status, deny, host)
+            denied.CopyFrom(_denied_head(status, page.content_type, page.policy, challenge))
             denied.body = page.body
-            headers = _denial_headers(status, deny, host, page)
         else:
             denied.status.code = FOUND
-            headers = _redirect_headers(location)
-        for name, value in headers:
-            _set(denied.headers, name, value)
+            for name, value in _redirect_headers(location):
+                _set(denied.headers, name, value)
         return response
 
     def _redirects(self, deny: Deny) -> Mapping[int, str]:
         """Give where browsers are sent, by status; the route's word goes before the configuration's."""
-        return dict((*self._settings.denied_redirect, *(() if deny.route is None else deny.route.denied_redirect)))
+        of_route = () if deny.route is None else deny.route.denied_redirect
+        return dict((*self._settings.denied_redirect, *of_route)) if of_route else self._redirects_of_all
 
     def _refusal(self, request: Request, deny: Deny, status: int, host: str) -> Refusal:
         shows = self._settings.show_error_details or (deny.route is not None and deny.route.show_error_details)
@@ -359,22 +361,31 @@ def _response(code: int, decision: Decision, stamp: Stamp) -> pb.CheckResponse:
     return response
 
 
-def _denial_headers(status: int, deny: Deny, host: str, page: Page) -> Iterable[tuple[str, str]]:
-    yield "content-type", page.content_type
-    yield "cache-control", "no-store"
-    yield "x-content-type-options", "nosniff"
-    yield "vary", "accept"
-    if page.policy:
-        yield "content-security-policy", page.policy
-    error = _challenge_error(status, deny)
-    if error is not None:
-        yield "www-authenticate", f'Bearer realm="{host}"{error}'
+@lru_cache(maxsize=256)  # a handful for each host; to write one takes half as long as a whole denial
+def _denied_head(status: int, content_type: str, policy: str, challenge: str | None) -> pb.DeniedHttpResponse:
+    """Give a denial without its body. Only to be copied from."""
+    denied = pb.DeniedHttpResponse()
+    denied.status.code = status
+    _set(denied.headers, "content-type", content_type)
+    _set(denied.headers, "cache-control", "no-store")
+    _set(denied.headers, "x-content-type-options", "nosniff")
+    _set(denied.headers, "vary", "accept")
+    if policy:
+        _set(denied.headers, "content-security-policy", policy)
+    if challenge is not None:
+        _set(denied.headers, "www-authenticate", challenge)
+    return denied
 
 
 def _redirect_headers(location: str) -> Iterable[tuple[str, str]]:
     yield "location", location
     yield "cache-control", "no-store"
     yield "vary", "accept"
+
+
+def _challenge(status: int, deny: Deny, host: str) -> str | None:
+    error = _challenge_error(status, deny)
+    return None if error is None else f'Bearer realm="{host}"{error}'
 
 
 def _challenge_error(status: int, deny: Deny) -> str | None:

@@ -7,11 +7,11 @@ stays below the 4,096 bytes at which Envoy cuts bodies in our sample. `denied_pa
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from html import escape
+from json.encoder import encode_basestring
 from typing import Final, NamedTuple
 
 from authz.model import NO_GUIDANCE, Guidance, Reason, Request
@@ -135,11 +135,11 @@ def _filled(template: Template, refusal: Refusal) -> str:
 
 
 def _json(refusal: Refusal) -> str:
-    body = {"error": refusal.title, "request_id": refusal.request_id}
+    members = [("error", refusal.title), ("request_id", refusal.request_id)]
     if refusal.reason is not None:
-        body["reason"] = refusal.reason.value
-    body.update((key, text) for key, text in refusal.guidance._asdict().items() if text)
-    return json.dumps(body, ensure_ascii=False) + "\n"
+        members.append(("reason", refusal.reason.value))
+    members += ((key, text) for key, text in zip(Guidance._fields, refusal.guidance, strict=True) if text)
+    return "{" + ", ".join(f'"{name}": {encode_basestring(text)}' for name, text in members) + "}\n"
 
 
 def _grpc(refusal: Refusal) -> str:

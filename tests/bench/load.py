@@ -121,13 +121,20 @@ def parse(output: str) -> Run:
     return Run(total, float(finished[1]) * _UNITS[finished[2]], int(data[1]))
 
 
-def ask_steadily(target: Target, folder: Path, *, rate: int, seconds: float) -> list[Sample]:
-    """Send `rate` requests a second, evenly spaced, and give every one of them, those that failed too."""
+def ask_steadily(
+    target: Target, folder: Path, *, rate: int, seconds: float, connections: int = 1, in_flight: int = 250
+) -> list[Sample]:
+    """Send `rate` requests a second, evenly spaced, and give every one of them, those that failed too.
+
+    Several connections share them, with up to `in_flight` each, and each keeps the same times.
+    """
     script, log = folder / "schedule.tsv", folder / "requests.tsv"
     log.unlink(missing_ok=True)
-    script.write_text("".join(f"{1000 * number / rate:.3f}\t{target.url}\n" for number in range(int(rate * seconds))))
+    due = (1000 * number * connections / rate for number in range(int(rate * seconds / connections)))
+    script.write_text("".join(f"{milliseconds:.3f}\t{target.url}\n" for milliseconds in due))
     *arguments, _ = target.arguments
-    command = ["h2load", "-c", "1", "-m", "250", f"--timing-script-file={script}", f"--log-file={log}", *arguments]
+    amount = ["-c", str(connections), "-m", str(in_flight)]
+    command = ["h2load", *amount, f"--timing-script-file={script}", f"--log-file={log}", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     output = _output(process)
     samples = parse_log(log.read_text()) if log.is_file() else []
