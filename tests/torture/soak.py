@@ -32,7 +32,7 @@ from tests.bench.servers import Service, outer_code
 from tests.support.jwks_server import Answer as Document
 from tests.support.jwks_server import JwksServer
 from tests.support.user_pool import DROP, FakeUserPool
-from tests.torture.__main__ import PROMISES, RESULT, render, tell
+from tests.torture.__main__ import PROMISES, RESULT, SOAK, render, tell
 from tests.torture.asking import Answer, Asking, resident_mb
 from tests.torture.deaths import Family
 from tests.torture.figures import Figure, at_most, none_of
@@ -262,8 +262,6 @@ def write(rows: dict[str, dict[str, object]], figures: Sequence[Figure]) -> None
     row["figures"] = kept + [figure._replace(what=f"{SOAK}{date}: {figure.what}")._asdict() for figure in figures]
     RESULT.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
 
-
-SOAK: Final = "soak of "
 
 if __name__ == "__main__":
     sys.exit(main())
