@@ -4,8 +4,9 @@
 
 Known, new, forged, expired and foreign tokens, tokens of unknown keys, garbage, oversized messages, connections that
 come, say half a sentence and go; policies saved well and badly; keys rotated; metrics scraped. One service has one
-worker and another has two. First each process is given as many tokens as it remembers: to fill that memory is no
-growth. The slope is a straight line (least squares) through the least memory of each fiftieth of the time, after the
+worker and another has two. First each process is given as many tokens as it remembers, and then so many random
+questions that all of those have been forgotten several times: to fill that memory, and to leave the gaps in it that a
+memory in use has, is no growth. The slope is a straight line (least squares) through the least memory of each fiftieth of the time, after the
 first third as warm-up; memory is what is a process's alone. The figures go into torture.json, row 12.
 """
 
@@ -40,6 +41,8 @@ from tests.torture.memory import server_pid, tokens
 
 MINUTES: Final = 30.0
 REMEMBERED: Final = 20_000  # tokens, by a process
+WARM_UP: Final = 10  # times as many questions to each process, a quarter of them with a token that is remembered
+SHARE: Final = 5_000  # of them at a time
 WINDOWS: Final = 50
 RATE: Final = 250  # a port: a third of these questions brings a token that is signed for it
 LIMIT_MB_PER_HOUR: Final = 1.0
@@ -208,6 +211,10 @@ def _start(
     for share in tokens(pool, remembered):
         for port in service.ports:
             replay(port, (messages.message(token, ROUTES) for token in share))
+    for port in service.ports:
+        questions = Questions(pool, seed=-port)
+        for _ in range(0, WARM_UP * remembered, SHARE):
+            replay(port, [questions.next()[1] for _ in range(SHARE)])
     return service, pool, keys
 
 
