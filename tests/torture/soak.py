@@ -5,9 +5,9 @@
 Known, new, forged, expired and foreign tokens, tokens of unknown keys, garbage, oversized messages, connections that
 come, say half a sentence and go; policies saved well and badly; keys rotated; metrics scraped. One service has one
 worker and another has two. First each process is given as many tokens as it remembers, and then so many random
-questions that all of those have been forgotten several times: to fill that memory, and to leave the gaps in it that a
-memory in use has, is no growth. The slope is a straight line (least squares) through the least memory of each fiftieth of the time, after the
-first third as warm-up; memory is what is a process's alone. The figures go into torture.json, row 12.
+questions that all of those are forgotten several times: filling that memory, and leaving the gaps in it that a memory
+in use has, is no growth. The slope is a straight line (least squares) through the least memory of each fiftieth of the
+time, after the first third as warm-up; memory is what is a process's alone. The figures go into torture.json, row 12.
 """
 
 from __future__ import annotations
