@@ -9,6 +9,7 @@ token was presented as.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from authz.errors import TokenError
@@ -30,7 +31,8 @@ class RefusedTokens:
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._max_entries = max_entries
-        self._entries: dict[bytes, _Refusal] = {}
+        # A plain dict finds its oldest only behind the places of all that left before it.
+        self._entries: OrderedDict[bytes, _Refusal] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -60,7 +62,7 @@ class RefusedTokens:
         self._entries.pop(key, None)
         self._entries[key] = _Refusal(error.reason, error.detail, now, keys, current)
         if len(self._entries) > self._max_entries:
-            del self._entries[next(iter(self._entries))]
+            self._entries.popitem(last=False)
 
 
 class _Refusal(NamedTuple):
