@@ -22,7 +22,7 @@ from prometheus_client.exposition import generate_latest
 
 from authz.identity.fetch import FetchResult
 from authz.model import TOKEN_REASONS, Decision, Deny, Reason
-from authz.tally import CounterTally, DurationTally, register
+from authz.tally import CallTally, CounterTally, DurationTally, Shown, register
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -41,30 +41,17 @@ _BUCKETS: Final = (
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"  # what every scraper reads
 _SUCCESSES: Final = frozenset({FetchResult.OK, FetchResult.UNCHANGED})
 
-_CHECK: Final = ("unary", "envoy.service.auth.v3.Authorization", "Check")  # grpc_type, grpc_service, grpc_method
-_GRPC_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
-
-# Python's name of a status code → the one that dashboards made for Go services ask for.
-_GRPC_CODES: Final = {
-    "OK": "OK",
-    "CANCELLED": "Canceled",
-    "UNKNOWN": "Unknown",
-    "INVALID_ARGUMENT": "InvalidArgument",
-    "DEADLINE_EXCEEDED": "DeadlineExceeded",
-    "NOT_FOUND": "NotFound",
-    "ALREADY_EXISTS": "AlreadyExists",
-    "PERMISSION_DENIED": "PermissionDenied",
-    "RESOURCE_EXHAUSTED": "ResourceExhausted",
-    "FAILED_PRECONDITION": "FailedPrecondition",
-    "ABORTED": "Aborted",
-    "OUT_OF_RANGE": "OutOfRange",
-    "UNIMPLEMENTED": "Unimplemented",
-    "INTERNAL": "Internal",
-    "UNAVAILABLE": "Unavailable",
-    "DATA_LOSS": "DataLoss",
-    "UNAUTHENTICATED": "Unauthenticated",
-}
-_HANDLED: Final = {code: (*_CHECK, label) for code, label in _GRPC_CODES.items()}
+_CHECK: Final = (
+    ("grpc_type", "unary"),
+    ("grpc_service", "envoy.service.auth.v3.Authorization"),
+    ("grpc_method", "Check"),
+)
+# As dashboards made for Go services spell them. The first is that of every call which is decided, denials included.
+_GRPC_CODES: Final = (
+    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists", "PermissionDenied",
+    "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal", "Unavailable",
+    "DataLoss", "Unauthenticated",
+)  # fmt: skip
 _UNFORESEEN: Final = (Reason.INTERNAL_ERROR,)
 
 
@@ -80,7 +67,9 @@ class Metrics:
 
         self._decisions = CounterTally("authz_decisions", "Decisions made.", ["decision", "reason", "route"])
         self._durations = DurationTally(
-            "authz_decision_duration_seconds", "From the request to its decision.", _BUCKETS
+            _BUCKETS,
+            Shown("authz_decision_duration_seconds", "From the request to its decision."),
+            Shown("grpc_server_handling_seconds", "From a call's arrival to its answer.", _CHECK),
         )
         results = ("verified", "cached", *sorted(TOKEN_REASONS), Reason.KEYS_UNAVAILABLE, Reason.INTERNAL_ERROR)
         self._tokens = CounterTally(
@@ -117,25 +106,16 @@ class Metrics:
         self._revocation_counters = {outcome: lists.labels(outcome) for outcome in outcomes}
         self._revocations = Gauge("authz_revocations_entries", "Entries of the list in force.", registry=registry)
 
-        self._handled = CounterTally(
-            "grpc_server_handled",
-            "Calls completed, by status code.",
-            [*_GRPC_LABELS, "grpc_code"],
-            [(*_CHECK, label) for label in _GRPC_CODES.values()],
+        handled = CallTally(
+            "grpc_server_handled", "Calls completed, by status code.", _CHECK, self._durations, _GRPC_CODES
         )
-        self._rpc_durations = DurationTally(
-            "grpc_server_handling_seconds",
-            "From a call's arrival to its answer.",
-            _BUCKETS,
-            list(zip(_GRPC_LABELS, _CHECK, strict=True)),
-        )
-        register(registry, self._decisions, self._durations, self._tokens, self._handled, self._rpc_durations)
+        register(registry, self._decisions, self._durations, self._tokens, handled)
         self._lines_dropped = Counter(
             "authz_log_lines_dropped", "Log lines lost to a slow or broken output.", registry=registry
         )
 
     def decided(self, decision: Decision, duration_seconds: float) -> None:
-        """Count one decision."""
+        """Count one decision, and the call that it answers."""
         route = decision.route.label if decision.route is not None else ""
         self._decisions.add(("deny" if isinstance(decision, Deny) else "allow", decision.reason, route))
         self._durations.observe(duration_seconds)
@@ -144,11 +124,6 @@ class Metrics:
         """Count a presented token: `verified`, `cached`, or the Reason that it is not good."""
         labels = (result,)
         self._tokens.add(labels if labels in self._tokens else _UNFORESEEN)
-
-    def rpc(self, code: str, seconds: float) -> None:
-        """Count a call of Check that ended; `code` is the name of a `grpc.StatusCode`."""
-        self._handled.add(_HANDLED.get(code, _HANDLED["UNKNOWN"]))
-        self._rpc_durations.observe(seconds)
 
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         """Count a fetch of keys (KeyObserver). `keys`: how many the issuer has now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
@@ -40,16 +41,26 @@ class CounterTally(Collector):
         return [family]
 
 
-class DurationTally(Collector):
-    """One histogram of seconds, with the same label values for all."""
+class Shown(NamedTuple):
+    """A histogram's name, its help, and label values that are the same for all of it."""
 
-    def __init__(
-        self, name: str, documentation: str, bounds: Sequence[float], labels: Sequence[tuple[str, str]] = ()
-    ) -> None:
-        self._name, self._documentation, self._labels = name, documentation, labels
-        self._bounds = list(bounds)
+    name: str
+    documentation: str
+    labels: Sequence[tuple[str, str]] = ()
+
+
+class DurationTally(Collector):
+    """Durations in seconds, counted once and shown as one histogram under each of its names."""
+
+    def __init__(self, bounds: Sequence[float], *names: Shown) -> None:
+        self._bounds, self._names = list(bounds), names
         self._counts = [0] * (len(self._bounds) + 1)  # the last is for what is longer than every bound
         self._sum = 0.0
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self._counts)
 
     def observe(self, seconds: float) -> None:
         """Count one duration in the first bucket whose bound is not below it."""
@@ -57,14 +68,38 @@ class DurationTally(Collector):
         self._sum += seconds
 
     def collect(self) -> Iterable[Metric]:
-        """Give the family as it is now, its buckets added up as Prometheus wants them."""
-        names = [name for name, _ in self._labels]
-        family = HistogramMetricFamily(self._name, self._documentation, labels=names)
+        """Give the families as they are now, the buckets added up as Prometheus wants them."""
         buckets, below = [], 0
         for bound, count in zip([*map(str, self._bounds), "+Inf"], self._counts.copy(), strict=True):
             below += count
             buckets.append((bound, float(below)))
-        family.add_metric([value for _, value in self._labels], buckets, self._sum)
+        for name, documentation, labels in self._names:
+            family = HistogramMetricFamily(name, documentation, labels=[label for label, _ in labels])
+            family.add_metric([value for _, value in labels], buckets, self._sum)
+            yield family
+
+
+class CallTally(Collector):
+    """How many calls ended with each status code; all of them with one, for every answer of ours is one to gRPC."""
+
+    def __init__(
+        self,
+        name: str,
+        documentation: str,
+        labels: Sequence[tuple[str, str]],
+        durations: DurationTally,
+        codes: Sequence[str],
+    ) -> None:
+        """`codes`: the first is that of every call; the others are shown because dashboards ask for them."""
+        self._name, self._documentation, self._labels = name, documentation, labels
+        self._durations, self._codes = durations, codes
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the family as it is now."""
+        names, values = zip(*self._labels, strict=True)
+        family = CounterMetricFamily(self._name, self._documentation, labels=[*names, "grpc_code"])
+        for code in self._codes:
+            family.add_metric([*values, code], self._durations.count if code == self._codes[0] else 0)
         return [family]
 
 

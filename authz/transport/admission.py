@@ -68,7 +68,6 @@ class Admission:
         if call is None or not is_too_late(call.time_remaining()):
             return None
         self._metrics.decided(OVERLOADED, 0.0)
-        self._metrics.rpc("OK", 0.0)
         self._tell(decision_id)
         return self._refusal.with_id(decision_id)
 

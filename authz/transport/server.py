@@ -111,7 +111,6 @@ class Door:
             self._decisions.record(_record(request, visit, decision_id, now, int(seconds * 1e6), omitted, why))
         # Last, so that what fails before is counted once, as the deny that it became.
         self._metrics.decided(visit.decision, seconds)
-        self._metrics.rpc("OK", seconds)
         return response
 
     def _why(self, visit: Visit) -> Mapping[str, Json] | None:
@@ -127,7 +126,6 @@ class Door:
             seconds = self._clock() - started
             failure = Visit(Deny(Reason.INTERNAL_ERROR, detail=type(error).__name__))
             self._metrics.decided(failure.decision, seconds)
-            self._metrics.rpc("OK", seconds)
             if self._decisions.wanted(failure.decision):
                 why = self._why(failure)
                 self._decisions.record(_record(NOBODY, failure, decision_id, self._wall(), int(seconds * 1e6), (), why))

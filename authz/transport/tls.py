@@ -194,7 +194,6 @@ class Guard:
             shown = ", ".join(name.decode("ascii", "replace") for name in names) or "no DNS name and no URI"
             denied = Deny(Reason.PROXY_REFUSED, detail=f"the proxy's certificate has {shown}: not in tls.allowed_sans")
             self._metrics.decided(denied, 0.0)
-            self._metrics.rpc("OK", 0.0)
             if self._decisions.wanted(denied):
                 self._decisions.record(unread(denied, decision_id, time.time()))
         return self._refusal.with_id(decision_id)

@@ -39,7 +39,6 @@ def test_every_promised_name_is_there_with_exactly_its_labels(metrics: Metrics) 
     metrics.decided(Deny(Reason.NO_RULE, route=ROUTE), 0.0001)
     metrics.fetched(ISSUER, FetchResult.OK, 2)
     metrics.policy_loaded("abc", 3, WALL)
-    metrics.rpc("OK", 0.0002)
     families = text_string_to_metric_families(metrics.render()[0].decode())
     labels = {sample.name: set(sample.labels) for family in families for sample in family.samples}
     grpc = {"grpc_type", "grpc_service", "grpc_method"}
@@ -140,20 +139,19 @@ def test_refused_policies_are_counted_and_change_nothing_else(metrics: Metrics) 
     assert value(metrics, "authz_policy_last_success_timestamp_seconds") == WALL - 1
 
 
-@pytest.mark.parametrize(
-    ("code", "label"),
-    [
-        pytest.param("OK", "OK", id="an answered call"),
-        pytest.param("CANCELLED", "Canceled", id="a cancelled call, in the spelling of Go"),
-        pytest.param("RESOURCE_EXHAUSTED", "ResourceExhausted", id="a call over the limit"),
-        pytest.param("NO_SUCH_CODE", "Unknown", id="a code that nobody knows"),
-    ],
-)
-def test_calls(metrics: Metrics, code: str, label: str) -> None:
+def test_every_decision_answers_a_call(metrics: Metrics) -> None:
     check = ("Check", "envoy.service.auth.v3.Authorization", "unary")  # the exposition sorts labels by name
-    metrics.rpc(code, 0.003)
-    assert value(metrics, "grpc_server_handled_total", label, *check) == 1
-    assert value(metrics, "grpc_server_handling_seconds_count", *check) == 1
+    metrics.decided(Deny(Reason.NO_RULE), 0.003)
+    metrics.decided(Allow(ROUTE, (Reason.CLAIM_OK,)), 0.2)
+    found = samples(metrics)
+    handled = {labels[0]: count for (name, labels), count in found.items() if name == "grpc_server_handled_total"}
+    assert handled.pop("OK") == 2
+    assert set(handled.values()) == {0}
+    assert {"Canceled", "ResourceExhausted", "Unknown"} < set(handled)  # in the spelling of Go
+    assert found["grpc_server_handled_total", ("OK", *check)] == 2
+    assert found["grpc_server_handling_seconds_count", check] == 2
+    assert found["grpc_server_handling_seconds_sum", check] == pytest.approx(0.203)
+    assert found["authz_decision_duration_seconds_sum", ()] == pytest.approx(0.203)
 
 
 def test_two_services_in_one_process_share_nothing(metrics: Metrics) -> None:

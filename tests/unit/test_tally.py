@@ -5,7 +5,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import generate_latest
 
-from authz.tally import CounterTally, DurationTally, register
+from authz.tally import CallTally, CounterTally, DurationTally, Shown, register
 
 BOUNDS = (0.001, 0.01, 0.1)
 SECONDS = (0.0, 0.001, 0.0011, 0.05, 0.1, 7.0)
@@ -31,10 +31,25 @@ def test_a_counter_is_exposed_as_the_librarys_own() -> None:
 
 def test_a_histogram_is_exposed_as_the_librarys_own() -> None:
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    tally = DurationTally("x", "Help.", BOUNDS, [("a", "b")])
+    tally = DurationTally(BOUNDS, Shown("x", "Help.", [("a", "b")]), Shown("y", "More."))
     register(ours, tally)
     histogram = Histogram("x", "Help.", ["a"], buckets=BOUNDS, registry=theirs).labels("b")
+    other = Histogram("y", "More.", buckets=BOUNDS, registry=theirs)
     for seconds in SECONDS:
         tally.observe(seconds)
         histogram.observe(seconds)
+        other.observe(seconds)
+    assert exposition(ours) == exposition(theirs)
+
+
+def test_calls_are_exposed_as_the_librarys_own_counter() -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    durations = DurationTally(BOUNDS)
+    register(ours, CallTally("x", "Help.", [("a", "b")], durations, ["OK", "Unknown"]))
+    counter = Counter("x", "Help.", ["a", "grpc_code"], registry=theirs)
+    counter.labels("b", "OK")
+    counter.labels("b", "Unknown")
+    for seconds in SECONDS:
+        durations.observe(seconds)
+        counter.labels("b", "OK").inc()
     assert exposition(ours) == exposition(theirs)

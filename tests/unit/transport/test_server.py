@@ -131,7 +131,6 @@ class TestFailures:
         [
             pytest.param({"authorizer": broken("authorize")}, id="the authorizer raises"),
             pytest.param({"metrics": broken("decided")}, id="the count of decisions raises"),
-            pytest.param({"metrics": broken("rpc")}, id="the count of calls raises"),
             pytest.param({"decisions": broken("wanted")}, id="the log's question raises"),
             pytest.param({"decisions": broken("record")}, id="the record raises"),
             pytest.param({"wall": fails()}, id="the wall clock raises"),
