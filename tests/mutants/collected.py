@@ -1,0 +1,120 @@
+"""The tests, collected by pytest in this process, and run one by one as we please.
+
+Hypothesis takes the same examples each time, keeps none, and does not look for a smaller one: a mutant that one run
+kills and the next lets live would be no figure.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import _lru_cache_wrapper
+from itertools import pairwise
+from typing import Any, Final, Never
+
+import hypothesis
+import pytest
+
+FOLDERS: Final = ("tests/unit", "tests/cases")
+# They start servers or processes, or measure time. Nothing pure is tested there alone.
+LEFT_OUT: Final = (
+    "tests/unit/test_service.py",
+    "tests/unit/test_supervisor.py",
+    "tests/unit/policy/test_quiet.py",
+    "tests/unit/policy/test_store.py",
+    "tests/unit/transport/test_admission.py",
+    "tests/unit/transport/test_server.py",
+    "tests/unit/transport/test_tls.py",
+    "tests/unit/transport/test_wire.py",
+    "tests/unit/workbench/test_schemas.py",
+)
+OPTIONS: Final = (
+    "-o",
+    "addopts=",
+    "--import-mode=importlib",
+    "-q",
+    "-s",
+    "-p",
+    "no:cacheprovider",
+    "--tb=no",
+    "--assert=plain",
+    "-o",
+    "timeout=60",
+)
+
+SLACK_SECONDS: Final = 1.0
+SLACK_TIMES: Final = 10
+
+
+class Collected:
+    """Every test, by its number; `failed` are those that failed so far."""
+
+    def __init__(self, items: Sequence[pytest.Item]) -> None:
+        self.items = items
+        self.failed: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failed.add(report.nodeid)
+
+    def run(self, numbers: Iterable[int], around: Callable[[int], None] = lambda _number: None) -> Iterable[int]:
+        """Run these tests in this order; say which failed, as soon as it did. `around` is called before each."""
+        wanted = [*numbers]
+        for number, following in pairwise([*wanted, None]):
+            assert number is not None
+            item = self.items[number]
+            around(number)
+            self.failed.clear()
+            nextitem = None if following is None else self.items[following]
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+            if self.failed:
+                yield number
+
+
+class _Loop:
+    """A plugin that lets `then` have the tests instead of running them."""
+
+    def __init__(self, then: Callable[[Collected], Never]) -> None:
+        self._then = then
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        if session.testsfailed:
+            return None  # pytest's own loop says so and ends
+        collected = Collected(session.items)
+        session.config.pluginmanager.register(collected)
+        self._then(collected)
+
+
+def collect(paths: Sequence[str], then: Callable[[Collected], Never]) -> int:
+    """Let pytest collect these, and hand them on: `then` ends this process. A return says that it could not."""
+    hypothesis.settings.register_profile(
+        "mutants",
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    hypothesis.settings.load_profile("mutants")
+    ignored = [f"--ignore={path}" for path in LEFT_OUT]
+    return int(pytest.main([*OPTIONS, *ignored, *paths], plugins=[_Loop(then)]))
+
+
+def alarm(seconds: Mapping[int, float]) -> Callable[[int], None]:
+    """Kill this process when a test takes ten times the processor time that it took; a busy machine kills nobody."""
+
+    def before(number: int) -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, SLACK_SECONDS + SLACK_TIMES * seconds[number])
+
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    return before
+
+
+def memories() -> list[Any]:
+    """Give every `lru_cache` that holds what the modules made; keys and texts that other tests keep are none of it."""
+    return [
+        found
+        for found in gc.get_objects()
+        if isinstance(found, _lru_cache_wrapper) and (found.__module__ or "").startswith(("authz.", "tests.cases."))
+    ]
