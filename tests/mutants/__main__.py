@@ -1,11 +1,12 @@
 """`make mutants`: would the tests notice? Small faults are put into the pure modules, one at a time.
 
-    python -m tests.mutants [MODULE …] [--at-most N] [--processes N]
+    python -m tests.mutants [MODULE …] [--at-most N] [--processes N] [--tests PATH …]
 
 A mutant is killed when a test of tests/unit or tests/cases fails that runs the changed line (faults.py says what is
 changed, running.py how it meets the tests). The survivors that mean the same as the original stand in survivors.txt,
 with the reason. `--at-most` takes an even sample of each module's mutants. The figures, with their date, go to
-mutants.json; a run of some modules keeps those of the others. Exit codes: 0 ≥ 95 % killed, 1 less.
+mutants.json; a run of some modules keeps those of the others. `--tests` takes fewer tests, for whoever is writing one:
+an answer in seconds, which is printed and not kept. Exit codes: 0 ≥ 95 % killed, 1 less.
 
 mutmut and cosmic-ray start pytest anew for every mutant; a fork of collected tests takes a hundredth of that.
 """
@@ -21,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from tests.mutants.collected import FOLDERS
 from tests.mutants.faults import ROOT, Mutant, mutants_of, pure_modules
 from tests.mutants.processes import Fate, tell
 from tests.mutants.running import meet_afresh, meet_in_template
@@ -36,13 +38,14 @@ def main() -> int:
     mutants = {module: mutants_of(module) for module in modules}
     met = {module: sampled(some, options.at_most) for module, some in mutants.items()}
     started = time.monotonic()
-    fates = meet(met, options.processes)
+    fates = meet(met, options.tests, options.processes)
     rows = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
     known = known_survivors()
     for module in modules:
         survived = [mutant for mutant in met[module] if fates[mutant] is Fate.SURVIVED]
         rows[module] = row(len(mutants[module]), len(met[module]), survived, known)
-    RESULT.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+    if options.tests == FOLDERS:
+        RESULT.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
     mine = {module: rows[module] for module in modules}
     print(table(mine))
     for line in (name for one in mine.values() for name in one["survivors"]):
@@ -53,8 +56,8 @@ def main() -> int:
     return 0 if share_killed(list(mine.values())) >= LEAST else 1
 
 
-def meet(mutants: Mapping[str, Sequence[Mutant]], processes: int) -> dict[Mutant, Fate]:
-    meeting = meet_in_template(mutants, processes)
+def meet(mutants: Mapping[str, Sequence[Mutant]], tests: Sequence[str], processes: int) -> dict[Mutant, Fate]:
+    meeting = meet_in_template(mutants, tests, processes)
     for name in meeting.failed:
         tell(f"fails without any mutant, and was left out: {name}")
     afresh = [mutant for mutant, fate in meeting.fates.items() if fate is Fate.AFRESH]
@@ -117,6 +120,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="default: every pure module")
     parser.add_argument("--at-most", type=int, help="mutants of a module, an even sample")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--tests", nargs="+", metavar="PATH", default=FOLDERS, help="only these, as pytest names them")
     return parser.parse_args()
 
 

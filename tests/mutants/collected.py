@@ -19,6 +19,7 @@ import pytest
 FOLDERS: Final = ("tests/unit", "tests/cases")
 # They start servers or processes, or measure time. Nothing pure is tested there alone.
 LEFT_OUT: Final = (
+    "tests/unit/test_mutants.py",
     "tests/unit/test_service.py",
     "tests/unit/test_supervisor.py",
     "tests/unit/policy/test_quiet.py",
@@ -45,6 +46,8 @@ OPTIONS: Final = (
 
 SLACK_SECONDS: Final = 1.0
 SLACK_TIMES: Final = 10
+BEAT_SECONDS: Final = 5.0
+MOST_BEATS: Final = 24
 
 
 class Collected:
@@ -102,11 +105,25 @@ def collect(paths: Sequence[str], then: Callable[[Collected], Never]) -> int:
 
 
 def alarm(seconds: Mapping[int, float]) -> Callable[[int], None]:
-    """Kill this process when a test takes ten times the processor time that it took; a busy machine kills nobody."""
+    """Kill this process when a test takes ten times the processor time that it took, or waits for ever.
+
+    A busy machine, or a person who stops us for a while, kills nobody: beats that a stopped process misses come as one.
+    """
+    beats = 0
+
+    def beat(*_: object) -> None:
+        nonlocal beats
+        beats += 1
+        if beats > MOST_BEATS:
+            signal.raise_signal(signal.SIGKILL)
 
     def before(number: int) -> None:
+        nonlocal beats
+        beats = 0
         signal.setitimer(signal.ITIMER_VIRTUAL, SLACK_SECONDS + SLACK_TIMES * seconds[number])
 
+    signal.signal(signal.SIGALRM, beat)
+    signal.setitimer(signal.ITIMER_REAL, BEAT_SECONDS, BEAT_SECONDS)
     signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
     return before
 

@@ -1,4 +1,7 @@
-"""Which tests can notice a fault: those that run its line, the quickest first.
+"""Which tests can notice a fault: those that run its line. The module's own file comes first, then the quickest.
+
+Some lines are run by nearly every test. After the own file a mutant meets others only as long as they may be expected
+to take MOST_SECONDS together: thousands of them.
 
 One run of every test, with coverage.py watching, tells which test runs which line. What runs while modules are imported
 and tests are collected is told apart: a fault there may be built into a table before any test starts.
@@ -9,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from coverage import Coverage
@@ -17,6 +21,7 @@ from tests.mutants.collected import Collected, memories
 from tests.mutants.faults import Mutant, file_of
 
 LONGEST_SECONDS: Final = 1.5  # a test that takes longer is left out
+MOST_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -24,26 +29,32 @@ class Net:
     """What the first run told. Sets of tests are bits of a number: bit 5 is test 5."""
 
     tests: Mapping[str, Mapping[int, int]]  # by module and line
+    files: Sequence[str]  # by test
     seconds: Sequence[float]
     failed: Sequence[int]
     early: Mapping[str, frozenset[int]]  # by module: lines that ran before the first test
 
     def tests_for(self, mutant: Mutant) -> list[int]:
         lines = self.tests[mutant.module]
-        return self._ordered(lines.get(line, 0) for line in mutant.lines)
+        return self._ordered(mutant.module, (lines.get(line, 0) for line in mutant.lines))
 
     def tests_of(self, module: str) -> list[int]:
-        return self._ordered(self.tests[module].values())
+        return self._ordered(module, self.tests[module].values())
 
     def runs_early(self, mutant: Mutant) -> bool:
         return not self.early[mutant.module].isdisjoint(mutant.lines)
 
-    def _ordered(self, sets: Iterable[int]) -> list[int]:
+    def _ordered(self, module: str, sets: Iterable[int]) -> list[int]:
         together = 0
         for one in sets:
             together |= one
-        numbers = [number for number, seconds in enumerate(self.seconds) if together >> number & 1]
-        return sorted((n for n in numbers if self._is_good(n)), key=lambda number: self.seconds[number])
+        good = [number for number in range(len(self.seconds)) if together >> number & 1 and self._is_good(number)]
+        good.sort(key=self.seconds.__getitem__)
+        file = f"test_{module.rpartition('.')[2]}.py"
+        own = [number for number in good if self.files[number] == file]
+        others = [number for number in good if self.files[number] != file]
+        spent = accumulate(self.seconds[number] for number in others)
+        return own + [number for number, seconds in zip(others, spent, strict=True) if seconds <= MOST_SECONDS]
 
     def _is_good(self, number: int) -> bool:
         return self.seconds[number] <= LONGEST_SECONDS and number not in self.failed
@@ -77,7 +88,8 @@ def spread(collected: Collected, modules: Sequence[str], early: Mapping[str, fro
     coverage.stop()
     ends = [*started[1:], time.perf_counter()]
     seconds = [end - start for start, end in zip(started, ends, strict=True)]
-    return Net({module: _bits(coverage, module) for module in modules}, seconds, failed, early)
+    files = [item.path.name for item in collected.items]
+    return Net({module: _bits(coverage, module) for module in modules}, files, seconds, failed, early)
 
 
 def _bits(coverage: Coverage, module: str) -> dict[int, int]:

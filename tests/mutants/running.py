@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Never
 
-from tests.mutants.collected import FOLDERS, Collected, alarm, collect, memories
+from tests.mutants.collected import Collected, alarm, collect, memories
 from tests.mutants.faults import Mutant, mutated, parse
 from tests.mutants.net import Net, lines_seen, spread, watch
 from tests.mutants.placing import Afresh, install, swaps
@@ -48,7 +48,7 @@ class FirstMeeting:
     failed: Sequence[str]  # tests that fail without any mutant, and were left out
 
 
-def meet_in_template(mutants: Mapping[str, Sequence[Mutant]], processes: int) -> FirstMeeting:
+def meet_in_template(mutants: Mapping[str, Sequence[Mutant]], paths: Sequence[str], processes: int) -> FirstMeeting:
     """Collect once, and let each mutant meet the tests that run its line."""
     modules = list(mutants)
 
@@ -64,7 +64,7 @@ def meet_in_template(mutants: Mapping[str, Sequence[Mutant]], processes: int) ->
             net: Net = forked(lambda deliver: deliver(spread(collected, modules, seen)))
             deliver(_Template(collected, net, modules).meet_all(mutants, processes))
 
-        raise RuntimeError(f"pytest could not collect the tests: {collect(FOLDERS, then)}")
+        raise RuntimeError(f"pytest could not collect the tests: {collect(paths, then)}")
 
     meeting: FirstMeeting = forked(template)
     return meeting
@@ -76,7 +76,6 @@ class _Template:
     def __init__(self, collected: Collected, net: Net, modules: Sequence[str]) -> None:
         self._collected, self._net = collected, net
         self._caches, self._swaps = memories(), swaps(modules)
-        self._limit = alarm(dict(enumerate(net.seconds)))
 
     def meet_all(self, mutants: Mapping[str, Sequence[Mutant]], processes: int) -> FirstMeeting:
         gc.freeze()
@@ -111,7 +110,8 @@ class _Template:
     def _run(self, numbers: Sequence[int]) -> Fate:
         for cache in self._caches:
             cache.cache_clear()
-        return outcome(self._collected.run(numbers, self._limit))
+        limit = alarm(dict(enumerate(self._net.seconds)))  # a fork inherits no timers
+        return outcome(self._collected.run(numbers, limit))
 
     def _named(self, numbers: Sequence[int]) -> Tests:
         return Tests({self._collected.items[number].nodeid: self._net.seconds[number] for number in numbers})

@@ -5,15 +5,17 @@ from __future__ import annotations
 import ast
 import os
 from collections.abc import Callable
+from pathlib import Path
 from types import FunctionType, SimpleNamespace
 
 import pytest
 
-from tests.mutants import faults, placing
+from tests.mutants import faults, placing, processes
 from tests.mutants.__main__ import share_killed, table
+from tests.mutants.collected import SLACK_SECONDS, SLACK_TIMES, alarm
 from tests.mutants.faults import Mutant, mutants_of, mutated
 from tests.mutants.placing import Swap, compile_tree
-from tests.mutants.processes import Fate, each, forked
+from tests.mutants.processes import Fate, each, forked, one
 
 SOURCE = '''
 from __future__ import annotations
@@ -181,9 +183,12 @@ class TestProcesses:
         fates = dict(each(ways, lambda way: ways[way](), processes=2))
         assert fates == {"lives": Fate.SURVIVED, "fails": Fate.KILLED, "dies": Fate.KILLED}
 
-    def test_a_defect_ends_the_run(self) -> None:
-        with pytest.raises(RuntimeError, match="the machinery failed at 1"):
-            dict(each([1], lambda _: 1 / 0, processes=1))  # type: ignore[arg-type,return-value]
+    def test_a_defect_ends_the_run_and_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with (tmp_path / "told").open("w") as told, monkeypatch.context() as patch:
+            patch.setattr(processes, "PERSON", told)
+            with pytest.raises(RuntimeError, match="the machinery failed at 1"):
+                dict(each([1], lambda _: 1 / 0, processes=1))  # type: ignore[arg-type,return-value]
+        assert "ZeroDivisionError" in (tmp_path / "told").read_text()
 
     def test_a_value_comes_back(self) -> None:
         assert forked(lambda deliver: deliver({"a": 1})) == {"a": 1}
@@ -191,6 +196,14 @@ class TestProcesses:
     def test_a_process_that_tells_nothing_is_a_defect(self) -> None:
         with pytest.raises(RuntimeError, match="told nothing"):
             forked(lambda _deliver: None)
+
+    def test_a_test_that_loops_is_ended(self) -> None:
+        def loop() -> Fate:
+            alarm({0: -SLACK_SECONDS / SLACK_TIMES + 0.001})(0)
+            while True:
+                pass
+
+        assert one(loop) is Fate.KILLED
 
 
 def test_the_share_leaves_out_what_is_the_same_program() -> None:
