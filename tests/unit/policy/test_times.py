@@ -61,6 +61,7 @@ def at(text: str) -> float:
         ("{after: 2026-07-01, timezone: Europe/Berlin}", "2026-06-30T21:59:59Z", False),
         ("{after: 20260201}", "2026-02-01T00:00:00Z", True),
         ("{after: 0001-01-01, timezone: Asia/Tokyo}", "2026-02-01T00:00:00Z", True),
+        ("{before: 9999-12-31T23:59:59, timezone: America/Los_Angeles}", "2026-02-01T00:00:00Z", True),
         ("{before: 9999-12-31T23:59:59-23:59}", "2026-02-01T00:00:00Z", True),
     ],
 )
@@ -197,6 +198,24 @@ def test_a_wrong_day_says_why(text: str, problems: list[str]) -> None:
     assert heads(read("day_of_week", text)[1]) == heads(problems)
 
 
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("[fri, sat]", "write fri,sat"),
+        ("[]", "write mon,tue"),
+        ("[[fri]]", "write mon,tue"),
+    ],
+)
+def test_a_list_of_days_is_told_what_to_write(text: str, hint: str) -> None:
+    assert read("day_of_week", text) == (None, [f"1:3: `day_of_week`: found a list, expected one text: {hint}"])
+
+
+def test_a_key_like_no_other_is_told_which_there_are() -> None:
+    assert read("day_of_week", "{days: fri, weekend: 1}")[1] == [
+        "1:15: `day_of_week`: unknown key `weekend`, expected `days`, `timezone`"
+    ]
+
+
 def test_a_map_is_needed_where_keys_are_wanted() -> None:
     assert read("time_of_day", "09:00") == (
         None,
@@ -267,16 +286,17 @@ def test_a_wrong_time_of_day_says_why(text: str, problems: list[str]) -> None:
     assert heads(said) == heads(problems)
 
 
-def test_a_night_loads_with_a_warning_and_never_holds() -> None:
-    criterion, problems = read("time_of_day", "{timezone: UTC, after: 22:00, before: 06:00}")
+@pytest.mark.parametrize(("after", "before"), [("22:00", "06:00"), ("09:00", "09:00")])
+def test_a_night_loads_with_a_warning_and_never_holds(after: str, before: str) -> None:
+    criterion, problems = read("time_of_day", f"{{timezone: UTC, after: {after}, before: {before}}}")
     assert problems == [
         (
             "1:3: warning: `time_of_day`: never holds, because `after` is not before `before` on the same day; "
-            "for a night write two criteria under `or`: {after: 22:00:00} and {before: 06:00:00}"
+            f"for a night write two criteria under `or`: {{after: {after}:00}} and {{before: {before}:00}}"
         )
     ]
     assert criterion is not None
-    assert not any(criterion.test(at(f"2026-01-30T{hour:02}:30:00Z")) for hour in range(24))
+    assert not any(criterion.test(at(f"2026-01-30T{hour:02}:00:00Z")) for hour in range(24))
 
 
 @pytest.mark.parametrize(
@@ -289,6 +309,7 @@ def test_a_night_loads_with_a_warning_and_never_holds() -> None:
         ("3 PM", time(15)),
         ("3PM", time(15)),
         ("3 AM", time(3)),
+        ("1 AM", time(1)),
         ("12 AM", time(0)),
         ("12:30 PM", time(12, 30)),
         ("15:04:05", time(15, 4, 5)),
