@@ -90,6 +90,9 @@ class _Template:
             here = [fates[mutant] for mutant in some]
             told = ", ".join(f"{fate.name.lower()} {here.count(fate)}" for fate in Fate if fate in here)
             tell(f"{module}: {told}")
+            for mutant in some:
+                if fates[mutant] is Fate.SURVIVED:
+                    tell(f"  survived: {mutant.name}")
         return FirstMeeting(fates, tests, [self._collected.items[number].nodeid for number in self._net.failed])
 
     def _meet(self, mutant: Mutant) -> Fate:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.document import Problems
-from authz.settings.templates import MAX_TEMPLATE_BYTES, PLACEHOLDERS, SAFE_BODY_BYTES, Template, parse_template
+from authz.settings.templates import PLACEHOLDERS, SAFE_BODY_BYTES, Template, parse_template
 
 VALUES = {name: f"<{name}>" for name in PLACEHOLDERS}
 KNOWN = ", ".join(f"`{name}`" for name in PLACEHOLDERS)
@@ -52,6 +52,16 @@ def test_values_are_escaped_as_the_file_needs_it() -> None:
         assert Template(kind, ("[", "]"), ("host",)).fill(values) == f"[{expected}]"
 
 
+def test_other_scripts_stay_readable_in_json() -> None:
+    assert Template("json", ("[", "]"), ("host",)).fill({"host": "münchen.example 東京"}) == "[münchen.example 東京]"
+
+
+def test_a_template_has_at_most_64_kib() -> None:
+    template, _ = read("x" * 65_536)
+    assert template is not None
+    assert read("x" * 65_537) == (None, ["pages/403.html:1:1: larger than 64 KiB: make it smaller"])
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
@@ -74,11 +84,15 @@ def test_values_are_escaped_as_the_file_needs_it() -> None:
             ["pages/403.html:1:1: `{{` that no `}}` closes on its line: write a placeholder such as {{request_id}}"],
         ),
         (b"good\nno\xff", ["pages/403.html:2:3: not UTF-8 text: save the file as UTF-8"]),
+        ("\n{{host\n", [
+            "pages/403.html:2:1: `{{` that no `}}` closes on its line: write a placeholder such as {{request_id}}"
+        ]),
+        (b"\n\xff", ["pages/403.html:2:1: not UTF-8 text: save the file as UTF-8"]),
         (b"\xff", ["pages/403.html:1:1: not UTF-8 text: save the file as UTF-8"]),
-        ("x" * (MAX_TEMPLATE_BYTES + 1), ["pages/403.html:1:1: larger than 64 KiB: make it smaller"]),
     ],
-    ids=["empty", "blank", "unknown ones", "an empty one", "an open one", "three braces", "Latin 1", "no text", "huge"],
-)
+    ids=["empty", "blank", "unknown ones", "an empty one", "an open one", "three braces", "Latin 1",
+         "an open one after an empty line", "Latin 1 after an empty line", "no text"],
+)  # fmt: skip
 def test_a_mistake_is_told_with_its_place(text: str | bytes, problems: list[str]) -> None:
     assert read(text) == (None, problems)
 
@@ -92,10 +106,13 @@ def test_a_mistake_is_told_with_its_place(text: str | bytes, problems: list[str]
         ('{"error": "\\{{title}}"}', "1:12: not JSON (Invalid \\escape)"),
         ("{{title}}", "1:1: not JSON (Expecting value)"),
         ('{"a": "b",}', "1:11: not JSON (Expecting property name enclosed in double quotes)"),
+        ('{"error": "{{title}}" x}', "1:23: not JSON (Expecting ',' delimiter)"),
+        ('{"status": {{status}} x}', "1:23: not JSON (Expecting ',' delimiter)"),
         ('{"a": "\n"}', "1:8: not JSON (Invalid control character at)"),
     ],
-    ids=["a good one", "within text", "outside quotes", "after a backslash", "alone", "a comma", "a line break"],
-)
+    ids=["a good one", "within text", "outside quotes", "after a backslash", "alone", "a comma", "after a text",
+         "after a number", "a line break"],
+)  # fmt: skip
 def test_a_json_template_gives_json_whatever_is_filled_in(text: str, problem: str | None) -> None:
     template, problems = read(text, "pages/error.json")
     if template is not None:
