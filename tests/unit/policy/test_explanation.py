@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from authz.errors import TokenError
 from authz.model import Allow, Deny, Guidance, Json, Principal, Reason
 from authz.policy.decision import Effect, Operator, decide
-from authz.policy.explanation import MAX_HINTED, closest, explain, guidance_for, why
+from authz.policy.explanation import closest, explain, guidance_for, why
 from authz.policy.routes import Route
 from tests.support.policies import facts, find, policy_set, ppl, principal, route_with
 
@@ -100,9 +100,21 @@ class TestClosest:
         )
         assert condition_of(entry) == ("allow", "groups: has `admins`", "1 value")
 
-    def test_near_misses_are_looked_for_in_the_first_few_alone(self) -> None:
-        others = ", ".join("{groups: owners}" for _ in range(MAX_HINTED))
-        entry = why_of(ppl(f"allow: {{or: [{others}, {{groups: admins}}]}}"), principal(groups=["Admins"]))
+    @pytest.mark.parametrize(("others", "named"), [(4, "admins"), (5, "owners")])
+    def test_near_misses_are_looked_for_in_the_first_five_alone(self, others: int, named: str) -> None:
+        before = "{groups: owners}, " * others
+        entry = why_of(ppl(f"allow: {{or: [{before}{{groups: admins}}]}}"), principal(groups=["Admins"]))
+        assert condition_of(entry) == ("allow", f"groups: has `{named}`", "1 value")
+
+    def test_a_rule_of_alternatives_lacks_one(self) -> None:
+        """However many it names: any one of them would do."""
+        entry = why_of(
+            ppl("""
+                - allow: {or: [{groups: owners}, {groups: heads}]}
+                - allow: {and: [{http_method: GET}, {groups: admins}]}
+            """),
+            principal(groups=["devs"]),
+        )
         assert condition_of(entry) == ("allow", "groups: has `owners`", "1 value")
 
     def test_a_deny_that_holds_comes_before_what_else_is_missing(self) -> None:
@@ -135,6 +147,25 @@ class TestClosest:
             """)
         )
         assert condition_of(entry) == ("deny", "groups: has `banned`", "nobody signed in")
+
+    def test_a_deny_that_asks_who_is_there_comes_before_an_allow_that_does(self) -> None:
+        entry = why_of(
+            ppl("""
+                - allow: {or: [{groups: admins}]}
+                - deny: {or: [{groups: banned}]}
+            """)
+        )
+        assert condition_of(entry) == ("deny", "groups: has `banned`", "nobody signed in")
+
+    def test_a_deny_that_holds_comes_before_one_that_only_asks_who_is_there(self) -> None:
+        entry = why_of(
+            ppl("""
+                - allow: {or: [{accept: }]}
+                - deny: {or: [{groups: banned}]}
+                - deny: {not: [{authenticated_user: }]}
+            """)
+        )
+        assert condition_of(entry) == ("deny", "authenticated_user: a signed-in caller", "nobody signed in")
 
     def test_what_must_not_hold_and_does(self) -> None:
         entry = why_of(ppl("allow: {not: [{groups: interns}, {groups: guests}]}"), principal(groups=["guests"]))
@@ -200,6 +231,20 @@ class TestWhy:
         assert why(Deny(reason, detail="in words"), None, None)["found"] == "in words"
         assert why(Deny(reason), None, None)["found"] == reason
 
+    def test_what_was_found_wrong_is_told_in_at_most_200_characters(self) -> None:
+        long, cut = "x" * 201, "x" * 199 + "…"
+        assert why(Deny(Reason.REQUEST_MALFORMED, detail=long), None, None)["found"] == cut
+        assert why(Deny(Reason.REQUEST_MALFORMED, detail=long[:200]), None, None)["found"] == long[:200]
+        error = TokenError(Reason.TOKEN_MALFORMED, long)
+        assert why(Deny(Reason.TOKEN_MALFORMED), None, None, error)["found"] == cut
+
+    def test_what_was_wanted_is_told_in_at_most_200_characters(self) -> None:
+        entry = why_of(ppl(f"allow: {{or: [{{claim/{'x' * 300}: y}}]}}"), principal())
+        assert entry["condition"] == f"claim/{'x' * 193}…"
+
+    def test_where_no_route_is_known_no_rule_can_be_named(self) -> None:
+        assert why(Deny(Reason.GROUPS_UNAUTHORIZED), facts(), None)["condition"] == "a rule that allows"
+
     @pytest.mark.parametrize("reason", list(Reason))
     def test_there_is_one_for_every_reason(self, reason: Reason) -> None:
         assert why(Deny(reason), None, None)["condition"]
@@ -214,7 +259,10 @@ class TestWhy:
     )
     def test_values_are_told_only_when_asked(self, claims: dict[str, Any], quiet: str, shown: str) -> None:
         text = ppl("allow: {or: [{claim/team: orders}]}")
-        assert why_of(text, principal(claims))["found"] == quiet
+        route, known = route_of(text), facts(principal(claims))
+        deny = decide(known, route)
+        assert isinstance(deny, Deny)
+        assert why(deny, known, route)["found"] == quiet
         assert why_of(text, principal(claims), show=True)["found"] == shown
 
     def test_hints_tell_values_only_when_asked(self) -> None:
@@ -350,6 +398,26 @@ class TestGuidance:
                 explanation: of the admins
         """)
         assert self.told(text, principal(groups=["devs"])) == Guidance("of the admins", "")
+
+    def test_of_two_that_are_equally_close_the_one_that_nearly_held(self) -> None:
+        text = route_with("""
+            policy:
+              - allow: {or: [{groups: owners}]}
+                explanation: of the owners
+              - allow: {or: [{groups: admins}]}
+                explanation: of the admins
+        """)
+        assert self.told(text, principal(groups=["devs"])) == Guidance("of the owners", "")
+        assert self.told(text, principal(groups=["Admins"])) == Guidance("of the admins", "")
+
+    def test_a_deny_rule_that_does_not_hold_is_not_heard(self) -> None:
+        text = route_with("""
+            explanation: of the route
+            policy:
+              - deny: {or: [{groups: guests}]}
+                explanation: of the guests
+        """)
+        assert self.told(text, principal(groups=["devs"])) == Guidance("of the route", "")
 
     def test_who_has_to_sign_in_first_hears_the_route_alone(self) -> None:
         assert self.told(self.TEXT, None) == Guidance("of the route", "ask the route")

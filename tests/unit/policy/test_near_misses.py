@@ -107,6 +107,11 @@ class TestValues:
     def test_says_nothing_without_a_likely_mistake(self, criterion: str, claims: dict[str, Any]) -> None:
         assert hint_of(criterion, principal(claims)) is None
 
+    @pytest.mark.parametrize(("others", "told"), [(99, True), (100, False)])
+    def test_looks_at_the_first_hundred_values_alone(self, others: int, told: bool) -> None:
+        found = hint_of("claim/team: orders", principal({"team": ["x"] * others + ["Orders"]}))
+        assert (found is not None) is told
+
     def test_a_value_nested_deeper_than_python_can_write_is_no_near_miss(self) -> None:
         nested: Any = "x"
         for _ in range(100_000):
@@ -157,16 +162,22 @@ class TestMissingClaims:
         assert hint_of(criterion, principal(token_use=token_use)) == Hint(text, text)
 
     @pytest.mark.parametrize(
-        "held", [pytest.param("Department", id="another case"), pytest.param("departmant", id="a typo")]
+        ("wanted", "held"),
+        [
+            pytest.param("department", "Department", id="another case"),
+            pytest.param("org", "ORG", id="another case of a name too short for typos"),
+            pytest.param("department", "departmant", id="a typo"),
+        ],
     )
-    def test_of_a_similar_name(self, held: str) -> None:
-        found = hint_of("claim/department: x", principal({held: "x"}))
+    def test_of_a_similar_name(self, wanted: str, held: str) -> None:
+        found = hint_of(f"claim/{wanted}: x", principal({held: "x"}))
         assert found == Hint("the token has a claim of a similar name", f"the token has a claim named `{held}`")
 
     @pytest.mark.parametrize(
         ("criterion", "caller"),
         [
             pytest.param("claim/department: x", principal(), id="no such claim"),
+            pytest.param("claim/department: x", principal({"department": []}), id="the claim itself, and empty"),
             pytest.param("groups: admins", principal(), id="a caller in no group"),
             pytest.param("auth_age: {max: 15m}", principal(), id="no auth_time"),
             pytest.param("claim/department: x", None, id="nobody signed in"),
@@ -216,6 +227,7 @@ class TestTypos:
             pytest.param("admins", "amdins", id="two swapped"),
             pytest.param("admins", "adnims", id="two replaced"),
             pytest.param("admins", "dmin", id="both ends missing"),
+            pytest.param("a" * 64, "a" * 63 + "b", id="as long as names are"),
         ],
     )
     def test_two_edits_are_a_typo_both_ways(self, one: str, other: str) -> None:

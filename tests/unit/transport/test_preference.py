@@ -27,6 +27,12 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,imag
         ("text/html, text/plain", Form.HTML),
         ("text/plain, text/html", Form.HTML),
         ("text/html;level=1;q=0.6, application/*;q=0.5", Form.HTML),
+        ("application/*, application/json;q=0.1, text/html;q=0.5", Form.HTML),  # the most specific range counts
+        ("*/*, application/*;q=0.4, text/*;q=0.5", Form.HTML),
+        ("x" * 1014 + ",text/html", Form.HTML),  # 1,024 characters are read
+        ("x" * 1015 + ",text/html", Form.JSON),
+        ("application/problem+json;q=0.1, application/json, text/html", Form.JSON),  # either is JSON
+        ("application/json;q=0.1, application/problem+json, text/html", Form.JSON),
         ("", Form.JSON),
         ("*/*", Form.JSON),
         ("application/json", Form.JSON),
