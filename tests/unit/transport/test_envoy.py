@@ -12,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.identity.credentials import TokenPlace
-from authz.model import Allow, Deny, Guidance, Json, Principal, Reason, Request, RouteName, Source, http_status
+from authz.model import (
+    Allow,
+    Decision,
+    Deny,
+    Guidance,
+    Json,
+    Principal,
+    Reason,
+    Request,
+    RouteName,
+    Source,
+    http_status,
+)
 from authz.pb import external_auth_pb2 as pb
 from authz.settings.templates import Template
 from authz.transport.envoy import (
@@ -20,6 +32,7 @@ from authz.transport.envoy import (
     Answers,
     AnswerSettings,
     Stamp,
+    StandingDenial,
     Unfit,
     header_value,
     request_id_of,
@@ -660,6 +673,35 @@ def test_headers_worked_out_once_are_never_another_principals(monkeypatch: pytes
         for _ in range(2):
             answer = builder.answer(request(), Allow(ROUTE, (Reason.USER_OK,), who), STAMP)
             assert headers_of(answer.response)["x-auth-subject"] == name
+        assert len(builder._known) <= 2
+
+
+def test_headers_are_worked_out_once_for_a_principal_that_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked_out = []
+    monkeypatch.setattr("authz.transport.envoy.header_value", lambda who, *_: worked_out.append(who.subject) or "x")
+    monkeypatch.setattr("authz.transport.envoy.MAX_KNOWN_PRINCIPALS", 2)
+    builder = answers()
+    ann, bob = principal(subject="ann"), principal(subject="bob")
+    for who in (ann, bob, ann, bob):
+        builder.answer(request(), Allow(ROUTE, (Reason.USER_OK,), who), STAMP)
+    assert worked_out == ["ann"] * len(HEADERS) + ["bob"] * len(HEADERS)
+
+
+def test_an_address_used_again_brings_no_headers_of_another() -> None:
+    builder = answers()
+    ann, bob = principal(claims={"sub": "ann"}, subject="ann"), principal(claims={"sub": "bob"}, subject="bob")
+    builder.answer(request(), Allow(ROUTE, (Reason.USER_OK,), ann), STAMP)
+    builder._known[id(bob)] = builder._known[id(ann)]  # as if ann's address had become bob's
+    response = builder.answer(request(), Allow(ROUTE, (Reason.USER_OK,), bob), STAMP).response
+    assert headers_of(response)["x-auth-subject"] == "bob"
+
+
+@pytest.mark.parametrize(("length", "fits"), [(8192, True), (8193, False)])
+def test_a_header_has_at_most_8_kib_unless_the_configuration_says_otherwise(length: int, fits: bool) -> None:
+    to_set, to_remove, omitted = allowed(principal({"username": "x" * length}))
+    assert ("x-auth-username" in to_set) is fits
+    assert ("x-auth-username" in to_remove) is not fits
+    assert (omitted == ("x-auth-username",)) is not fits
 
 
 # --- Answers that come again
@@ -725,9 +767,26 @@ def test_too_many_kept_answers_are_all_forgotten(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("authz.transport.envoy.MAX_READY", 2)
     kept = answers()
     allows = [LASTING._replace(principal=principal(subject=f"s-{number}")) for number in range(3)]
+    sizes = []
     for allow in allows:
         kept.serialized(request(), allow, STAMP, lasting=True)
-    assert len(kept._ready) == 1
+        sizes.append(len(kept._ready))
+    assert sizes == [1, 2, 1]
+
+
+@pytest.mark.parametrize("decision", [LASTING, Deny(Reason.NO_RULE)], ids=["allow", "deny"])
+def test_what_is_not_said_to_come_again_is_not_kept(decision: Decision) -> None:
+    builder = answers()
+    data, omitted = builder.serialized(request(), decision, STAMP)
+    assert (pb.CheckResponse.FromString(data), omitted) == builder.answer(request(), decision, STAMP)
+    assert builder._ready == {}
+
+
+def test_a_denial_written_beforehand_takes_the_id_of_the_decision() -> None:
+    standing = StandingDenial(answers(), Deny(Reason.INTERNAL_ERROR))
+    response = pb.CheckResponse.FromString(standing.with_id("0123456789abcdef-1"))
+    assert (response.status.code, response.denied_response.status.code) == (14, 503)
+    assert response.dynamic_metadata["decision_id"] == "0123456789abcdef-1"
 
 
 def test_only_an_allow_comes_again() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from authz.model import Guidance, Reason
 from authz.policy.refusals import MAX_GUIDANCE_BYTES
 from authz.settings.templates import Template
-from authz.transport.pages import Page, Refusal, denial_page
+from authz.transport.pages import _LOCK, _MARK, Page, Refusal, denial_page
 from tests.support.policies import request
 
 STATUSES = [400, 401, 403, 404, 503]
@@ -59,6 +59,17 @@ def test_the_author_is_heard_in_every_form() -> None:
         "Request id: r-1",
     ]
     assert page(TOLD, "grpc").body == "forbidden: claim-unauthorized: Payroll is for <finance>.: Ask Ann & Bob."
+
+
+def test_other_scripts_are_told_as_they_were_written() -> None:
+    refusal = TOLD._replace(guidance=Guidance("Nur für Zürich, 東京", ""))
+    assert "Nur für Zürich, 東京" in page(refusal, "json").body
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_lock_stands_for_who_may_not_and_a_mark_for_what_went_wrong(status: int) -> None:
+    html = page(Refusal(status), "html").body
+    assert (html.count(f'd="{_LOCK}"'), html.count(f'd="{_MARK}"')) == ((1, 0) if status in {401, 403} else (0, 1))
 
 
 def test_what_is_not_told_leaves_no_trace() -> None:
