@@ -50,7 +50,7 @@ class Net:
             together |= one
         good = [number for number in range(len(self.seconds)) if together >> number & 1 and self._is_good(number)]
         good.sort(key=self.seconds.__getitem__)
-        file = f"test_{module.rpartition('.')[2]}.py"
+        file = own_file(module)
         own = [number for number in good if self.files[number] == file]
         others = [number for number in good if self.files[number] != file]
         spent = accumulate(self.seconds[number] for number in others)
@@ -58,6 +58,10 @@ class Net:
 
     def _is_good(self, number: int) -> bool:
         return self.seconds[number] <= LONGEST_SECONDS and number not in self.failed
+
+
+def own_file(module: str) -> str:
+    return f"test_{module.rpartition('.')[2]}.py"
 
 
 def watch(modules: Sequence[str]) -> Coverage:

@@ -20,7 +20,7 @@ from typing import Any, Final, Never
 
 from tests.mutants.collected import Collected, alarm, collect, memories
 from tests.mutants.faults import Mutant, mutated, parse
-from tests.mutants.net import Net, lines_seen, spread, watch
+from tests.mutants.net import Net, lines_seen, own_file, spread, watch
 from tests.mutants.placing import Afresh, install, swaps
 from tests.mutants.processes import Fate, each, forked, one, silence, tell
 
@@ -33,6 +33,9 @@ class Tests:
     """The tests that met a module's mutants, in their order, by name: another process numbers them otherwise."""
 
     seconds: Mapping[str, float]
+
+    def of_file(self, name: str) -> Tests:
+        return Tests({test: seconds for test, seconds in self.seconds.items() if f"/{name}::" in test})
 
     def __or__(self, other: Tests) -> Tests:
         both = {**self.seconds, **other.seconds}
@@ -132,7 +135,19 @@ def meet_afresh(mutants: Sequence[Mutant], tests: Mapping[str, Tests], processes
     expect("nothing was changed", Fate.SURVIVED, one(lambda: _afresh({m: parse(m) for m in modules}, whole)))
     broken = {modules[0]: ast.parse("raise AssertionError('wrecked')")}
     expect(f"{modules[0]} was wrecked", Fate.KILLED, one(lambda: _afresh(broken, tests[modules[0]])))
-    yield from each(mutants, lambda mutant: _afresh({mutant.module: mutated(mutant)}, tests[mutant.module]), processes)
+    own = {module: tests[module].of_file(own_file(module)) for module in modules}
+    survivors = []
+    # A few tests are collected in a second, all of them in five.
+    for mutant, fate in each(mutants, lambda mutant: _meet_afresh(mutant, own[mutant.module]), processes):
+        if fate is Fate.SURVIVED:
+            survivors.append(mutant)
+        else:
+            yield mutant, fate
+    yield from each(survivors, lambda mutant: _meet_afresh(mutant, tests[mutant.module]), processes)
+
+
+def _meet_afresh(mutant: Mutant, tests: Tests) -> Fate:
+    return _afresh({mutant.module: mutated(mutant)}, tests) if tests.seconds else Fate.SURVIVED
 
 
 def _afresh(trees: Mapping[str, ast.Module], tests: Tests) -> Fate:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from authz.errors import TokenError
-from authz.identity.cognito import MAX_TOKEN_LENGTH, Verified, peek, verify
+from authz.identity.cognito import MAX_TOKEN_LENGTH, Verified, error_but_for_the_signature, peek, verify
 from authz.model import Reason
 from tests.support.user_pool import ALICE, DROP, LIFETIME, NOW, FakeUserPool, base64url, rsa_key
 
@@ -103,6 +103,21 @@ def test_accepts(token: str) -> None:
     assert judge(token).principal.issuer == POOL.issuer
 
 
+def test_numbers_are_what_the_token_says() -> None:
+    claims = judge(POOL.token(level=3, ratio=1.5, small=-2.5e-3, deep=[{"x": 0.25}])).principal.claims
+    assert (claims["level"], claims["ratio"], claims["small"], claims["deep"]) == (3, 1.5, -0.0025, [{"x": 0.25}])
+
+
+def test_what_else_would_refuse_a_token_with_a_bad_signature() -> None:
+    def other(now: float) -> TokenError | None:
+        return error_but_for_the_signature(peek(f"{POOL.token().rpartition('.')[0]}.AAAA"), POOL.trust(), now)
+
+    assert other(NOW) is None
+    expired = other(NOW + LIFETIME)
+    assert expired is not None
+    assert expired.reason is Reason.TOKEN_EXPIRED
+
+
 def test_every_length_of_a_part_is_read() -> None:
     for length in range(6):
         assert judge(POOL.token(username="x" * length)).principal.claims["username"] == "x" * length
@@ -122,6 +137,7 @@ def test_the_size_cap_is_the_first_check() -> None:
     error = refusal("." * (MAX_TOKEN_LENGTH + 1))
     assert error.reason is Reason.TOKEN_MALFORMED
     assert error.detail == "16385 characters long, at most 16384"
+    assert refusal("." * MAX_TOKEN_LENGTH).detail == "16385 parts instead of 3"
 
 
 HEADER, PAYLOAD, SIGNATURE = POOL.token().split(".")
@@ -144,6 +160,8 @@ HEADER, PAYLOAD, SIGNATURE = POOL.token().split(".")
         pytest.param(f"{HEADER}.{PAYLOAD}A.{SIGNATURE}"[:-1], id="a length that no bytes have"),
         pytest.param(f"{HEADER}.{PAYLOAD}.{SIGNATURE[:-1]}", id="a stray character left over"),
         pytest.param(f"{HEADER}.{PAYLOAD}.{SIGNATURE[:-3]}+{SIGNATURE[-2:]}", id="a plus of base64"),
+        pytest.param(f"{HEADER}.{PAYLOAD}.{SIGNATURE[:8]}++++{SIGNATURE[8:]}", id="what a lenient decoder skips"),
+        pytest.param(f"{HEADER}.{PAYLOAD}.{SIGNATURE[:8]}\n\r\n {SIGNATURE[8:]}", id="blanks that it skips too"),
         pytest.param(f"{HEADER}.{PAYLOAD}.{SIGNATURE[:-3]}/{SIGNATURE[-2:]}", id="a slash of base64"),
         pytest.param(f"{HEADER}.{PAYLOAD}.{SIGNATURE[:-3]}={SIGNATURE[-2:]}", id="padding in the middle"),
         pytest.param(f"{HEADER}.{PAYLOAD}.{SIGNATURE[:-3]} {SIGNATURE[-2:]}", id="a blank inside"),

@@ -119,6 +119,17 @@ def test_a_document_with_no_other_key_is_refused(key: Any, why: str) -> None:
         parse_jwks(jwks(key))
 
 
+def test_of_many_unusable_keys_the_first_three_are_named() -> None:
+    with pytest.raises(KeysError) as caught:
+        parse_jwks(jwks(1, 2, 3, 4))
+    assert [part.partition(":")[0] for part in str(caught.value).split("; ")] == [
+        "no usable key",
+        "key 1",
+        "key 2",
+        "key 3",
+    ]
+
+
 @pytest.mark.parametrize(
     ("document", "why"),
     [
