@@ -136,7 +136,6 @@ class _Builder:
         self._file = file
         self._problems = problems
         self._anchors: dict[str, tuple[Node, int]] = {}
-        self._nodes = 0
         self._aliased = 0
 
     def document(self, events: Iterable[yaml.Event]) -> Node | None:
@@ -169,7 +168,6 @@ class _Builder:
                     self._keep(done.anchor, node, size)
                 case _:
                     continue
-            self._nodes += 1
             if open_:
                 open_[-1].children.append(node)
                 open_[-1].size += size
@@ -260,7 +258,7 @@ _COLLECTION_TAGS: frozenset[str | None] = frozenset({None, "!", _YAML + "seq", _
 _NULL = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _NUMBER = re.compile(
-    r"(?P<int>[-+]?[0-9]+)|0o(?P<oct>[0-7]+)|0x(?P<hex>[0-9a-fA-F]+)"
+    r"(?P<int>[-+]?[0-9]+)|(?P<oct>0o[0-7]+)|(?P<hex>0x[0-9a-fA-F]+)"
     r"|(?P<float>[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
     r"|(?P<inf>[-+]?\.(?:inf|Inf|INF))|(?P<nan>\.(?:nan|NaN|NAN))"
 )
@@ -277,16 +275,15 @@ def resolve(text: str) -> ScalarValue:
         return text
     if len(text) > MAX_NUMBER_LENGTH:
         raise ValueError("too many digits")
-    digits = match.group(match.lastgroup or 0)
-    return _CONVERT[match.lastgroup or ""](digits)
+    return _CONVERT[match.lastgroup or ""](text)
 
 
 _CONVERT: dict[str, Callable[[str], ScalarValue]] = {
     "int": int,
-    "oct": lambda digits: int(digits, 8),
-    "hex": lambda digits: int(digits, 16),
+    "oct": lambda text: int(text, 8),
+    "hex": lambda text: int(text, 16),
     "float": float,
-    "inf": lambda digits: float(digits.replace(".", "").lower()),
+    "inf": lambda text: float(text.replace(".", "").lower()),
     "nan": lambda _: float("nan"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import SupportsIndex
 
 import pytest
 from hypothesis import given, settings
@@ -92,6 +93,9 @@ def test_a_key_that_is_not_there_is_none() -> None:
         ("=", "="),
         ("true", True),
         ("True", True),
+        ("TRUE", True),
+        ("false", False),
+        ("False", False),
         ("FALSE", False),
         ("tRue", "tRue"),
         ("~", None),
@@ -118,6 +122,7 @@ def test_a_key_that_is_not_there_is_none() -> None:
         ('"true"', "true"),
         ("!!str 12", "12"),
         ("! 12", "12"),
+        ('! "12"', "12"),
         ("!!int 12", 12),
         ('!!float "1.5"', 1.5),
         ("|\n  12\n", "12\n"),
@@ -181,6 +186,7 @@ def test_a_written_nothing_is_something(text: str) -> None:
     [
         ("a: 1\nb: 2\na: 3", "3:1: duplicate key `a`, already on line 1: delete one"),
         ("a: 1\n'a': 3", "2:1: duplicate key `a`, already on line 1: delete one"),
+        ("a:\n  1\na: 3", "3:1: duplicate key `a`, already on line 1: delete one"),
         ("99: x", "1:1: a key must be text, found `99` (a number): quote it"),
         ("600: x", "1:1: a key must be text, found `600` (a number): quote it"),
         ("4e2: x", "1:1: a key must be text, found `4e2` (a number): quote it"),
@@ -235,12 +241,23 @@ def test_what_is_no_yaml_is_a_problem(text: str, start: str) -> None:
     assert [problem[: len(start)] for problem in problems] == [start]
 
 
-def test_bytes_that_are_not_utf_8_are_named_by_line_and_column() -> None:
-    assert read(b"a: 1\nb: caf\xe9\n") == (None, ["2:7: not UTF-8 text: save the file as UTF-8"])
+def test_a_character_that_yaml_does_not_know_is_told_in_one_line() -> None:
+    problem = "1:1: not YAML: unacceptable character #x0001: control characters are not allowed"
+    assert read("a: \x01") == (None, [problem])
+
+
+@pytest.mark.parametrize(("data", "place"), [(b"a: 1\nb: caf\xe9\n", "2:7"), (b"\n\xe9", "2:1"), (b"\xe9", "1:1")])
+def test_bytes_that_are_not_utf_8_are_named_by_line_and_column(data: bytes, place: str) -> None:
+    assert read(data) == (None, [f"{place}: not UTF-8 text: save the file as UTF-8"])
 
 
 def test_utf_16_is_not_read() -> None:
     assert read("a: 1".encode("utf-16")) == (None, ["1:1: not UTF-8 text: save the file as UTF-8"])
+
+
+def test_the_limits_are_those_that_are_documented() -> None:
+    limits = (MAX_DEPTH, MAX_EXPANDED_NODES, MAX_ALIASED_NODES, MAX_NUMBER_LENGTH)
+    assert limits == (64, 2_000_000, 100_000, 400)
 
 
 def test_the_longest_number_is_read() -> None:
@@ -264,6 +281,22 @@ def test_what_aliases_expand_to_is_bounded() -> None:
     assert [problem.partition(": ")[2] for problem in problems] == [
         f"aliases stand for more than {MAX_ALIASED_NODES:,} values"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("- &x [1, 2, 3, 4]\n- [*x, *x]", None),  # a list of four is five values
+        ("- &x [1, 2, 3, 4]\n- [*x, *x, *x]", "2:12"),
+        ("- &x 1\n- [*x, *x, *x, *x, *x, *x, *x, *x, *x, *x]", None),
+        ("- &x 1\n- [*x, *x, *x, *x, *x, *x, *x, *x, *x, *x, *x]", "2:44"),
+    ],
+)
+def test_every_alias_counts_as_what_it_stands_for(
+    text: str, place: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("authz.document.MAX_ALIASED_NODES", 10)
+    assert read(text)[1] == ([] if place is None else [f"{place}: aliases stand for more than 10 values"])
 
 
 def test_the_number_of_values_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,6 +454,14 @@ def test_what_is_no_duration_is_an_error(text: str) -> None:
 
 
 def test_a_tree_that_is_let_go_is_freed_node_by_node() -> None:
-    nodes = [good("{a: [1, {b: c}], d: e}"), good("f")]
+    class Nodes(list[Node]):
+        freed = 0
+
+        def pop(self, index: SupportsIndex = -1) -> Node:
+            self.freed += 1
+            return super().pop(index)
+
+    nodes = Nodes([good("{a: [1, {b: c}], d: e}"), good("f")])
     let_go(nodes)
     assert nodes == []
+    assert nodes.freed == 7
