@@ -102,7 +102,7 @@ def _network(node: Node, problems: Problems) -> IPv4Network | IPv6Network | None
         return None
     mapped = isinstance(network, IPv6Network) and network.network_address.ipv4_mapped
     if mapped and network.prefixlen >= 96:
-        return IPv4Network((mapped, network.prefixlen - 96), strict=False)
+        return IPv4Network((mapped, network.prefixlen - 96))
     return network
 
 

@@ -77,8 +77,8 @@ class Route:
     host: HostMatcher
     path: PathMatcher
     policy: Policy
-    id: str | None = None
-    index: int = 0  # its place in the whole set
+    id: str | None
+    index: int  # its place in the whole set
 
     @property
     def source(self) -> Source:

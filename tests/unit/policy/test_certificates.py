@@ -127,6 +127,12 @@ def test_what_cannot_be_read_is_no_certificate(text: str) -> None:
     assert read_certificate(text) is None
 
 
+def test_a_certificate_of_64_kib_is_read_and_no_longer_one() -> None:
+    padding = 65_536 - len(sent(LEAF))
+    assert read_certificate(sent(LEAF) + "-" * padding) == read(LEAF)
+    assert read_certificate(sent(LEAF) + "-" * (padding + 1)) is None
+
+
 def test_no_mutated_certificate_raises_and_none_of_them_is_trusted() -> None:
     """Mutations of the signed part; among them versions and names that `cryptography` refuses in its own ways."""
     chance = random.Random(7)  # the same mutations every time
@@ -277,6 +283,22 @@ def test_a_certificate_matcher_says_what_it_wants() -> None:
     matcher = certificate_matcher(node, problems)
     assert matcher is not None
     assert matcher.wanted == f"fingerprint is one of 2 and spki_hash is {SPKI} and san_dns is `a`"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{colour: a}", "unknown key `colour`, expected `fingerprint`, `spki_hash`, `san_email`, `san_dns`, `san_uri`"),
+        ("{san_dns: [a, b]}", "`san_dns`: found a list where one value is meant; write san_dns: {in: [a, b]}"),
+        ("{san_dns: [[a]]}", "`san_dns`: found a list where one value is meant; write san_dns: {in: […]}"),
+    ],
+)
+def test_what_to_write_instead_is_told(text: str, message: str) -> None:
+    problems = Problems()
+    node = parse(text.encode(), "c", problems)
+    assert node is not None
+    assert certificate_matcher(node, problems) is None
+    assert [problem.message for problem in problems] == [f"`client_certificate`: {message}"]
 
 
 KEYS = "fingerprint, spki_hash, san_email, san_dns, san_uri"

@@ -589,6 +589,18 @@ def test_a_criterion_that_cannot_be_had_is_refused_with_the_reason(name: str) ->
     assert name not in CRITERIA
 
 
+@pytest.mark.parametrize("name", ["accept", "reject", "cors_preflight", "invalid_client_certificate"])
+def test_data_that_a_criterion_does_not_read_is_mentioned(name: str) -> None:
+    ok, problems = found(f"{name}: 5")
+    assert ok
+    assert problems[0].split(": ")[1:3] == ["warning", f"`{name}`"]
+    assert len(found(f"{name}:")[1]) == len(problems) - 1
+
+
+def test_a_claims_name_may_hold_dots_next_to_each_other() -> None:
+    assert claim_values({"a.": {"b": "x"}}, "a..b") == ("x",)
+
+
 @pytest.mark.parametrize("name", CRITERIA)
 @pytest.mark.parametrize("data", ["5", "''", "[[]]", "{'': ''}", "{is: {}}", "{x: [5]}", "-.inf"])
 def test_no_data_of_no_criterion_escapes_as_an_error(name: str, data: str) -> None:
@@ -604,6 +616,7 @@ def test_found_values_are_shown_bounded() -> None:
     assert show_values(()) == "nothing"
     assert show_values(["a", 5, True, None]) == "`a`, 5, true, None"
     assert len(show_values(["x" * 100] * 100)) == 200
+    assert show_values(list(range(30))) == ", ".join(map(str, range(20)))
 
 
 def test_facts_print_nothing_secret() -> None:

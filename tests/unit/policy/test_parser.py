@@ -536,3 +536,9 @@ def test_any_tree_is_a_policy_set_or_a_load_error(tree: str) -> None:
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_policy_set_or_a_load_error(data: bytes) -> None:
     parses(data)
+
+
+def test_an_id_that_is_no_text_is_told_once_for_each_route() -> None:
+    route = "- {from: 'https://a.example.com', id: [], allow_any_authenticated_user: true}\n"
+    problems = problems_of(route * 2)
+    assert [problem.partition("`id`: ")[2] for problem in problems] == ["found an empty list, expected text"] * 2

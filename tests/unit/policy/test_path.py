@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.errors import RequestError
+from authz.policy import path as module
 from authz.policy.path import (
     Host,
     canonical_host,
@@ -355,6 +356,12 @@ def test_a_prefix_may_end_inside_a_segment(text: str) -> None:
     assert canonical_pattern(text, prefix=True) == text
 
 
+def test_a_path_may_not_unless_it_is_said_to_be_a_prefix() -> None:
+    with pytest.raises(RequestError) as raised:
+        canonical_pattern("/a/.")
+    assert DOTS in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("text", "prefix", "why"),
     [
@@ -378,6 +385,13 @@ def test_a_policys_path_that_no_request_can_match_is_refused(text: str, prefix: 
     with pytest.raises(RequestError) as raised:
         canonical_pattern(text, prefix=prefix)
     assert why in str(raised.value)
+
+
+@pytest.mark.parametrize(("length", "remembered"), [(255, 1), (256, 0)])
+def test_what_strangers_send_does_not_fill_the_memory_of_hosts(length: int, remembered: int) -> None:
+    module._known_host.cache_clear()
+    canonical_host("a." * 120 + "b" * (length - 240))
+    assert module._known_host.cache_info().currsize == remembered
 
 
 def test_a_host_that_is_too_long_to_remember_is_read_all_the_same() -> None:

@@ -10,7 +10,7 @@ from authz.document import Fields, Problems, Scalar
 from authz.errors import Severity
 from authz.model import Guidance, RouteName, Source
 from authz.policy.parser import PolicyOptions
-from authz.policy.refusals import MAX_GUIDANCE_BYTES, MAX_TARGET_LENGTH, redirects_of
+from authz.policy.refusals import redirects_of
 from tests.support.policies import find, policy_set, ppl, problems_of, route_with
 
 
@@ -31,7 +31,9 @@ def test_texts_of_several_lines_lose_their_outer_blanks() -> None:
 
 
 def test_the_longest_text_is_read() -> None:
-    assert name_of(route_with(f"explanation: {'x' * MAX_GUIDANCE_BYTES}")).guidance.explanation
+    assert name_of(route_with(f"explanation: {'x' * 600}")).guidance.explanation == "x" * 600
+    (problem,) = problems_of(route_with(f"explanation: {'x' * 601}"))
+    assert problem.endswith("`explanation`: takes 601 bytes in a page, expected at most 600: say it shorter")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def test_the_longest_text_is_read() -> None:
         "http://app.localhost/sign-in?u={url}",
         "http://127.0.0.7/",
         "http://[::1]:8080/",
-        "https://login.example.com/" + "a" * (MAX_TARGET_LENGTH - 26),
+        "https://login.example.com/" + "a" * (2048 - 26),
     ],
 )
 def test_targets_that_load(target: str) -> None:
@@ -91,7 +93,7 @@ def test_targets_that_load(target: str) -> None:
         "/?u={url",
         "/?u={{url}}",
         "/?u={URL}",
-        "/" + "a" * MAX_TARGET_LENGTH,
+        "/" + "a" * 2048,
     ],
 )
 def test_targets_that_do_not(target: str) -> None:
@@ -100,6 +102,12 @@ def test_targets_that_do_not(target: str) -> None:
     assert redirects_of(_map_of(node), "x", problems) == ()
     assert len(problems.errors) == 1
     assert str(problems[0]).isprintable()
+
+
+@pytest.mark.parametrize("target", ["/?u={url", "/?u=url}", "/?u={URL}"])
+def test_a_placeholder_that_is_none_is_called_so(target: str) -> None:
+    (problem,) = problems_of(route_with(f"denied_redirect: {{401: '{target}'}}"))
+    assert problem.endswith(f"`{target}` has a placeholder that is not {{url}}: only that is known")
 
 
 def _map_of(node: Scalar) -> Fields:
