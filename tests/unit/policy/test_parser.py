@@ -542,3 +542,21 @@ def test_an_id_that_is_no_text_is_told_once_for_each_route() -> None:
     route = "- {from: 'https://a.example.com', id: [], allow_any_authenticated_user: true}\n"
     problems = problems_of(route * 2)
     assert [problem.partition("`id`: ")[2] for problem in problems] == ["found an empty list, expected text"] * 2
+
+
+def test_a_wildcard_host_has_a_port_up_to_65535() -> None:
+    assert find(
+        policy_set("- {from: 'https://*.example.com:65535', allow_any_authenticated_user: true}"), "a.example.com:65535"
+    )
+
+
+def test_only_a_prefix_may_end_inside_a_segment() -> None:
+    assert problems_of("- {from: 'https://a.example.com', prefix: /a/., allow_any_authenticated_user: true}") == []
+    (problem,) = problems_of("- {from: 'https://a.example.com', path: /a/., allow_any_authenticated_user: true}")
+    assert "`path`: no request can match `/a/.`" in problem
+
+
+def test_a_pattern_that_is_none_is_told_to_its_author_alone(capfd: pytest.CaptureFixture[str]) -> None:
+    (problem,) = problems_of("- {from: 'https://a.example.com', regex: '(', allow_any_authenticated_user: true}")
+    assert "`regex`: not an RE2 pattern" in problem
+    assert capfd.readouterr() == ("", "")

@@ -14,6 +14,7 @@ from authz.document import Problems, parse
 from authz.errors import LoadError, Severity
 from authz.workbench.doctor import Finding, FindingId, Promises, examine
 from authz.workbench.doctor.findings import ADVICE
+from authz.workbench.doctor.place import family
 from authz.workbench.doctor.verb import diagnose
 from authz.workbench.importers import import_kong, import_pomerium
 from tests.support.broken_envoys import (
@@ -216,6 +217,19 @@ def test_a_pattern_that_cannot_be_read_takes_nothing() -> None:
 
 
 # --- where and how ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", "ext_authz"),
+        ("envoy.lua.v3.Lua", "lua"),
+        ("acme.filters.Own", "Own"),
+        ("Own", "Own"),
+    ],
+)
+def test_a_type_belongs_to_the_folder_above_its_version(kind: str, name: str) -> None:
+    assert family(kind) == name
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
