@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from authz.document import Fields, Items, Node, Problems, Scalar, boolean_of, describe, did_you_mean, shorten, text_of
@@ -43,6 +43,7 @@ _ROUTE_KEYS: Final = (
     "from", "prefix", "path", "regex", "id", *PLAIN_KEYS, "policy", "pass_identity_headers", "show_error_details",
     "denied_redirect", *GUIDANCE_KEYS,
 )  # fmt: skip
+_LIST_KEYS: Final = ("routes", "policy")  # what a file that is a map may hold
 
 
 class RouteReader:
@@ -64,7 +65,7 @@ class RouteReader:
         lists = [document]
         if isinstance(document, Fields):
             if not inline:
-                self._refuse_unknown(document, ("routes", "policy"), "the file")
+                self._refuse_unknown(document)
             lists = [found for found in (document.get("policy"), document.get("routes")) if found is not None]
             if not lists and not inline and not document.entries:
                 self._problems.error(document, "an empty map: expected `routes:` with a list")
@@ -75,13 +76,12 @@ class RouteReader:
             else:
                 self._problems.error(routes, f"found {describe(routes)}, expected a list of routes (`- from: …`)")
 
-    def _refuse_unknown(self, fields: Fields, known: Sequence[str], what: str) -> None:
-        for key, _ in fields.entries:
-            if key.text not in known:
-                hint = did_you_mean(key.text, known)
-                expected = ", ".join(f"`{name}`" for name in known) if len(known) < 5 else ""
-                expected = f", expected {expected}" if expected else ""
-                self._problems.error(key, f"{what}: unknown key `{shorten(key.text)}`{expected}{hint}")
+    def _refuse_unknown(self, document: Fields) -> None:
+        for key, _ in document.entries:
+            if key.text not in _LIST_KEYS:
+                expected = ", ".join(f"`{name}`" for name in _LIST_KEYS)
+                hint = did_you_mean(key.text, _LIST_KEYS)
+                self._problems.error(key, f"the file: unknown key `{shorten(key.text)}`, expected {expected}{hint}")
 
     def _read_route(self, node: Node) -> None:
         if not isinstance(node, Fields):
