@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from authz.demo import files
-from authz.document import Problems, parse
+from authz.document import Fields, Problems, parse
 from authz.errors import LoadError, Severity
 from authz.workbench.doctor import Finding, FindingId, Promises, examine
+from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.findings import ADVICE
 from authz.workbench.doctor.place import family
 from authz.workbench.doctor.verb import diagnose
@@ -230,6 +231,50 @@ def test_a_pattern_that_cannot_be_read_takes_nothing() -> None:
 )
 def test_a_type_belongs_to_the_folder_above_its_version(kind: str, name: str) -> None:
     assert family(kind) == name
+
+
+DISCOVERED = """
+configs:
+- dynamic_active_clusters:
+  - cluster: {name: by-service, eds_cluster_config: {service_name: pool}}
+  - cluster: {name: by-name, type: EDS}
+  - cluster:
+      name: in-place
+      load_assignment: {endpoints: [{lb_endpoints: [{endpoint: {hostname: a}}]}]}
+- dynamic_endpoint_configs:
+  - endpoint_config: {cluster_name: pool, endpoints: [{lb_endpoints: [{endpoint: {hostname: b}}]}]}
+  - endpoint_config: {cluster_name: by-name, endpoints: [{lb_endpoints: [{endpoint: {hostname: c}}]}]}
+  - endpoint_config: {cluster_name: in-place, endpoints: [{lb_endpoints: [{endpoint: {hostname: d}}]}]}
+- ecds_filters:
+  - ecds_filter:
+      name: guard
+      typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz}
+  - ecds_filter:
+      name: named-alike
+      typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz}
+- dynamic_listeners:
+  - active_state:
+      listener:
+        filter_chains:
+        - filters:
+          - typed_config:
+              '@type': x/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+              http_filters:
+              - {name: guard, config_discovery: {}}
+              - {name: named-alike, typed_config: {'@type': x/envoy.extensions.filters.http.lua.v3.Lua}}
+"""
+
+
+def test_what_a_dump_discovered_is_found_by_its_name() -> None:
+    node = parse(DISCOVERED.encode(), "dump.yaml", Problems())
+    assert isinstance(node, Fields)
+    dump = Configuration(node)
+    hosts = {name: [one["hostname"].text for one in dump.endpoints(each)] for name, each in dump.clusters.items()}
+    assert hosts == {"by-service": ["b"], "by-name": ["c"], "in-place": ["a"]}
+    assert [(one.name, one.family) for one in dump.managers[0].filters] == [
+        ("guard", "ext_authz"),
+        ("named-alike", "lua"),
+    ]
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
