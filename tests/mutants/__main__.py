@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.mutants.collected import FOLDERS
-from tests.mutants.faults import ROOT, Mutant, mutants_of, pure_modules
+from tests.mutants.faults import Mutant, mutants_of, pure_modules
 from tests.mutants.processes import Fate, tell
+from tests.mutants.report import LEAST, RESULT, former, share_killed, table
 from tests.mutants.running import meet_afresh, meet_in_template
 
-RESULT: Final = ROOT / "mutants.json"
 SURVIVORS: Final = Path(__file__).parent / "survivors.txt"
-LEAST: Final = 95.0  # percent
 
 
 def main() -> int:
@@ -39,7 +38,7 @@ def main() -> int:
     met = {module: sampled(some, options.at_most) for module, some in mutants.items()}
     started = time.monotonic()
     fates = meet(met, options.tests, options.processes)
-    rows = json.loads(RESULT.read_text()) if RESULT.is_file() else {}
+    rows = former()
     known = known_survivors()
     for module in modules:
         survived = [mutant for mutant in met[module] if fates[mutant] is Fate.SURVIVED]
@@ -94,25 +93,6 @@ def idle_excuses(known: set[str], met: Mapping[str, Sequence[Mutant]], fates: Ma
     """Give the lines of survivors.txt about these modules that excuse nobody."""
     survived = {mutant.key for some in met.values() for mutant in some if fates[mutant] is Fate.SURVIVED}
     return {key for key in known - survived if key.partition(" ")[0] in met}
-
-
-def table(rows: Mapping[str, Any]) -> str:
-    lines = ["| module | mutants | met | killed | mean the same | survived |", "| --- | --- | --- | --- | --- | --- |"]
-    lines += [f"| {module} | {' | '.join(map(str, _figures([one])))} |" for module, one in rows.items()]
-    lines.append(f"| all | {' | '.join(map(str, _figures(list(rows.values()))))} |")
-    lines.append(f"\n{share_killed(list(rows.values())):.1f} % killed, at least {LEAST:.0f} %")
-    return "\n".join(lines)
-
-
-def _figures(rows: Sequence[Mapping[str, Any]]) -> list[int]:
-    summed = [sum(one[name] for one in rows) for name in ("mutants", "met", "killed", "same")]
-    return [*summed, sum(len(one["survivors"]) for one in rows)]
-
-
-def share_killed(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Give the percentage, of those that are other programs at all."""
-    met = sum(one["met"] - one["same"] for one in rows)
-    return 100 * sum(one["killed"] for one in rows) / met if met else 0.0
 
 
 def _options() -> argparse.Namespace:

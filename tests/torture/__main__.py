@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tests.mutants import report as mutants
 from tests.torture.figures import Figure, Stand
 
 RESULT: Final = Path("torture.json")
@@ -67,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             }
             tell(f"{number} {PROMISES[number].text}: {seconds} s")
             RESULT.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    print(render({number: row for number, row in rows.items() if int(number) in options.only}))
+    shown = {number: row for number, row in rows.items() if int(number) in options.only}
+    print(render(shown if options.only != list(PROMISES) else {**shown, **_mutants()}))
     mine = [figure for number in options.only for figure in rows[str(number)]["figures"]]
     return 0 if mine and all(figure["held"] for figure in mine) else 1
 
@@ -106,6 +108,12 @@ SOAK: Final = "soak of "  # how the figures of `make soak` begin, which stand in
 def _soaked(row: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """Give what the last soak left in the row."""
     return [] if row is None else [figure for figure in row["figures"] if figure["what"].startswith(SOAK)]
+
+
+def _mutants() -> dict[str, Any]:
+    """Give row 14, of the last `make mutants`."""
+    rows = mutants.former()
+    return {"14": mutants.as_promise(rows)} if rows else {}
 
 
 def _former() -> dict[str, Any]:

@@ -11,11 +11,13 @@ from types import FunctionType, SimpleNamespace
 import pytest
 
 from tests.mutants import faults, placing, processes
-from tests.mutants.__main__ import share_killed, table
+from tests.mutants.__main__ import SURVIVORS
 from tests.mutants.collected import SLACK_SECONDS, SLACK_TIMES, alarm
 from tests.mutants.faults import Mutant, mutants_of, mutated
 from tests.mutants.placing import Swap, compile_tree
 from tests.mutants.processes import Fate, each, forked, one
+from tests.mutants.report import as_promise, share_killed, table
+from tests.torture.__main__ import render
 
 SOURCE = '''
 from __future__ import annotations
@@ -211,3 +213,19 @@ def test_the_share_leaves_out_what_is_the_same_program() -> None:
     assert share_killed([*rows.values()]) == pytest.approx(100 * 18 / 19)
     assert "| authz.box | 50 | 20 | 18 | 1 | 1 |" in table(rows)
     assert "94.7 % killed" in table(rows)
+
+
+def test_the_table_of_all_promises_has_a_row_for_it() -> None:
+    row = {"date": "2026-11-25", "mutants": 40, "met": 40, "killed": 38, "same": 1, "survivors": ["x"]}
+    rendered = render({"14": as_promise({"authz.box": row, "authz.lid": {**row, "date": "2026-11-24"}})})
+    assert rendered.splitlines()[-1] == (
+        "| 14 | tests would notice | mutants killed of 78, in 2 pure modules "
+        "| 97.4 % (76; 2 survived, 2 mean the same) | ≥ 95 % | yes | 2026-11-24 |"
+    )
+
+
+def test_every_excuse_has_a_reason() -> None:
+    lines = [line for line in SURVIVORS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    excused = [number for number, line in enumerate(lines) if not line.startswith(" ")]
+    assert excused
+    assert all(lines[number + 1 : number + 2] and lines[number + 1].startswith("    ") for number in excused)
