@@ -173,6 +173,22 @@ def test_a_wrong_string_matcher_is_no_matcher_and_says_why(matcher: str, message
     assert heads(problem.message for problem in problems.errors) == heads(messages)
 
 
+@pytest.mark.parametrize(
+    ("texts", "instead"),
+    [
+        ("[a, b, c]", "or: [{it: a}, {it: b}, {it: c}]"),
+        ("[a, b, c, d]", "or: [{it: a}, {it: b}, {it: c}, …]"),
+        ("[]", "or: [{it: …}]"),
+    ],
+)
+def test_a_list_where_one_text_is_meant_is_told_what_to_write(texts: str, instead: str) -> None:
+    problems = Problems()
+    assert string_matcher(node_of(texts), "it", problems) is None
+    assert [problem.message for problem in problems] == [
+        f"`it`: found a list where one value is meant; write {instead}"
+    ]
+
+
 @given(st.sampled_from(STRING_OPERATORS), st.text(min_size=1), st.text())
 def test_each_string_operator_is_its_plain_python(operator: str, wanted: str, text: str) -> None:
     quoted = '"' + "".join(f"\\U{ord(char):08x}" for char in wanted) + '"'
