@@ -136,21 +136,26 @@ def meet_afresh(mutants: Sequence[Mutant], tests: Mapping[str, Tests], processes
     broken = {modules[0]: ast.parse("raise AssertionError('wrecked')")}
     expect(f"{modules[0]} was wrecked", Fate.KILLED, one(lambda: _afresh(broken, tests[modules[0]])))
     own = {module: tests[module].of_file(own_file(module)) for module in modules}
+    for module in modules:
+        fate = one(lambda module=module: _afresh({module: parse(module)}, own[module]))
+        expect(f"nothing was changed in {module}", Fate.SURVIVED, fate)
     survivors = []
     # A few tests are collected in a second, all of them in five.
-    for mutant, fate in each(mutants, lambda mutant: _meet_afresh(mutant, own[mutant.module]), processes):
+    for mutant, fate in each(mutants, lambda mutant: _afresh(_tree_of(mutant), own[mutant.module]), processes):
         if fate is Fate.SURVIVED:
             survivors.append(mutant)
         else:
             yield mutant, fate
-    yield from each(survivors, lambda mutant: _meet_afresh(mutant, tests[mutant.module]), processes)
+    yield from each(survivors, lambda mutant: _afresh(_tree_of(mutant), tests[mutant.module]), processes)
 
 
-def _meet_afresh(mutant: Mutant, tests: Tests) -> Fate:
-    return _afresh({mutant.module: mutated(mutant)}, tests) if tests.seconds else Fate.SURVIVED
+def _tree_of(mutant: Mutant) -> Mapping[str, ast.Module]:
+    return {mutant.module: mutated(mutant)}
 
 
 def _afresh(trees: Mapping[str, ast.Module], tests: Tests) -> Fate:
+    if not tests.seconds:
+        return Fate.SURVIVED
     silence()
     for module, tree in trees.items():
         install(Afresh(module, tree))
