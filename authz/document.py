@@ -213,8 +213,7 @@ class _Builder:
         text: str = event.value
         self._check_tag(event, _SCALAR_TAGS)
         value: ScalarValue = text
-        plain = event.implicit[0] and not event.style
-        if (event.tag is None and plain) or event.tag in _TYPED_TAGS:
+        if (event.tag is None and event.implicit[0]) or event.tag in _TYPED_TAGS:
             try:
                 value = resolve(text)
             except ValueError:

@@ -34,9 +34,9 @@ class Criterion:
     test: Test
     wanted: str  # for people, completes "wants: …"
     look: Look  # what was there, for people; empty when nothing was
-    expects: tuple[Json, ...] = ()  # the values it names, for near misses
-    of_caller: bool = False
-    lasting: bool = False  # the same principal always gets the same finding, whatever the request and the time
+    expects: tuple[Json, ...]  # the values it names, for near misses
+    of_caller: bool
+    lasting: bool  # the same principal always gets the same finding, whatever the request and the time
     data: Node | None = None  # as written, for advice
 
 

@@ -39,7 +39,9 @@ class Net:
         return self._ordered(mutant.module, (lines.get(line, 0) for line in mutant.lines))
 
     def tests_of(self, module: str) -> list[int]:
-        return self._ordered(module, self.tests[module].values())
+        """Give every test that runs a line of the module, and its own file's, which may only look at its constants."""
+        own = sum(1 << number for number, file in enumerate(self.files) if file == own_file(module))
+        return self._ordered(module, (*self.tests[module].values(), own))
 
     def runs_early(self, mutant: Mutant) -> bool:
         return not self.early[mutant.module].isdisjoint(mutant.lines)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import pytest
 
 from authz.errors import AuthzError, KeysError, LoadError, Problem, RequestError, Severity, TokenError
-from authz.model import Allow, Deny, Reason, Request, RouteName, Source
+from authz.model import Allow, Deny, Principal, Reason, Request, RouteName, Source
 from tests.support.policies import principal, request
 
 ROUTE = RouteName("orders", Source("a.yaml", 3, 5))
+
+
+def test_a_principal_has_no_unverified_address_unless_it_is_said() -> None:
+    assert not Principal("alice", "https://issuer", "client", "access", {}).email_is_unverified
 
 
 @pytest.mark.parametrize(
