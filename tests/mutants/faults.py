@@ -144,6 +144,9 @@ class _Replace(ast.NodeTransformer):
         return ast.copy_location(self._new, node) if node is self._old else self.generic_visit(node)
 
 
+_FLAGS: Final = ("frozen", "slots", "kw_only")
+
+
 def _untold(tree: ast.AST) -> set[int]:
     """Give the nodes that no behaviour can show; the docstring above says which and why."""
     parts: list[ast.AST] = []
@@ -152,8 +155,8 @@ def _untold(tree: ast.AST) -> set[int]:
         parts += [part for part in (getattr(node, "annotation", None), getattr(node, "returns", None)) if part]
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             untold.add(id(node))
-        if isinstance(node, ast.ClassDef):
-            parts += [one for one in node.decorator_list if ast.unparse(one).startswith("dataclass(")]
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "dataclass":
+            parts += [flag.value for flag in node.keywords if flag.arg in _FLAGS]
     return untold | {id(inner) for part in parts for inner in ast.walk(part)}
 
 
