@@ -173,6 +173,7 @@ def test_afresh_loads_the_fault_and_finds_nothing_else(module: str) -> None:
     assert loaded.LIMIT == 9
 
 
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")  # Python 3.12, under xdist
 class TestProcesses:
     """A mutant that hangs or crashes is killed; what breaks in the machinery is told, and is no kill."""
 
