@@ -48,7 +48,7 @@ torture: $(VENV)/.torture  ## every promise put to the test, within an hour; pri
 soak: $(VENV)/.test  ## half an hour of random everything: does memory grow? (SOAK="--minutes 2": shorter)
 	@$(BIN)/python -m tests.torture.soak $(SOAK)
 
-mutants: $(VENV)/.test  ## would the tests notice? Faults in the pure modules; half an hour (MUTANTS="authz.policy.path")
+mutants: $(VENV)/.test  ## would the tests notice? Faults in the pure modules; a quarter of an hour (MUTANTS="authz.policy.path")
 	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
 check: $(VENV)/.check $(VENV)/.xds  ## format, lint, types, import layers, generated code up to date
