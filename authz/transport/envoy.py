@@ -201,6 +201,7 @@ class Answers:
         self._forms = frozenset(map(_cgi_form, self._names))
         self._no_identity: IdentityValues = tuple((name, Unfit.ABSENT) for name, _ in settings.identity_headers)
         self._ready: dict[int, _Ready] = {}
+        self._ready_under = ""
         # What an allow's answer holds of its request are the names to remove, and those are known by `_` and `.`.
         self._has_plain_names = not any(set("_.") & set(name) for name in self._names)
         self._keeps = not settings.hide_credentials and self._has_plain_names
@@ -230,8 +231,9 @@ class Answers:
             raise TypeError("only an allow comes again")
         response, omitted = self._allow(request, decision, stamp)
         del response.dynamic_metadata.fields["decision_id"]
-        if len(self._ready) >= MAX_READY:
-            self._ready.clear()
+        if len(self._ready) >= MAX_READY or self._ready_under != stamp.policy_revision:
+            self._ready.clear()  # under another revision no decision of before comes again
+            self._ready_under = stamp.policy_revision
         ready = self._ready[id(decision)] = _Ready(decision, response.SerializeToString(), omitted)
         return ready
 

@@ -774,6 +774,14 @@ def test_too_many_kept_answers_are_all_forgotten(monkeypatch: pytest.MonkeyPatch
     assert sizes == [1, 2, 1]
 
 
+def test_answers_of_a_replaced_policy_set_are_forgotten() -> None:
+    kept = answers()
+    kept.serialized(request(), LASTING, STAMP, lasting=True)
+    again = LASTING._replace(principal=principal(subject="the same, by the next set"))
+    kept.serialized(request(), again, STAMP._replace(policy_revision="next"), lasting=True)
+    assert [ready.allow for ready in kept._ready.values()] == [again]
+
+
 @pytest.mark.parametrize("decision", [LASTING, Deny(Reason.NO_RULE)], ids=["allow", "deny"])
 def test_what_is_not_said_to_come_again_is_not_kept(decision: Decision) -> None:
     builder = answers()
