@@ -73,6 +73,7 @@ def test_envoy_refuses_before_the_queue_is_full(sample: str) -> None:
 def test_through_envoy_what_is_too_much_answers_503(tmp_path: Path) -> None:
     found = overload.overloaded(tmp_path, seconds=0.5)
     assert found.statuses[200] > 0
+    assert set(found.statuses) == {200, 503}
     assert [figure for figure in overload.counted(found) if not figure.held] == []
 
 

@@ -125,8 +125,6 @@ def counted(found: Overload) -> Iterator[Figure]:
     others = found.asked - statuses[200] - statuses[503]
     yield none_of("requests neither answered nor refused with 503 under overload", others, found.asked)
     yield at_least("requests refused with 503 under overload", statuses[503], 1)
-    late = _late(found)
-    yield none_of("requests refused later than 2 s after it", sum(s.status != 200 for s in late), len(late))
 
 
 def timed(found: Overload) -> Iterator[Figure]:
@@ -140,10 +138,10 @@ def timed(found: Overload) -> Iterator[Figure]:
     yield at_least(f"goodput, of the {found.best:,.0f}/s that it can do", share, 90, "%")
     yield at_most("p99 of the admitted", at(good, 0.99), ADMITTED_MS, "ms")
     yield at_most("p99 of the refused", at(refused, 0.99), ADMITTED_MS, "ms")
+    late = _late(found)
+    yield none_of("requests refused later than 2 s after it", sum(s.status != 200 for s in late), len(late))
     normal = max(2 * at([sample.latency for sample in found.calm], 0.99), 5.0)
-    yield at_most(
-        "p99 from 2 s after it, at half of the maximum", at([s.latency for s in _late(found)], 0.99), normal, "ms"
-    )
+    yield at_most("p99 from 2 s after it, at half of the maximum", at([s.latency for s in late], 0.99), normal, "ms")
 
 
 def _late(found: Overload) -> Sequence[Sample]:
