@@ -10,7 +10,7 @@ import yaml
 
 from authz.transport.admission import QUEUE_OPTIONS
 from authz.transport.server import MAX_CONCURRENT_STREAMS
-from tests.bench import messages
+from tests.bench import load, messages
 from tests.support.check_request import check_request
 from tests.support.jwks_server import Answer, JwksServer
 from tests.support.running_service import REPOSITORY, RunningService
@@ -70,6 +70,7 @@ def test_envoy_refuses_before_the_queue_is_full(sample: str) -> None:
     assert thresholds["max_requests"] < dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"]
 
 
+@pytest.mark.skipif(not load.is_installed(), reason=f"NOT TESTED: no h2load to flood with. Install it: {load.INSTALL}")
 def test_through_envoy_what_is_too_much_answers_503(tmp_path: Path) -> None:
     found = overload.overloaded(tmp_path, seconds=0.5)
     assert found.statuses[200] > 0

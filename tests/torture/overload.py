@@ -54,6 +54,8 @@ class Overload(NamedTuple):
 
 def overloaded(folder: Path, *, seconds: float) -> Overload:
     """Start the service and Envoy, and give them too much for so long."""
+    if not load.is_installed():
+        raise load.LoadError(f"there is no h2load on this machine. Install it: {load.INSTALL}")
     pool = messages.new_pool()
     own, others = cores.apart()
     with ExitStack() as running:
