@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -70,7 +71,10 @@ def test_envoy_refuses_before_the_queue_is_full(sample: str) -> None:
     assert thresholds["max_requests"] < dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"]
 
 
-@pytest.mark.skipif(not load.is_installed(), reason=f"NOT TESTED: no h2load to flood with. Install it: {load.INSTALL}")
+@pytest.mark.skipif(
+    not load.is_installed() and os.environ.get("CI") != "true",  # in CI it fails
+    reason=f"NOT TESTED: no h2load to flood with. Install it: {load.INSTALL}",
+)
 def test_through_envoy_what_is_too_much_answers_503(tmp_path: Path) -> None:
     found = overload.overloaded(tmp_path, seconds=0.5)
     assert found.statuses[200] > 0
