@@ -16,6 +16,7 @@ from typing import Final, NoReturn, TypeAlias
 
 import yaml
 
+from authz.breath import breathe
 from authz.errors import Problem, Severity
 from authz.model import Source
 
@@ -108,8 +109,9 @@ def parse(data: bytes, file: str, problems: Problems) -> Node | None:
 
 
 def let_go(nodes: list[Node]) -> None:
-    """Free the trees node by node. Freed at once, a large one keeps other threads from running. Empties the list."""
+    """Free the trees node by node. Freed at once, a large one keeps everybody waiting. Empties the list."""
     while nodes:
+        breathe()
         node = nodes.pop()
         if isinstance(node, Items):
             nodes.extend(node.items)
@@ -143,6 +145,7 @@ class _Builder:
         documents = 0
         open_: list[_Open] = []
         for event in events:
+            breathe()
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:

@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -38,6 +39,7 @@ from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.envoy import Answers, AnswerSettings
 from authz.transport.server import Door, Server, keep_health
 from authz.transport.tls import Certificates, Guard
+from authz.turns import in_turns
 
 DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
 GRACE_SECONDS: Final = 5.0  # for calls in flight
@@ -85,12 +87,15 @@ class Events:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._in_force: PolicySet | None = None
+        self._letting_go: set[asyncio.Task[None]] = set()
 
     def reloaded(self, policies: PolicySet) -> None:
         """Tell that a policy set is in force, and let go of the one before."""
         replaced, self._in_force = self._in_force, policies
         if replaced is not None:
-            asyncio.get_running_loop().run_in_executor(None, let_go, [replaced])
+            task = asyncio.create_task(in_turns(partial(let_go, [replaced])))
+            self._letting_go.add(task)
+            task.add_done_callback(self._letting_go.discard)
         routes = len(policies.routes.routes)
         self._metrics.policy_loaded(policies.revision, routes, time.time())
         log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})

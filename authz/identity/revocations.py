@@ -28,6 +28,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
+from authz.breath import breathe
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, parse, shorten, text_of
 from authz.errors import LoadError, Problem
 from authz.model import Json, Principal, Source
@@ -113,6 +114,7 @@ def parse_revocations(files: Iterable[tuple[str, bytes]], before: RevocationList
 def _tables(entries: Iterable[_Entry]) -> tuple[tuple[_Combination, Mapping[_Values, tuple[_Term, ...]]], ...]:
     tables: dict[_Combination, dict[_Values, tuple[_Term, ...]]] = {}
     for combination, values, term in entries:
+        breathe()
         table = tables.setdefault(combination, {})
         others = table.get(values)
         table[values] = (term,) if others is None else _without_idle((*others, term))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from authz.breath import breathe
 from authz.document import Scalar, shorten
 from authz.errors import Problem, Severity
 from authz.model import Source
@@ -24,6 +25,7 @@ def advise(routes: Sequence[Route], accepted: AcceptedTokens, *, checks_certific
     advice = Advice()
     adviser = _RouteAdviser(advice, CriterionAdviser(advice, accepted, checks_certificates=checks_certificates))
     for route in routes:
+        breathe()
         adviser.look_at(route)
     return [*advice.problems(), *shadow_warnings(routes, lets_everyone_in)]
 
@@ -73,6 +75,7 @@ class _RouteAdviser:
             for block in blocks:
                 self._block(effect, block, what)
                 for criterion in block.criteria:
+                    breathe()
                     if not _is_plain_user(criterion, block):
                         self._criteria.look_at(criterion, f"{what}: {_called(criterion, block)}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
+from authz.breath import breathe
 from authz.document import Node, Problems, let_go, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
@@ -21,6 +22,7 @@ from authz.policy.route_reader import RouteReader
 from authz.policy.routes import RouteIndex
 
 END_MARK: Final = b"# end"
+_PIECE: Final = 1 << 16  # bytes that are hashed without a pause
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,9 @@ def revision_of(files: Sequence[tuple[str, bytes]]) -> str:
     digest = sha256()
     for name, data in files:
         digest.update(f"{name}\0{len(data)}\0".encode("utf-8", "surrogatepass"))  # not every file name is UTF-8
-        digest.update(data)
+        for start in range(0, len(data), _PIECE):
+            breathe()
+            digest.update(data[start : start + _PIECE])
     return digest.hexdigest()[:16]
 
 

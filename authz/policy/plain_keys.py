@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from authz.breath import breathe
 from authz.document import Fields, Items, Node, Problems, Scalar, boolean_of, describe, list_of, text_of
 from authz.policy.matchers import claim_value
 
@@ -107,4 +108,5 @@ def _refuse_conflicts(node: Fields, what: str, public: bool, any_user: bool, pro
 
 
 def _criterion(name: str, value: Node) -> Fields:
+    breathe()
     return Fields(value.source, ((Scalar(value.source, name, name), value),))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from authz.breath import breathe
 from authz.document import Fields, Items, Node, Problems, Scalar, boolean_of, describe, did_you_mean, shorten, text_of
 from authz.errors import Severity
 from authz.model import RouteName, Source
@@ -72,6 +73,7 @@ class RouteReader:
         for routes in lists:
             if isinstance(routes, Items):
                 for node in routes:
+                    breathe()
                     self._read_route(node)
             else:
                 self._problems.error(routes, f"found {describe(routes)}, expected a list of routes (`- from: …`)")

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from authz.breath import breathe
 from authz.model import RouteName, Source
 from authz.policy.path import Host
 
@@ -95,6 +96,7 @@ class _PathIndex:
         self._prefixes: dict[str, int] = {}
         self._patterns: list[tuple[int, PathMatcher]] = []
         for number, route in enumerate(routes):
+            breathe()
             match route.path.kind:
                 case PathKind.PATH:
                     self._exact.setdefault(route.path.text, number)
@@ -128,6 +130,7 @@ class RouteIndex:
         self.routes: Final = tuple(routes)
         by_host: dict[tuple[str, int | None], list[Route]] = {}
         for route in self.routes:
+            breathe()
             if route.host.pattern is None:
                 by_host.setdefault((route.host.name, route.host.port), []).append(route)
         self._by_host = {key: _PathIndex(routes) for key, routes in by_host.items()}

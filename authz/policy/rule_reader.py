@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from authz.breath import breathe
 from authz.document import Fields, Items, Node, Problems, describe, did_you_mean, shorten
 from authz.model import Guidance
 from authz.policy.criteria import compile_criterion
@@ -90,6 +91,11 @@ class RuleReader:
 
     def _compile(self, nodes: Sequence[Node], what: str) -> tuple[Criterion, ...]:
         problems = Problems()
-        compiled = [compile_criterion(node, problems, self._context) for node in nodes]
+        compiled = []
+        for node in nodes:
+            breathe()
+            criterion = compile_criterion(node, problems, self._context)
+            if criterion is not None:
+                compiled.append(criterion)
         self._problems += [problem._replace(message=f"{what}: {problem.message}") for problem in problems]
-        return tuple(criterion for criterion in compiled if criterion is not None)
+        return tuple(compiled)

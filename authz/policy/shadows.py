@@ -13,6 +13,7 @@ from enum import Enum
 from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
+from authz.breath import breathe
 from authz.errors import Problem, Severity
 from authz.policy.routes import PathKind, PathMatcher, Route
 
@@ -127,6 +128,7 @@ def shadow_warnings(routes: Sequence[Route], lets_everyone_in: Callable[[Route],
     taken: dict[_HostKey, _Taken] = {}
     problems = []
     for route in routes:
+        breathe()
         key = (route.host.name, route.host.port)
         area = area_of(route.path)
         takers = [
@@ -180,6 +182,7 @@ def _wildcards(routes: Iterable[Route]) -> dict[_HostKey, Route]:
     """Give the first route of each wildcard host."""
     found: dict[_HostKey, Route] = {}
     for route in routes:
+        breathe()
         if route.host.pattern is not None:
             found.setdefault((route.host.name, route.host.port), route)
     return found
@@ -208,6 +211,7 @@ def _missed_wildcards(routes: Sequence[Route], taken: Mapping[_HostKey, _Taken])
     wildcards = _wildcards(routes)
     narrow: dict[str, Route] = {}  # hosts with routes of their own that do not take every path
     for route in routes:
+        breathe()
         host = route.host
         if host.pattern is None and not ((host.name, None) in taken and taken[host.name, None].takes_everything):
             narrow.setdefault(host.name, route)
@@ -215,6 +219,7 @@ def _missed_wildcards(routes: Sequence[Route], taken: Mapping[_HostKey, _Taken])
         return []
     problems = []
     for route in wildcards.values():
+        breathe()
         missed = [name for name in narrow if route.host.pattern.fullmatch(name) is not None]
         if missed:
             others = "" if len(missed) == 1 else f" and {len(missed) - 1} more like it"

@@ -22,6 +22,7 @@ from watchfiles import awatch
 from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.policy.files import FolderState, Listing, PolicyFile, PolicySource, changed_within, cut_off, shown
+from authz.turns import in_turns
 
 LOAD_ATTEMPTS: Final = 20  # with 150 ms each: three seconds for a writer to finish while we start
 EVENTS_RETRY: Final = timedelta(seconds=1)  # until the watcher is started again; the poll goes on meanwhile
@@ -108,7 +109,7 @@ async def file_events(path: Path, folders: Sequence[Path], interval: timedelta) 
 
 
 class PolicyStore(Generic[T]):
-    """The policy set in force. `compile` turns files into a set and raises LoadError; it runs in a thread."""
+    """The policy set in force. `compile` turns files into a set and raises LoadError; it must breathe (breath.py)."""
 
     current: T | None
     """The set in force; immutable."""
@@ -232,7 +233,7 @@ class PolicyStore(Generic[T]):
 
     async def _try(self, files: tuple[PolicyFile, ...], *, asked: bool) -> None:
         try:
-            compiled = await asyncio.to_thread(self._compiled, files)
+            compiled = await in_turns(lambda: self._compiled(files))
         except LoadError as error:
             self._refuse(files, error, again=asked)
             return
