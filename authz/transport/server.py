@@ -28,6 +28,7 @@ from authz.policy import explanation
 from authz.settings import Listen
 from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
 from authz.transport.envoy import NOBODY, Answers, Stamp, StandingDenial, request_id_of, to_request
+from authz.transport.rush import Rush
 from authz.transport.tls import Certificates, Guard
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
@@ -72,15 +73,22 @@ class Door:
         self._admission = Admission(
             StandingDenial(answers, OVERLOADED), decisions=decisions, metrics=metrics, wall=wall, clock=clock
         )
+        self._rush = Rush()
 
     async def check(self, data: bytes, call: Call | None = None) -> bytes:
-        """Decide one serialized CheckRequest."""
+        """Decide one serialized CheckRequest. `call` is gRPC's; None: there are no others beside this one."""
         started, decision_id = 0.0, ""
         try:
             started = self._clock()
             decision_id = f"{self._prefix}-{next(self._numbers):x}"
+            turn = None if call is None else self._rush.arrived(started)
+            if turn is not None:
+                await turn
             refusal = self._admission.refuse(call, decision_id)
-            return await self._visit(data, decision_id, started) if refusal is None else refusal
+            answer = await self._visit(data, decision_id, started) if refusal is None else refusal
+            if turn is not None:
+                await asyncio.sleep(0)  # those of the same turn are decided first, then all are answered
+            return answer
         except (asyncio.CancelledError, GeneratorExit):  # the caller has gone
             raise
         # A panic of a native library (pyo3, in cryptography) is no Exception, and a SystemExit would end the process.

@@ -310,3 +310,58 @@ def test_any_bytes_get_an_answer_and_only_the_public_route_an_allow(data: bytes)
     else:
         assert Reason(reply.reason)
         assert (reply.status, reply.code) in {(400, 3), (401, 16), (404, 7)}
+
+
+class Patient:
+    """A call without a deadline."""
+
+    def time_remaining(self) -> float | None:
+        return None
+
+
+class TestRush:
+    """Calls that come at once are decided together, and each gets its own answer."""
+
+    @staticmethod
+    def calls(stand: Stand) -> tuple[list[bytes], list[tuple[int, str]]]:
+        kinds = [
+            (check_request(token=stand.pool.token(groups=["admins"])), (200, "claim-ok")),
+            (check_request(token=stand.pool.token(groups=["others"])), (403, "claim-unauthorized")),
+            (check_request(token=None), (401, "user-unauthenticated")),
+            (check_request(token="nonsense"), (401, "token-malformed")),
+        ]
+        asked = [kinds[number % 4 if number % 3 else 0] for number in range(200)]
+        return [request.SerializeToString() for request, _ in asked], [expected for _, expected in asked]
+
+    async def test_each_gets_its_own_answer(self) -> None:
+        stand = Stand()
+        asked, expected = self.calls(stand)
+        answers = await asyncio.gather(*(stand.door.check(data, Patient()) for data in asked))
+        replies = [reply_of(pb.CheckResponse.FromString(answer)) for answer in answers]
+        assert [(reply.verdict[0], reply.verdict[2]) for reply in replies] == expected
+        ids = [reply.metadata["decision_id"] for reply in replies]
+        assert len(set(ids)) == len(ids)
+        assert stand.count("authz_decisions_total") == len(asked)
+
+    async def test_callers_that_give_up_take_no_other_with_them(self) -> None:
+        stand = Stand()
+        asked, expected = self.calls(stand)
+        tasks = [asyncio.create_task(stand.door.check(data, Patient())) for data in asked]
+        await asyncio.sleep(0)
+        gone = tasks[50::7]
+        for task in gone:
+            task.cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for task, answer, (status, reason) in zip(tasks, answers, expected, strict=True):
+            if task.cancelled():
+                assert task in gone
+            else:
+                assert isinstance(answer, bytes)
+                verdict = reply_of(pb.CheckResponse.FromString(answer)).verdict
+                assert (verdict[0], verdict[2]) == (status, reason)
+
+    async def test_a_rush_that_fails_is_a_deny(self) -> None:
+        stand = Stand()
+        stand.door._rush = Broken(stand.door._rush, "arrived", ValueError(SECRET))  # type: ignore[assignment]
+        answer = await stand.door.check(check_request().SerializeToString(), Patient())
+        assert reply_of(pb.CheckResponse.FromString(answer)).verdict == (503, 14, "internal-error")

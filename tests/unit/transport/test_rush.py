@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import asyncio
+
+from authz.transport.rush import ENOUGH, GAP_SECONDS, LONGEST_GAP_SECONDS, ROUNDS, Rush
+
+FAST = GAP_SECONDS / 2
+SLOW = GAP_SECONDS * 2
+MANY = 100  # after so many gaps of one length, the mean is nearly that
+
+
+def in_a_rush() -> tuple[Rush, float]:
+    """Give one that has seen calls come fast and let them go, and the time of the last."""
+    rush, now = Rush(), 0.0
+    for _ in range(MANY):
+        now += FAST
+        rush.arrived(now)
+    return rush, now
+
+
+async def rounds(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_nobody_waits_while_calls_come_slowly() -> None:
+    rush = Rush()
+    assert all(rush.arrived(number * SLOW) is None for number in range(MANY))
+
+
+async def test_the_first_calls_never_wait() -> None:
+    rush = Rush()
+    assert rush.arrived(0.0) is None
+    assert rush.arrived(FAST) is None
+
+
+async def test_in_a_rush_a_call_waits_for_the_next_ones_and_goes_when_none_comes() -> None:
+    rush, now = in_a_rush()
+    await rounds(2 * ROUNDS)
+    turn = rush.arrived(now + FAST)
+    assert turn is not None
+    await rounds(ROUNDS - 1)
+    assert not turn.done()
+    await rounds(2)
+    assert turn.done()
+
+
+async def test_each_that_comes_gives_the_next_ones_time() -> None:
+    rush, now = in_a_rush()
+    await rounds(2 * ROUNDS)
+    first = rush.arrived(now + FAST)
+    await rounds(ROUNDS - 2)
+    second = rush.arrived(now + 2 * FAST)
+    assert first is not None
+    assert second is not None
+    await rounds(ROUNDS - 2)
+    assert not first.done()
+    await rounds(3)
+    assert first.done()
+    assert second.done()
+
+
+async def test_enough_of_them_go_at_once() -> None:
+    rush, now = in_a_rush()
+    await rounds(2 * ROUNDS)
+    turns = [rush.arrived(now + number * FAST) for number in range(1, ENOUGH + 1)]
+    await rounds(2)
+    assert all(turn is not None and turn.done() for turn in turns)
+
+
+async def test_they_go_in_the_order_in_which_they_came() -> None:
+    rush, now = in_a_rush()
+    await rounds(2 * ROUNDS)
+    order: list[int] = []
+
+    async def call(number: int) -> None:
+        turn = rush.arrived(now + number * FAST)
+        assert turn is not None
+        await turn
+        order.append(number)
+
+    await asyncio.gather(*(call(number) for number in range(1, 2 * ENOUGH)))
+    assert order == sorted(order)
+    assert len(order) == 2 * ENOUGH - 1
+
+
+async def test_one_that_gives_up_takes_no_other_with_it() -> None:
+    rush, now = in_a_rush()
+    await rounds(2 * ROUNDS)
+    kept, gone = rush.arrived(now + FAST), rush.arrived(now + 2 * FAST)
+    assert kept is not None
+    assert gone is not None
+    gone.cancel()
+    await kept
+    assert gone.cancelled()
+
+
+async def test_a_rush_ends() -> None:
+    rush, now = in_a_rush()
+    await rounds(2 * ROUNDS)
+    held = 0
+    for _ in range(MANY):
+        now += SLOW
+        held += rush.arrived(now) is not None
+        await rounds(2 * ROUNDS)
+    assert held < 20
+    assert rush.arrived(now + SLOW) is None
+
+
+async def test_a_pause_ends_it_and_the_next_rush_is_soon_seen() -> None:
+    rush, now = in_a_rush()
+    await rounds(2 * ROUNDS)
+    now += 3600
+    assert rush.arrived(now) is None
+    seen = [rush.arrived(now + number * FAST) is not None for number in range(1, 60)]
+    assert seen.index(True) < 30
+    assert LONGEST_GAP_SECONDS > GAP_SECONDS
+
+
+async def test_a_clock_that_stands_still_is_a_rush() -> None:
+    rush = Rush()
+    turns = [rush.arrived(1.0) for _ in range(MANY)]
+    await rounds(2 * ROUNDS)
+    assert turns[0] is None
+    assert all(turn is None or turn.done() for turn in turns)
+    assert turns[-1] is not None
