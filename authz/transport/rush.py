@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-GAP_SECONDS: Final = (
-    0.0003  # the mean time between calls that makes a rush: some 3,000 a second, half of what we can do
-)
+GAP_SECONDS: Final = 0.0003  # the mean time between calls in a rush: 3,000 a second are half of what we can do
 LONGEST_GAP_SECONDS: Final = 0.01  # a longer one counts no more, so that a rush after a pause is soon seen
 WEIGHT: Final = 1 / 8  # of the newest gap in the mean
 ENOUGH: Final = 16  # calls: to decide them takes less than half a millisecond

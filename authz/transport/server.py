@@ -88,7 +88,6 @@ class Door:
             answer = await self._visit(data, decision_id, started) if refusal is None else refusal
             if turn is not None:
                 await asyncio.sleep(0)  # those of the same turn are decided first, then all are answered
-            return answer
         except (asyncio.CancelledError, GeneratorExit):  # the caller has gone
             raise
         # A panic of a native library (pyo3, in cryptography) is no Exception, and a SystemExit would end the process.
@@ -98,6 +97,7 @@ class Door:
                 return self._failure.with_id(decision_id)  # the id leads to the line that tells what failed
             except BaseException:  # noqa: BLE001 - without its id, if even that fails
                 return self._failure.data
+        return answer
 
     async def _visit(self, data: bytes, decision_id: str, started: float) -> bytes:
         now = self._wall()
