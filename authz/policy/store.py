@@ -248,7 +248,7 @@ class PolicyStore(Generic[T]):
 
     def _refuse(self, files: tuple[PolicyFile, ...] | None, error: LoadError, *, again: bool = False) -> None:
         known = self.error is not None and self.error.problems == error.problems and self._refused == files
-        self._refused, self.error = files, error
+        self._refused, self.error = files, error.with_traceback(None)  # it holds all that was read of the set
         if again or not known:
             with self._telling() as observe:
                 observe.refused(error)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import weakref
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -456,6 +457,25 @@ class TestWatching:
         (folder / "orders.yaml").write_bytes(b"good\n")
         await watch_while(store, told, 2)
         assert [what for what, _ in told.all] == ["refused", "reloaded"]
+
+    async def test_what_was_read_of_a_refused_set_is_not_kept(self, folder: Path) -> None:
+        class Document:
+            pass
+
+        read: list[weakref.ref[Document]] = []
+
+        def refuse(files: Sequence[PolicyFile]) -> bytes:
+            document = Document()
+            read.append(weakref.ref(document))
+            raise LoadError([Problem(Source(files[0].name, 1, 1), "broken")])
+
+        told = Told()
+        store = PolicyStore(
+            folder, compile=refuse, observe=told, settle=AT_ONCE, poll=timedelta(milliseconds=5), events=None
+        )
+        await watch_while(store, told, 1)
+        assert store.error is not None
+        assert [document() for document in read] == [None]
 
 
 class TestFileEvents:
