@@ -25,6 +25,7 @@ from authz.identity.jwks import KeyStore
 from authz.identity.revocations import RevocationList, parse_revocations
 from authz.identity.verified import VerifiedTokens
 from authz.lines import LineWriter
+from authz.memory import share_arenas
 from authz.metrics import Metrics
 from authz.model import Principal, Source
 from authz.policy.certificates import parse_authorities
@@ -398,6 +399,7 @@ def answer_settings(settings: Settings) -> AnswerSettings:
 
 def serve(settings: Settings, *, beside: Beside | None = None) -> None:
     """Load policies and revocations, then serve until a signal. Raises LoadError before anything is started."""
+    share_arenas()
     metrics = Metrics(version=__version__, wall=time.time)
     writer = LineWriter(on_drop=metrics.lines_dropped)
     try:

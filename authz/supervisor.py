@@ -31,6 +31,7 @@ from authz.audit import configure_logging
 from authz.channel import EXPOSITION, MISSING, UP, Orders, read_missing, receive, send, write_orders
 from authz.gathering import Gathering
 from authz.lines import LineWriter
+from authz.memory import share_arenas
 from authz.metrics import CONTENT_TYPE, Registry
 from authz.settings import Settings
 from authz.transport.admin import AdminServer, start_admin
@@ -366,6 +367,7 @@ def supervise(settings: Settings) -> int:
 
     Raises OSError when the admin address cannot be bound.
     """
+    share_arenas()
     output = Output()
     source, sink = os.pipe()
     copying = output.copy_from(source)

@@ -13,7 +13,7 @@ from typing import Final
 
 GAP_SECONDS: Final = 0.0003  # the mean time between calls in a rush: 3,000 a second are half of what we can do
 LONGEST_GAP_SECONDS: Final = 0.01  # a longer one counts no more, so that a rush after a pause is soon seen
-WEIGHT: Final = 1 / 8  # of the newest gap in the mean
+WEIGHT: Final = 1 / 16  # of the newest gap in the mean
 ENOUGH: Final = 16  # calls: to decide them takes less than half a millisecond
 ROUNDS: Final = 15  # of the event loop; a call needs half a dozen to come in
 
