@@ -102,9 +102,9 @@ def claim_values(claims: Mapping[str, Json], name: str) -> Sequence[Json]:
     """
     if name in claims:
         value = claims[name]
-        if isinstance(value, Mapping):
-            return ()
-        return value if isinstance(value, list) else (value,)
+        if isinstance(value, list):
+            return value
+        return () if not isinstance(value, str) and isinstance(value, Mapping) else (value,)  # the latter asks slowly
     start = name.find(".")
     while start != -1:
         inner = claims.get(name[:start])

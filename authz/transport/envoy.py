@@ -434,14 +434,16 @@ def header_value(principal: Principal, claims: Sequence[str], max_bytes: int) ->
     long) is omitted whole, never cut. An e-mail that does not count is none: upstreams trust this header.
     """
     held = principal.claims
-    name = next((claim for claim in claims if claim in held or claim_values(held, claim)), None)
-    if name is None:
+    for name in claims:
+        values = claim_values(held, name)
+        if values or name in held:
+            break
+    else:
         return Unfit.ABSENT
-    if isinstance(held.get(name), Mapping) or (name == "email" and principal.email is None):
+    if (not values and isinstance(held.get(name), Mapping)) or (name == "email" and principal.email is None):
         return Unfit.OMITTED
-    values = claim_values(held, name)
     texts = [_text(value) for value in values if value is not None]
-    if any(text is None for text in texts):
+    if None in texts:
         return Unfit.OMITTED
     joined = ",".join(text for text in texts if text)
     if not joined:
@@ -462,4 +464,6 @@ _UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^ | $|(?<=,) | (?=
 
 
 def _is_fit(value: str, max_bytes: int) -> bool:
+    if value.isascii() and value.isprintable() and " " not in value:  # nearly always
+        return len(value) <= max_bytes
     return _UNFIT.search(value) is None and len(value.encode("utf-8")) <= max_bytes
