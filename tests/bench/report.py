@@ -113,6 +113,7 @@ SERVERS: Final = (
     ("this service, log of denials", "denied"),
     ("this service, log of all decisions", "all"),
     ("this service, no log", "none"),
+    ("this service, log of denials, every call by itself", "apart"),
     ("the usual way: sync gRPC, PyJWT every time", "usual"),
     ("OPA's Envoy plugin", "opa"),
     ("floor, two processes", "floor2"),
@@ -130,6 +131,7 @@ CHAINS: Final = (
     ("no authorization", "none"),
     ("jwt_authn (cache on) + RBAC", "native"),
     ("this service", "authz"),
+    ("this service, every call by itself", "apart"),
 )
 
 

@@ -35,6 +35,7 @@ WARM_UP: Final = 1_000  # requests
 BEHIND_ENVOY: Final = 8  # in flight, a connection: the sample's retries give up on a check that queues for 25 ms
 MEMORY_TOKENS: Final = 50_000  # valid, and as many forged
 MANY_ROUTES: Final = 10_000
+APART: Final = "tests.bench.apart"
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,8 @@ def _start_contenders(bench: Bench, running: ExitStack) -> list[_Contender]:
     for kind, service in services.items():
         _must_tell_apart(service.port, bench.message, forged)
         compete(kind, service.ports, [service])
+    apart = running.enter_context(bench.service("apart", program=APART, decisions="denied"))
+    compete("apart", apart.ports, [apart])
     answer = ask_once(services["denied"].port, bench.message)
     floors = [running.enter_context(servers.floor(bench.folder / f"floor-{n}", answer, bench.message)) for n in (1, 2)]
     compete("floor", [floors[0][1]], [floors[0][0]])
@@ -241,11 +244,18 @@ def envoy(bench: Bench) -> None:
     plan = bench.plan
     headers = {**messages.BROWSER, "authorization": f"Bearer {bench.token}", "host": HOST}
     with ExitStack() as running:
-        service = running.enter_context(bench.service("behind-envoy"))
+        services = {
+            kind: running.enter_context(bench.service(f"behind-{kind}", program=program))
+            for kind, program in (("authz", "authz"), ("apart", APART))
+        }
         targets: dict[str, Target] = {}
-        for kind in through_envoy.KINDS:
+        for kind in (*through_envoy.KINDS, "apart"):
             port = servers.free_ports(2)
-            config = through_envoy.configuration(kind, port=port, admin=port + 1, service=service.port, pool=bench.pool)
+            service = services["apart" if kind == "apart" else "authz"]
+            chain = "authz" if kind == "apart" else kind
+            config = through_envoy.configuration(
+                chain, port=port, admin=port + 1, service=service.port, pool=bench.pool
+            )
             one = running.enter_context(servers.envoy(bench.folder / f"envoy-{kind}", config))
             target = Target(f"http://127.0.0.1:{port}{messages.path(10)}", _for_h2load(headers))
             one.wait_until(lambda target=target: _works(target))  # type: ignore[misc]
@@ -284,7 +294,7 @@ def _works(target: Target) -> bool:
 def _must_refuse(targets: Mapping[str, Target], headers: Mapping[str, str], bench: Bench) -> None:
     """Make sure that a chain that should check tokens does: a forged one must not pass."""
     forged = {**headers, "authorization": f"Bearer {messages.forged(bench.token)}"}
-    for kind in ("native", "authz"):
+    for kind in ("native", "authz", "apart"):
         if _works(targets[kind]._replace(headers=_for_h2load(forged))):
             raise NotMeasured(f"the chain `{kind}` lets a forged token pass")
 

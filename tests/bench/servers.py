@@ -121,7 +121,9 @@ def _stats() -> Iterator[tuple[int, list[str]]]:
 class Service(Server):
     """`authz serve`, this service."""
 
-    def __init__(self, folder: Path, pool: FakeUserPool, routes: int = 10, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, pool: FakeUserPool, routes: int = 10, *, program: str = "authz", **settings: Any
+    ) -> None:
         workers = settings.get("workers", 1)
         first = free_ports(workers + 1)
         self.ports = [first + number for number in range(workers)]
@@ -143,7 +145,7 @@ class Service(Server):
         }
         self._configuration = folder / "authz.yaml"
         self._configuration.write_text(json.dumps(configuration))
-        super().__init__(folder, [sys.executable, "-m", "authz", "serve", "--config", self._configuration])
+        super().__init__(folder, [sys.executable, "-m", program, "serve", "--config", self._configuration])
 
     @property
     def port(self) -> int:
