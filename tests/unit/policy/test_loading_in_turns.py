@@ -12,7 +12,7 @@ from authz.identity.revocations import parse_revocations
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies, revision_of
 from authz.policy.quiet import let_go
 
-COUNT = 300
+COUNT = 12
 
 
 def repeated(line: str) -> bytes:
