@@ -25,6 +25,8 @@ SHARE: Final = 0.25  # of the time it stood aside, work may take: however busy o
 
 T = TypeVar("T")
 
+_yield_processor: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda: None)  # macOS has none
+
 
 class _Work(LongWork):
     turn_ends = 0.0  # as perf_counter tells time
@@ -47,7 +49,7 @@ async def in_turns(job: Callable[[], T]) -> T:
             if work.dead:
                 return result
             aside = perf_counter()
-            os.sched_yield()
+            _yield_processor()
             for _ in range(ROUNDS):
                 await asyncio.sleep(0)
             turn = min(max(TURN_SECONDS, SHARE * (perf_counter() - aside)), LONGEST_TURN_SECONDS)
