@@ -73,7 +73,7 @@ class Door:
         self._admission = Admission(
             StandingDenial(answers, OVERLOADED), decisions=decisions, metrics=metrics, wall=wall, clock=clock
         )
-        self._rush = Rush()
+        self._rush = Rush(clock)
 
     async def check(self, data: bytes, call: Call | None = None) -> bytes:
         """Decide one serialized CheckRequest. `call` is gRPC's; None: there are no others beside this one."""

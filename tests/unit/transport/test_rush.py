@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from authz.transport.rush import ENOUGH, GAP_SECONDS, LONGEST_GAP_SECONDS, ROUNDS, Rush
+from authz.transport.rush import ENOUGH, GAP_SECONDS, LONGEST_GAP_SECONDS, LONGEST_WAIT_SECONDS, ROUNDS, Rush
 
 FAST = GAP_SECONDS / 2
 SLOW = GAP_SECONDS * 2
 MANY = 100  # after so many gaps of one length, the mean is nearly that
 
 
-def in_a_rush() -> tuple[Rush, float]:
+def stopped() -> float:
+    """A clock whose time a test does not care about."""
+    return 0.0
+
+
+def in_a_rush(clock: Callable[[], float] = stopped) -> tuple[Rush, float]:
     """Give one that has seen calls come fast and let them go, and the time of the last."""
-    rush, now = Rush(), 0.0
+    rush, now = Rush(clock), 0.0
     for _ in range(MANY):
         now += FAST
         rush.arrived(now)
@@ -24,12 +30,12 @@ async def rounds(count: int) -> None:
 
 
 async def test_nobody_waits_while_calls_come_slowly() -> None:
-    rush = Rush()
+    rush = Rush(stopped)
     assert all(rush.arrived(number * SLOW) is None for number in range(MANY))
 
 
 async def test_the_first_calls_never_wait() -> None:
-    rush = Rush()
+    rush = Rush(stopped)
     assert rush.arrived(0.0) is None
     assert rush.arrived(FAST) is None
 
@@ -118,9 +124,36 @@ async def test_a_pause_ends_it_and_the_next_rush_is_soon_seen() -> None:
 
 
 async def test_a_clock_that_stands_still_is_a_rush() -> None:
-    rush = Rush()
+    rush = Rush(stopped)
     turns = [rush.arrived(1.0) for _ in range(MANY)]
     await rounds(2 * ROUNDS)
     assert turns[0] is None
     assert all(turn is None or turn.done() for turn in turns)
     assert turns[-1] is not None
+
+
+async def test_nobody_waits_longer_than_that_however_slow_the_rounds_are() -> None:
+    time = [0.0]
+    rush, now = in_a_rush(lambda: time[0])
+    await rounds(2 * ROUNDS)
+    first = rush.arrived(now + FAST)
+    assert first is not None
+    time[0] = now + FAST + LONGEST_WAIT_SECONDS * 0.99
+    await rounds(3)
+    assert not first.done()
+    second = rush.arrived(time[0])
+    time[0] = now + FAST + LONGEST_WAIT_SECONDS
+    await rounds(2)
+    assert first.done()
+    assert second is None or second.done()
+
+
+async def test_a_clock_that_fails_leaves_nobody_waiting() -> None:
+    def fails() -> float:
+        raise OSError
+
+    rush, now = in_a_rush(fails)
+    turn = rush.arrived(now + FAST)
+    assert turn is not None
+    async with asyncio.timeout(1):
+        await turn
