@@ -3,8 +3,8 @@
 `h2load` asks, over HTTP/2 on some connections, and keeps to its schedule whether or not earlier answers came. What it
 can do is measured before: the best of closed loops with several numbers in flight and of a short flood. Envoy is set up
 as the sample api.yaml has it, with one thread. The service has a core of the machine that Envoy and h2load do not use,
-or the flood would take away what is flooded; a busy neighbour has half of it, or two cores could not send three times
-its maximum.
+or the flood would take away what is flooded; busy neighbours take part of that away, or two cores could not send
+three times its maximum.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tests.torture.figures import Figure, Stand, at_least, at_most, none_of
 from tests.torture.wire import at
 
 TIMES: Final = 3  # more than it can do
+NEIGHBOURS: Final = 4  # which are busy, on the core of the service
 SECONDS: Final = 20.0
 ADMITTED_MS: Final = 50.0
 RECOVERED: Final = 2.0  # seconds after the overload until all is as before
@@ -60,7 +61,8 @@ def overloaded(folder: Path, *, seconds: float) -> Overload:
     own, others = cores.apart()
     with ExitStack() as running:
         with cores.on(own):
-            running.enter_context(_busy_neighbour())
+            for _ in range(NEIGHBOURS):
+                running.enter_context(_busy_neighbour())
             service = running.enter_context(Service(folder / "service", pool))
         port, admin = free_ports(1), free_ports(1)
         config = through_envoy.configuration("authz", port=port, admin=admin, service=service.port, pool=pool)
