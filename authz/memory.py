@@ -14,8 +14,8 @@ def share_arenas() -> None:
     """Let all threads share two arenas. To be called before there are any.
 
     glibc gives each thread one of its own, up to eight for each core, and gRPC starts and ends threads as it likes:
-    with every connection that came and went, memory crept up for hours, until each arena had been somebody's.
-    (`make soak`: 2 MB an hour.) Another C library has no such call, and nothing happens.
+    with every connection that came and went, memory crept up until each arena had been somebody's. That was a part of
+    what `make soak` sees, not all. Another C library has no such call, and nothing happens.
     """
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, ARENAS)
