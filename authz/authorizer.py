@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from authz.errors import RequestError, TokenError
@@ -25,7 +24,7 @@ from authz.identity.cognito import UnverifiedToken, UserPool, Verified, peek, ve
 from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.refused import RefusedTokens
-from authz.identity.verified import VerifiedTokens
+from authz.identity.verified import Fingerprint, VerifiedTokens, fingerprint_of
 from authz.model import Decision, Deny, Principal, Reason, Request, Source
 from authz.policy.criterion import Facts
 from authz.policy.decision import decide
@@ -36,7 +35,7 @@ from authz.policy.remembered import RememberedAllows
 from authz.policy.routes import Route
 
 if TYPE_CHECKING:
-    from authz.identity.jwks import KeySet, KeyStore
+    from authz.identity.jwks import KeySet, KeySource, KeyStore
 
 
 class TokenObserver(Protocol):
@@ -68,10 +67,10 @@ class Issuer(NamedTuple):
 
 
 class _Checked(NamedTuple):
-    """A token that was verified just now, by whom and under which keys."""
+    """A token that was verified just now, under which keys, and who knows whether they are the current ones."""
 
     verified: Verified
-    issuer: Issuer
+    source: KeySource
     keys: KeySet
 
 
@@ -105,9 +104,10 @@ class Authenticator:
             credential = find_credential(request, self._places)
             if credential is None:
                 return None  # an ID token alone is nobody: only `tokens` names places of credentials
-            principal = self._verified.find(credential.token, now)
+            fingerprint = fingerprint_of(credential.token)
+            principal = self._verified.find(fingerprint, now)
             if principal is None:
-                principal = await self._newly_verified(credential.token, now)
+                principal = await self._newly_verified(credential.token, fingerprint, now)
             else:
                 self._observe.token("cached")
             beside = None if self._enrich_from is None else self._id_token(request, self._enrich_from, principal)
@@ -127,40 +127,45 @@ class Authenticator:
         presented = find_credential(request, (place,))
         return None if presented is None else presented.token
 
-    async def _newly_verified(self, token: str, now: float) -> Principal:
-        principal = self._remember(await self._verify(token, now), token)
+    async def _newly_verified(self, token: str, fingerprint: Fingerprint, now: float) -> Principal:
+        checked = await self._verify(token, fingerprint, now)
+        principal = self._remember(checked, fingerprint, len(token))
         self._observe.token("verified")
         return principal
 
     async def _enriched(self, token: str, id_token: str, now: float) -> Principal:
         """Give the principal of both tokens; any flaw of the second refuses the first as well."""
-        known = self._verified.find(token, now, id_token)
+        of_both = fingerprint_of(token, id_token)
+        known = self._verified.find(of_both, now)
         if known is not None:
             self._observe.token("cached")
             return known
-        access = await self._verify(token, now)  # its claims as they were signed, before the configuration shaped them
-        identity = await self._verify(id_token, now, beside=access.verified.principal)
+        # Its claims as they were signed, before the configuration shaped them.
+        access = await self._verify(token, fingerprint_of(token), now)
+        identity = await self._verify(id_token, fingerprint_of(id_token), now, beside=access.verified.principal)
         both = identity._replace(verified=enrich(access.verified, identity.verified))
         self._observe.token("verified")
         if identity.keys is access.keys:
-            return self._remember(both, token, id_token)
+            return self._remember(both, of_both, len(token) + len(id_token))
         # The keys changed between the two: good for this request, and nothing to remember.
         return self._shapes.shape(both.verified.principal)
 
-    async def _verify(self, token: str, now: float, beside: Principal | None = None) -> _Checked:
+    async def _verify(
+        self, token: str, fingerprint: Fingerprint, now: float, beside: Principal | None = None
+    ) -> _Checked:
         """Verify a token; `beside`: the ID token that shall add claims to this principal."""
         kind = "credential" if beside is None else "beside"
-        self._refused.check(token, kind, now)
+        self._refused.check(fingerprint, kind, now)
         keys: KeySet | None = None
-        current: Callable[[], KeySet | None] = _no_keys
+        source: KeySource | None = None
         try:
             unverified = peek(token)
             issuer, pool = self._issuer_of(unverified, beside)
             keys, key = await issuer.keys.find(unverified.kid)
-            current = partial(_current_keys, issuer)
-            return _Checked(verify(unverified, key, pool, now), issuer, keys)
+            source = issuer.keys
+            return _Checked(verify(unverified, key, pool, now), source, keys)
         except TokenError as error:
-            self._refused.add(token, kind, error, now, keys, current)
+            self._refused.add(fingerprint, kind, error, now, keys, source)
             raise
 
     def _issuer_of(self, unverified: UnverifiedToken, beside: Principal | None) -> tuple[Issuer, UserPool]:
@@ -173,22 +178,13 @@ class Authenticator:
             pool = for_id_tokens(pool)
         return issuer, pool
 
-    def _remember(self, checked: _Checked, token: str, id_token: str = "") -> Principal:
-        verified, issuer, keys = checked
+    def _remember(self, checked: _Checked, fingerprint: Fingerprint, characters: int) -> Principal:
+        verified, source, keys = checked
         principal = self._shapes.shape(verified.principal)
-        self._verified.add(
-            token, verified._replace(principal=principal), keys, partial(_current_keys, issuer), beside=id_token
-        )
+        if principal is not verified.principal:
+            verified = verified._replace(principal=principal)
+        self._verified.add(fingerprint, verified, keys, source, characters)
         return principal
-
-
-def _current_keys(issuer: Issuer) -> KeySet | None:
-    return issuer.keys.current
-
-
-def _no_keys() -> KeySet | None:
-    """Stand in for the keys of a token that was refused without any."""
-    return None
 
 
 def refuse_revoked(where: Source) -> NoReturn:

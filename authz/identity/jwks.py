@@ -50,6 +50,14 @@ class KeySet:
     keys: Mapping[str, RSAPublicKey] = field(repr=False)
 
 
+class KeySource(Protocol):
+    """Who knows a pool's keys."""
+
+    @property
+    def current(self) -> KeySet | None:
+        """The key set that is good now; None: there is none."""
+
+
 class KeyObserver(Protocol):
     """What metrics and the log hear about keys. Called on the event loop: must not block or raise."""
 

@@ -13,13 +13,11 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from authz.errors import TokenError
-from authz.identity.verified import digest_of
 from authz.model import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from authz.identity.jwks import KeySet
+    from authz.identity.jwks import KeySet, KeySource
+    from authz.identity.verified import Fingerprint
 
 MAX_ENTRIES: Final = 10_000  # at some 400 bytes each
 
@@ -32,35 +30,35 @@ class RefusedTokens:
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._max_entries = max_entries
         # A plain dict finds its oldest only behind the places of all that left before it.
-        self._entries: OrderedDict[bytes, _Refusal] = OrderedDict()
+        self._entries: OrderedDict[tuple[Fingerprint, str], _Refusal] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def check(self, token: str, kind: str, now: float) -> None:
+    def check(self, fingerprint: Fingerprint, kind: str, now: float) -> None:
         """Raise the TokenError with which this token was refused before, if that still holds at `now`."""
-        entry = self._entries.get(_key(token, kind))
-        if entry is not None and entry.since <= now and entry.current() is entry.keys:
+        entry = self._entries.get((fingerprint, kind))
+        if entry is not None and entry.since <= now and (entry.source is None or entry.source.current is entry.keys):
             raise TokenError(entry.reason, entry.detail)
 
     def add(
         self,
-        token: str,
+        fingerprint: Fingerprint,
         kind: str,
         error: TokenError,
         now: float,
         keys: KeySet | None,
-        current: Callable[[], KeySet | None],
+        source: KeySource | None,
     ) -> None:
-        """Remember a refusal that lasts, made at `now` under `keys`; `current` gives the keys from now on.
+        """Remember a refusal that lasts, made at `now` under `keys`; `source` knows the keys from now on.
 
-        `kind` is what the token was presented as; a malformed one was refused without keys.
+        `kind` is what the token was presented as. Neither keys nor source: refused without any, as malformed ones are.
         """
         if error.reason not in LASTING:
             return
-        key = _key(token, kind)
+        key = fingerprint, kind
         self._entries.pop(key, None)
-        self._entries[key] = _Refusal(error.reason, error.detail, now, keys, current)
+        self._entries[key] = _Refusal(error.reason, error.detail, now, keys, source)
         if len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
@@ -70,8 +68,4 @@ class _Refusal(NamedTuple):
     detail: str
     since: float
     keys: KeySet | None
-    current: Callable[[], KeySet | None]
-
-
-def _key(token: str, kind: str) -> bytes:
-    return digest_of(token) + kind.encode()
+    source: KeySource | None

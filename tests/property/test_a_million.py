@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from authz.identity import verified
+from authz import authorizer
 from tests.torture import decisions
 
 
@@ -23,6 +23,6 @@ def test_no_decision_is_other_than_the_slow_models() -> None:
     ],
 )
 def test_a_cache_that_remembers_by_too_little_is_seen(sabotage: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verified, "digest_of", sabotage)
+    monkeypatch.setattr(authorizer, "fingerprint_of", sabotage)
     tally = decisions.run(seed=2, count=3_000)
     assert tally.disagreements + tally.wrong_identities > 0

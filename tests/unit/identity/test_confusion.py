@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from authz.errors import KeysError, TokenError
 from authz.identity.cognito import peek, verify
 from authz.identity.jwks import KeySet
 from authz.identity.key_document import parse_jwks, read_jwks
-from authz.identity.verified import VerifiedTokens
+from authz.identity.verified import VerifiedTokens, fingerprint_of
 from authz.model import Reason
 from tests.support.user_pool import NOW, FakeUserPool, base64url, jwk, kid_of
 
@@ -122,9 +123,10 @@ def test_a_remembered_signature_stands_for_no_other_claims() -> None:
     verified = VerifiedTokens(max_entries=10, max_bytes=1_000_000)
     keys = KeySet(POOL.keys)
     token = POOL.token()
-    verified.add(token, verify(peek(token), KEY.public_key(), POOL.trust(), NOW), keys, lambda: keys)
-    assert verified.find(token, NOW) is not None
-    assert verified.find(f"{HEADER}.{FORGED}.{SIGNATURE}", NOW) is None
+    good = verify(peek(token), KEY.public_key(), POOL.trust(), NOW)
+    verified.add(fingerprint_of(token), good, keys, SimpleNamespace(current=keys), len(token))
+    assert verified.find(fingerprint_of(token), NOW) is not None
+    assert verified.find(fingerprint_of(f"{HEADER}.{FORGED}.{SIGNATURE}"), NOW) is None
     assert judge(f"{HEADER}.{FORGED}.{SIGNATURE}") is Reason.TOKEN_SIGNATURE_INVALID
 
 

@@ -9,6 +9,7 @@ import pytest
 from authz.errors import TokenError
 from authz.identity.jwks import KeySet
 from authz.identity.refused import LASTING, RefusedTokens
+from authz.identity.verified import fingerprint_of
 from authz.model import TOKEN_REASONS, Reason
 
 KEYS = KeySet({})
@@ -19,15 +20,12 @@ class Current:
     """The keys that a pool has."""
 
     def __init__(self, keys: KeySet | None = KEYS) -> None:
-        self.keys = keys
-
-    def __call__(self) -> KeySet | None:
-        return self.keys
+        self.current = keys
 
 
 def refused(refusals: RefusedTokens, token: str, now: float = NOW, kind: str = "credential") -> Reason | None:
     try:
-        refusals.check(token, kind, now)
+        refusals.check(fingerprint_of(token), kind, now)
     except TokenError as error:
         return error.reason
     return None
@@ -35,7 +33,7 @@ def refused(refusals: RefusedTokens, token: str, now: float = NOW, kind: str = "
 
 def with_one(reason: Reason = Reason.TOKEN_SIGNATURE_INVALID, **changes: Any) -> tuple[RefusedTokens, Current]:
     refusals, current = RefusedTokens(**changes), Current()
-    refusals.add("bad", "credential", TokenError(reason, "why"), NOW, KEYS, current)
+    refusals.add(fingerprint_of("bad"), "credential", TokenError(reason, "why"), NOW, KEYS, current)
     return refusals, current
 
 
@@ -43,7 +41,7 @@ def with_one(reason: Reason = Reason.TOKEN_SIGNATURE_INVALID, **changes: Any) ->
 def test_the_same_token_is_refused_for_the_same_reason(reason: Reason) -> None:
     refusals, _ = with_one(reason)
     with pytest.raises(TokenError, match="why") as caught:
-        refusals.check("bad", "credential", NOW + 1)
+        refusals.check(fingerprint_of("bad"), "credential", NOW + 1)
     assert caught.value.reason is reason
 
 
@@ -61,7 +59,7 @@ def test_another_token_or_the_same_in_another_place_is_judged() -> None:
 
 def test_new_keys_end_it() -> None:
     refusals, current = with_one()
-    current.keys = KeySet({})
+    current.current = KeySet({})
     assert refused(refusals, "bad") is None
 
 
@@ -75,6 +73,6 @@ def test_the_oldest_leaves_first_and_one_that_comes_again_is_new() -> None:
     refusals, _ = with_one(max_entries=2)
     error = TokenError(Reason.TOKEN_MALFORMED, "x")
     for token in ("second", "bad", "third"):
-        refusals.add(token, "credential", error, NOW, None, Current(None))
+        refusals.add(fingerprint_of(token), "credential", error, NOW, None, None)
     assert len(refusals) == 2
     assert [refused(refusals, token) for token in ("second", "bad", "third")] == [None, error.reason, error.reason]

@@ -4,7 +4,8 @@ import pytest
 
 from authz.identity.cognito import Verified, peek, verify
 from authz.identity.jwks import KeySet
-from authz.identity.verified import BYTES_PER_CHARACTER, ENTRY_BYTES, VerifiedTokens
+from authz.identity.verified import BYTES_PER_CHARACTER, ENTRY_BYTES, VerifiedTokens, fingerprint_of
+from authz.model import Principal
 from tests.support.user_pool import LIFETIME, NOW, FakeUserPool
 
 
@@ -14,7 +15,7 @@ class Situation:
     def __init__(self) -> None:
         self.pool = FakeUserPool()
         self.keys = KeySet(self.pool.keys)
-        self.in_force: KeySet | None = self.keys
+        self.current: KeySet | None = self.keys
         self.token = self.pool.token()
         self.verified = self.verify(self.token)
 
@@ -22,11 +23,12 @@ class Situation:
         unverified = peek(token)
         return verify(unverified, self.pool.keys[unverified.kid], self.pool.trust(), NOW)
 
-    def current(self) -> KeySet | None:
-        return self.in_force
+    def remember(self, tokens: VerifiedTokens, token: str, beside: str = "") -> None:
+        tokens.add(fingerprint_of(token, beside), self.verified, self.keys, self, len(token + beside))
 
-    def remember(self, tokens: VerifiedTokens, token: str) -> None:
-        tokens.add(token, self.verified, self.keys, self.current)
+
+def find(tokens: VerifiedTokens, token: str, now: float, beside: str = "") -> Principal | None:
+    return tokens.find(fingerprint_of(token, beside), now)
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def tokens(situation: Situation) -> VerifiedTokens:
 
 
 def test_a_token_added_is_found(situation: Situation, tokens: VerifiedTokens) -> None:
-    assert tokens.find(situation.token, NOW) is situation.verified.principal
+    assert find(tokens, situation.token, NOW) is situation.verified.principal
 
 
 @pytest.mark.parametrize(
@@ -58,7 +60,7 @@ def test_a_token_added_is_found(situation: Situation, tokens: VerifiedTokens) ->
 def test_is_found_only_within_its_times(
     situation: Situation, tokens: VerifiedTokens, now: float, is_found: bool
 ) -> None:
-    assert (tokens.find(situation.token, now) is not None) is is_found
+    assert (find(tokens, situation.token, now) is not None) is is_found
     assert len(tokens) == is_found  # and dropped when met otherwise
 
 
@@ -66,35 +68,35 @@ def test_is_found_only_within_its_times(
 def test_another_spelling_is_another_token(situation: Situation, tokens: VerifiedTokens, place: int) -> None:
     characters = list(situation.token)
     characters[place] = "A" if characters[place] != "A" else "Q"
-    assert tokens.find("".join(characters), NOW) is None
+    assert find(tokens, "".join(characters), NOW) is None
     assert len(tokens) == 1
 
 
 def test_a_new_key_set_forgets_what_the_old_one_verified(situation: Situation, tokens: VerifiedTokens) -> None:
-    situation.in_force = KeySet(situation.pool.keys)  # the same keys, another generation
-    assert tokens.find(situation.token, NOW) is None
-    situation.in_force = situation.keys
-    assert tokens.find(situation.token, NOW) is None  # gone, not hidden
+    situation.current = KeySet(situation.pool.keys)  # the same keys, another generation
+    assert find(tokens, situation.token, NOW) is None
+    situation.current = situation.keys
+    assert find(tokens, situation.token, NOW) is None  # gone, not hidden
 
 
 def test_no_key_set_in_force_forgets_too(situation: Situation, tokens: VerifiedTokens) -> None:
-    situation.in_force = None
-    assert tokens.find(situation.token, NOW) is None
+    situation.current = None
+    assert find(tokens, situation.token, NOW) is None
 
 
 def test_adding_again_under_a_new_key_set_replaces_the_old_entry(situation: Situation, tokens: VerifiedTokens) -> None:
-    situation.keys = situation.in_force = KeySet(situation.pool.keys)
+    situation.keys = situation.current = KeySet(situation.pool.keys)
     situation.remember(tokens, situation.token)
-    assert tokens.find(situation.token, NOW) is situation.verified.principal
+    assert find(tokens, situation.token, NOW) is situation.verified.principal
     assert len(tokens) == 1
 
 
 def test_the_one_unused_for_longest_leaves_first(situation: Situation, tokens: VerifiedTokens) -> None:
     for name in ("b", "c"):
         situation.remember(tokens, name)
-    assert tokens.find(situation.token, NOW) is not None
+    assert find(tokens, situation.token, NOW) is not None
     situation.remember(tokens, "d")
-    assert [name for name in (situation.token, "b", "c", "d") if tokens.find(name, NOW)] == [situation.token, "c", "d"]
+    assert [name for name in (situation.token, "b", "c", "d") if find(tokens, name, NOW)] == [situation.token, "c", "d"]
 
 
 def test_bytes_are_bounded(situation: Situation) -> None:
@@ -112,11 +114,11 @@ def test_bytes_are_bounded(situation: Situation) -> None:
 def test_no_entries_allowed_remembers_nothing(situation: Situation) -> None:
     tokens = VerifiedTokens(max_entries=0, max_bytes=1_000_000)
     situation.remember(tokens, situation.token)
-    assert tokens.find(situation.token, NOW) is None
+    assert find(tokens, situation.token, NOW) is None
 
 
 def test_what_no_utf_8_can_hold_is_unknown(tokens: VerifiedTokens) -> None:
-    assert tokens.find("\ud800", NOW) is None
+    assert find(tokens, "\ud800", NOW) is None
 
 
 def test_shows_nothing(situation: Situation, tokens: VerifiedTokens) -> None:
@@ -127,28 +129,25 @@ def test_shows_nothing(situation: Situation, tokens: VerifiedTokens) -> None:
 class TestTwoTokens:
     """An access token and the ID token beside it."""
 
-    def remember(self, situation: Situation, tokens: VerifiedTokens, token: str, beside: str) -> None:
-        tokens.add(token, situation.verified, situation.keys, situation.current, beside=beside)
-
     @pytest.mark.parametrize(
         ("token", "beside"),
         [("access", ""), ("id", ""), ("access", "other"), ("other", "id"), ("id", "access"), ("accessid", "")],
     )
     def test_neither_is_found_without_the_other(self, situation: Situation, token: str, beside: str) -> None:
         tokens = VerifiedTokens(max_entries=3, max_bytes=1_000_000)
-        self.remember(situation, tokens, "access", "id")
-        assert tokens.find("access", NOW, "id") is situation.verified.principal
-        assert tokens.find(token, NOW, beside) is None
+        situation.remember(tokens, "access", "id")
+        assert find(tokens, "access", NOW, "id") is situation.verified.principal
+        assert find(tokens, token, NOW, beside) is None
         assert len(tokens) == 1
 
     def test_one_alone_is_not_found_as_two(self, situation: Situation) -> None:
         tokens = VerifiedTokens(max_entries=3, max_bytes=1_000_000)
         situation.remember(tokens, "access")
-        assert tokens.find("access", NOW, "id") is None
+        assert find(tokens, "access", NOW, "id") is None
 
     def test_both_are_counted_in_bytes(self, situation: Situation) -> None:
         tokens = VerifiedTokens(max_entries=9, max_bytes=ENTRY_BYTES + 10 * BYTES_PER_CHARACTER)
-        self.remember(situation, tokens, "x" * 5, "y" * 5)
+        situation.remember(tokens, "x" * 5, "y" * 5)
         assert len(tokens) == 1
-        self.remember(situation, tokens, "x" * 5, "y" * 6)
+        situation.remember(tokens, "x" * 5, "y" * 6)
         assert len(tokens) == 0
