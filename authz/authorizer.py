@@ -31,7 +31,7 @@ from authz.policy.decision import decide
 from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet
 from authz.policy.path import Host, canonical_host, canonical_path, check_method
-from authz.policy.remembered import RememberedAllows
+from authz.policy.remembered import Remembered, RememberedAllows
 from authz.policy.routes import Route
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Visit(NamedTuple):
     route: Route | None = None
     facts: Facts | None = None
     credential_error: TokenError | None = None
-    lasting: bool = False  # this very decision comes again for this principal and route: its answer may be kept
+    remembered: Remembered | None = None  # the decision comes again for this principal and route, and so may its answer
 
 
 class Issuer(NamedTuple):
@@ -232,13 +232,13 @@ class Authorizer:
         facts = Facts(request, path, principal, now)
         remembered = self._allows_of(policies).find(route, principal)
         if remembered is not None:
-            return Visit(remembered, principal, host, policies, route, facts, credential_error, lasting=True)
+            return Visit(remembered.allow, principal, host, policies, route, facts, credential_error, remembered)
         decision = decide(facts, route, credential_error)
         if isinstance(decision, Deny):
             decision = decision._replace(guidance=guidance_for(decision, facts, route))
         elif route.policy.lasting:
-            self._allows_of(policies).add(route, principal, decision)
-        return Visit(decision, principal, host, policies, route, facts, credential_error)
+            remembered = self._allows_of(policies).add(route, principal, decision)
+        return Visit(decision, principal, host, policies, route, facts, credential_error, remembered)
 
     def _allows_of(self, policies: PolicySet) -> RememberedAllows:
         """Give the allows that this policy set gave; those of another set are forgotten."""

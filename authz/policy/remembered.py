@@ -18,27 +18,43 @@ if TYPE_CHECKING:
 MAX_ENTRIES: Final = 4096
 
 
+class Remembered:
+    """An allow, the route and principal it was given to, and a place for its answer."""
+
+    __slots__ = ("allow", "answer", "principal", "route")
+
+    def __init__(self, route: Route, principal: Principal | None, allow: Allow) -> None:
+        """ValueError for a route where it could come to something else another time."""
+        if not route.policy.lasting:
+            raise ValueError("this route's decisions depend on more than the principal")
+        self.route = route
+        self.principal = principal
+        self.allow = allow
+        self.answer: tuple[bytes, tuple[str, ...]] | None = None
+        """What `Answers` wrote, all but its `decision_id`, and the identity headers omitted; None: nothing yet."""
+
+
 class RememberedAllows:
     """At most `max_entries` of them; all are forgotten when there are too many, for judging again costs little."""
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
         self._max_entries = max_entries
-        self._entries: dict[tuple[int, int], tuple[Route, Principal | None, Allow]] = {}
+        self._entries: dict[tuple[int, int], Remembered] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def find(self, route: Route, principal: Principal | None) -> Allow | None:
-        """Give the allow that this very principal got on this very route."""
+    def find(self, route: Route, principal: Principal | None) -> Remembered | None:
+        """Give what this very principal got on this very route."""
         entry = self._entries.get((id(route), id(principal)))
-        if entry is None or entry[0] is not route or entry[1] is not principal:
+        if entry is None or entry.route is not route or entry.principal is not principal:
             return None
-        return entry[2]
+        return entry
 
-    def add(self, route: Route, principal: Principal | None, allow: Allow) -> None:
+    def add(self, route: Route, principal: Principal | None, allow: Allow) -> Remembered:
         """Remember an allow. ValueError for a route where it could come to something else another time."""
-        if not route.policy.lasting:
-            raise ValueError("this route's decisions depend on more than the principal")
+        entry = Remembered(route, principal, allow)
         if len(self._entries) >= self._max_entries:
             self._entries.clear()
-        self._entries[id(route), id(principal)] = (route, principal, allow)
+        self._entries[id(route), id(principal)] = entry
+        return entry

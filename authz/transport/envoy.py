@@ -31,6 +31,7 @@ from authz.model import (
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.caller_criteria import claim_values
 from authz.policy.refusals import Redirects
+from authz.policy.remembered import Remembered
 from authz.settings.templates import Template
 from authz.transport.pages import Refusal, denial_page
 from authz.transport.redirects import redirect_target
@@ -174,17 +175,6 @@ class Answer(NamedTuple):
     headers_omitted: tuple[str, ...] = ()
 
 
-class _Ready(NamedTuple):
-    """The answer to an allow that comes again, all but its `decision_id`."""
-
-    allow: Allow
-    data: bytes
-    headers_omitted: tuple[str, ...]
-
-
-MAX_READY: Final = 4096
-
-
 class Stamp(NamedTuple):
     """What every answer says about itself in its dynamic metadata."""
 
@@ -200,8 +190,6 @@ class Answers:
         self._names = frozenset(name for name, _ in settings.identity_headers)
         self._forms = frozenset(map(_cgi_form, self._names))
         self._no_identity: IdentityValues = tuple((name, Unfit.ABSENT) for name, _ in settings.identity_headers)
-        self._ready: dict[int, _Ready] = {}
-        self._ready_under = ""
         # What an allow's answer holds of its request are the names to remove, and those are known by `_` and `.`.
         self._has_plain_names = not any(set("_.") & set(name) for name in self._names)
         self._keeps = not settings.hide_credentials and self._has_plain_names
@@ -211,31 +199,24 @@ class Answers:
         self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
 
     def serialized(
-        self, request: Request, decision: Decision, stamp: Stamp, host: str = "", *, lasting: bool = False
+        self, request: Request, decision: Decision, stamp: Stamp, host: str = ""
     ) -> tuple[bytes, tuple[str, ...]]:
-        """Give the answer as bytes, and the headers omitted. `lasting`: this very decision object comes again.
+        """Give the answer as bytes, and the headers omitted."""
+        answer = self.answer(request, decision, stamp, host)
+        return answer.response.SerializeToString(), answer.headers_omitted
+
+    def again(self, request: Request, remembered: Remembered, stamp: Stamp) -> tuple[bytes, tuple[str, ...]]:
+        """Do the same for an allow that comes again; its answer is written once and kept where the allow is.
 
         Messages written one after the other are one message (protobuf, "Last One Wins"), whose embedded messages and
         maps are joined; so a kept answer needs nothing but the new `decision_id` behind it.
         """
-        if not lasting or not self._keeps or _has_aliases(request):
-            answer = self.answer(request, decision, stamp, host)
-            return answer.response.SerializeToString(), answer.headers_omitted
-        ready = self._ready.get(id(decision))
-        if ready is None or ready.allow is not decision:
-            ready = self._make_ready(request, decision, stamp)
-        return ready.data + _decision_id(stamp.decision_id), ready.headers_omitted
-
-    def _make_ready(self, request: Request, decision: Decision, stamp: Stamp) -> _Ready:
-        if not isinstance(decision, Allow):
-            raise TypeError("only an allow comes again")
-        response, omitted = self._allow(request, decision, stamp)
-        del response.dynamic_metadata.fields["decision_id"]
-        if len(self._ready) >= MAX_READY or self._ready_under != stamp.policy_revision:
-            self._ready.clear()  # under another revision no decision of before comes again
-            self._ready_under = stamp.policy_revision
-        ready = self._ready[id(decision)] = _Ready(decision, response.SerializeToString(), omitted)
-        return ready
+        if not self._keeps or _has_aliases(request):
+            return self.serialized(request, remembered.allow, stamp)
+        if remembered.answer is None:
+            remembered.answer = self.serialized(request, remembered.allow, stamp._replace(decision_id=""))
+        data, omitted = remembered.answer
+        return data + _decision_id(stamp.decision_id), omitted
 
     def answer(self, request: Request, decision: Decision, stamp: Stamp, host: str = "") -> Answer:
         """Build the answer to one request; `host` is the canonical host name, empty when it could not be read."""

@@ -110,8 +110,11 @@ class Door:
             visit = await self._authorizer.authorize(request, now)
         revision = "" if visit.policies is None else visit.policies.revision
         host = "" if visit.host is None else visit.host.name
-        response, omitted = self._answers.serialized(
-            request, visit.decision, Stamp(decision_id, revision), host, lasting=visit.lasting
+        stamp = Stamp(decision_id, revision)
+        response, omitted = (
+            self._answers.serialized(request, visit.decision, stamp, host)
+            if visit.remembered is None
+            else self._answers.again(request, visit.remembered, stamp)
         )
         seconds = self._clock() - started
         if self._decisions.wanted(visit.decision):

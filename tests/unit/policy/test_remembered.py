@@ -26,8 +26,9 @@ ADMINS = "policy: {allow: {and: [{groups: admins}]}}"
 def test_the_same_principal_on_the_same_route_gets_the_same_allow() -> None:
     remembered, one = RememberedAllows(), route(ADMINS)
     allow = allow_on(one)
-    remembered.add(one, ALICE, allow)
-    assert remembered.find(one, ALICE) is allow
+    added = remembered.add(one, ALICE, allow)
+    assert remembered.find(one, ALICE) is added
+    assert (added.allow, added.answer) == (allow, None)
 
 
 def test_an_equal_principal_is_another_one() -> None:
@@ -44,12 +45,14 @@ def test_an_equal_route_is_another_one() -> None:
     assert remembered.find(route(ADMINS), ALICE) is None
 
 
-@pytest.mark.parametrize("swapped", [0, 1], ids=["another route at its address", "another principal at its address"])
-def test_an_address_that_was_used_again_is_noticed(swapped: int) -> None:
+@pytest.mark.parametrize("swapped", ["route", "principal"])
+def test_an_address_that_was_used_again_is_noticed(swapped: str) -> None:
     remembered, one = RememberedAllows(), route(ADMINS)
-    entry: list[object] = [one, ALICE, allow_on(one)]
-    entry[swapped] = route(ADMINS) if swapped == 0 else Principal(*ALICE)
-    remembered._entries[id(one), id(ALICE)] = tuple(entry)  # type: ignore[assignment]
+    entry = remembered.add(one, ALICE, allow_on(one))
+    if swapped == "route":
+        entry.route = route(ADMINS)
+    else:
+        entry.principal = Principal(*ALICE)
     assert remembered.find(one, ALICE) is None
 
 

@@ -26,6 +26,7 @@ from authz.model import (
     http_status,
 )
 from authz.pb import external_auth_pb2 as pb
+from authz.policy.remembered import Remembered
 from authz.settings.templates import Template
 from authz.transport.envoy import (
     GRPC_CODE,
@@ -38,7 +39,7 @@ from authz.transport.envoy import (
     request_id_of,
     to_request,
 )
-from tests.support.policies import CLIENT, SUBJECT, principal, request
+from tests.support.policies import CLIENT, SUBJECT, policy_set, principal, request
 
 STAMP = Stamp("d-1", "rev-1")
 ROUTE = RouteName("orders", Source("a.yaml", 3, 3))
@@ -710,12 +711,18 @@ def test_a_header_has_at_most_8_kib_unless_the_configuration_says_otherwise(leng
 LASTING = Allow(ROUTE, (Reason.GROUPS_OK,), principal({"username": "alice"}, groups=["a,b", "c"]))
 
 
+def remembered(allow: Allow = LASTING) -> Remembered:
+    """Give a fresh memory of an allow."""
+    one = policy_set("- {from: 'https://app.example.com', allow_any_authenticated_user: true}").routes.routes[0]
+    return Remembered(one, allow.principal, allow)
+
+
 def test_a_kept_answer_says_the_same_as_one_made_anew() -> None:
-    kept = answers()
+    kept, memory = answers(), remembered()
     asked = request()
     for number in range(3):
         stamp = Stamp(f"0123456789abcdef-{number:x}", "rev-1")
-        data, omitted = kept.serialized(asked, LASTING, stamp, lasting=True)
+        data, omitted = kept.again(asked, memory, stamp)
         anew = answers().answer(asked, LASTING, stamp)
         assert pb.CheckResponse.FromString(data) == anew.response
         assert omitted == anew.headers_omitted
@@ -723,71 +730,41 @@ def test_a_kept_answer_says_the_same_as_one_made_anew() -> None:
 
 def test_the_longest_decision_id_fits_its_lengths() -> None:
     stamp = Stamp("f" * 16 + "-" + "f" * 16, "rev-1")
-    data, _ = answers().serialized(request(), LASTING, stamp, lasting=True)
+    data, _ = answers().again(request(), remembered(), stamp)
     assert pb.CheckResponse.FromString(data).dynamic_metadata.fields["decision_id"].string_value == stamp.decision_id
 
 
 @pytest.mark.parametrize("name", ["x_auth_subject", "x.auth.subject", "x-auth_groups"])
 def test_a_kept_answer_still_removes_what_an_upstream_reads_as_ours(name: str) -> None:
-    kept = answers()
-    kept.serialized(request(), LASTING, STAMP, lasting=True)
-    data, _ = kept.serialized(request({name: "root"}), LASTING, STAMP, lasting=True)
+    kept, memory = answers(), remembered()
+    kept.again(request(), memory, STAMP)
+    data, _ = kept.again(request({name: "root"}), memory, STAMP)
     assert name in pb.CheckResponse.FromString(data).ok_response.headers_to_remove
-    again, _ = kept.serialized(request(), LASTING, STAMP, lasting=True)
+    again, _ = kept.again(request(), memory, STAMP)
     assert name not in pb.CheckResponse.FromString(again).ok_response.headers_to_remove
 
 
 def test_an_identity_header_with_an_underscore_is_never_taken_from_a_kept_answer() -> None:
-    kept = answers(identity_headers=(("x_auth_subject", ("sub",)),))
-    kept.serialized(request(), LASTING, STAMP, lasting=True)
-    data, _ = kept.serialized(request({"x-auth-subject": "root"}), LASTING, STAMP, lasting=True)
+    kept, memory = answers(identity_headers=(("x_auth_subject", ("sub",)),)), remembered()
+    kept.again(request(), memory, STAMP)
+    data, _ = kept.again(request({"x-auth-subject": "root"}), memory, STAMP)
     assert "x-auth-subject" in pb.CheckResponse.FromString(data).ok_response.headers_to_remove
 
 
 def test_hidden_credentials_are_looked_for_in_every_request() -> None:
-    kept = answers(hide_credentials=True, tokens=(COOKIE,))
-    kept.serialized(request(), LASTING, STAMP, lasting=True)
-    data, _ = kept.serialized(request({"cookie": "BearerToken=x; a=1"}), LASTING, STAMP, lasting=True)
+    kept, memory = answers(hide_credentials=True, tokens=(COOKIE,)), remembered()
+    kept.again(request(), memory, STAMP)
+    data, _ = kept.again(request({"cookie": "BearerToken=x; a=1"}), memory, STAMP)
     assert {option.header.key: option.header.value for option in pb.CheckResponse.FromString(data).ok_response.headers}[
         "cookie"
     ] == "a=1"
 
 
-def test_an_answer_is_never_another_allows() -> None:
-    kept = answers()
-    mine, _ = kept.serialized(request(), LASTING, STAMP, lasting=True)
-    other = LASTING._replace(principal=principal(subject="mallory"))
-    kept._ready[id(other)] = kept._ready[id(LASTING)]  # as if an address had been used again
-    theirs, _ = kept.serialized(request(), other, STAMP, lasting=True)
-    assert mine != theirs
-    assert pb.CheckResponse.FromString(theirs) == answers().answer(request(), other, STAMP).response
-
-
-def test_too_many_kept_answers_are_all_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("authz.transport.envoy.MAX_READY", 2)
-    kept = answers()
-    allows = [LASTING._replace(principal=principal(subject=f"s-{number}")) for number in range(3)]
-    sizes = []
-    for allow in allows:
-        kept.serialized(request(), allow, STAMP, lasting=True)
-        sizes.append(len(kept._ready))
-    assert sizes == [1, 2, 1]
-
-
-def test_answers_of_a_replaced_policy_set_are_forgotten() -> None:
-    kept = answers()
-    kept.serialized(request(), LASTING, STAMP, lasting=True)
-    again = LASTING._replace(principal=principal(subject="the same, by the next set"))
-    kept.serialized(request(), again, STAMP._replace(policy_revision="next"), lasting=True)
-    assert [ready.allow for ready in kept._ready.values()] == [again]
-
-
 @pytest.mark.parametrize("decision", [LASTING, Deny(Reason.NO_RULE)], ids=["allow", "deny"])
-def test_what_is_not_said_to_come_again_is_not_kept(decision: Decision) -> None:
+def test_what_is_not_said_to_come_again_is_made_anew(decision: Decision) -> None:
     builder = answers()
     data, omitted = builder.serialized(request(), decision, STAMP)
     assert (pb.CheckResponse.FromString(data), omitted) == builder.answer(request(), decision, STAMP)
-    assert builder._ready == {}
 
 
 def test_a_denial_written_beforehand_takes_the_id_of_the_decision() -> None:
@@ -795,11 +772,6 @@ def test_a_denial_written_beforehand_takes_the_id_of_the_decision() -> None:
     response = pb.CheckResponse.FromString(standing.with_id("0123456789abcdef-1"))
     assert (response.status.code, response.denied_response.status.code) == (14, 503)
     assert response.dynamic_metadata["decision_id"] == "0123456789abcdef-1"
-
-
-def test_only_an_allow_comes_again() -> None:
-    with pytest.raises(TypeError):
-        answers().serialized(request(), Deny(Reason.NO_RULE), STAMP, lasting=True)
 
 
 def test_raw_headers_are_read_when_they_are_asked_for() -> None:
