@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import uvloop
-
 from authz import __version__
 from authz.audit import DecisionLog, configure_logging
 from authz.authorizer import Authenticator, Authorizer, Issuer
@@ -38,6 +36,7 @@ from authz.policy.store import PolicyStore, stale_mount_message
 from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.event_loop import EventLoop
 from authz.transport.server import Door, Server, keep_health
 from authz.transport.tls import Certificates, Guard
 from authz.turns import in_turns
@@ -409,8 +408,7 @@ def serve(settings: Settings, *, beside: Beside | None = None) -> None:
         service.tell_of_loaded()
         for problem in settings.warnings:
             log.warning("%s", problem)
-        # uvloop: between a call's bytes and our code is the event loop, and gRPC wakes it several times a call.
-        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=EventLoop) as runner:
             runner.run(service.run())
     finally:
         writer.close(timeout=2.0)
