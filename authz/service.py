@@ -31,7 +31,7 @@ from authz.policy.criterion import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.files import PolicyFile, opened_from
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
-from authz.policy.quiet import let_go, quietly
+from authz.policy.quiet import let_go, look_once, quietly
 from authz.policy.store import PolicyStore, stale_mount_message
 from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
@@ -399,6 +399,7 @@ def answer_settings(settings: Settings) -> AnswerSettings:
 def serve(settings: Settings, *, beside: Beside | None = None) -> None:
     """Load policies and revocations, then serve until a signal. Raises LoadError before anything is started."""
     share_arenas()
+    look_once()
     metrics = Metrics(version=__version__, wall=time.time)
     writer = LineWriter(on_drop=metrics.lines_dropped)
     try:

@@ -1,4 +1,7 @@
-"""Loading policies with a garbage collector that hardly shows.
+"""A garbage collector that hardly shows: while policies load, and while tokens are remembered.
+
+Between two loads, what outlives a full look is put out of the collector's sight for good: it is mostly remembered
+tokens, which hold no cycle, and to look at 20,000 of them took 35 ms, again for every 5,000 new ones.
 
 While policies load, the collector looks at what is new in small portions, each only once: else it would look at half a
 million objects again and again, for whole tenths of a second at a time. What outlives its first look is put out of its
@@ -19,6 +22,20 @@ from authz.breath import breathe
 from authz.policy.parser import PolicySet
 
 PORTION: Final = 5000  # new objects; looking at them takes a fifth of a millisecond
+
+
+THRESHOLDS: Final = (700, 10, 3)  # Python's own, but for more full looks, each of them at less
+
+
+def look_once() -> None:
+    """Let no full look see what outlived an earlier one. For the whole process, once."""
+    gc.set_threshold(*THRESHOLDS)
+    gc.callbacks.append(_put_away_the_old)
+
+
+def _put_away_the_old(phase: str, info: Mapping[str, int]) -> None:
+    if phase == "stop" and info["generation"] == len(THRESHOLDS) - 1:
+        gc.freeze()
 
 
 class _Quiet:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
 from authz.errors import LoadError
 from authz.policy.parser import PolicyOptions, parse_policies
-from authz.policy.quiet import PORTION, let_go, quietly
+from authz.policy.quiet import PORTION, THRESHOLDS, let_go, look_once, quietly
 from tests.support.policies import policy_set
 
 
@@ -86,3 +87,35 @@ def test_a_load_leaves_no_garbage_behind() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+class TestLookingOnce:
+    @pytest.fixture(autouse=True)
+    def looking_once(self) -> Iterator[None]:
+        before = gc.get_threshold(), list(gc.callbacks)
+        look_once()
+        yield
+        gc.set_threshold(*before[0])
+        gc.callbacks[:] = before[1]
+
+    def test_what_outlived_a_full_look_is_out_of_sight(self) -> None:
+        kept = [[number] for number in range(10)]
+        gc.collect()
+        assert not {id(one) for one in gc.get_objects()}.intersection(map(id, kept))
+
+    @pytest.mark.parametrize("generation", [0, 1])
+    def test_what_outlived_a_short_look_is_not(self, generation: int) -> None:
+        kept = [[number] for number in range(10)]
+        gc.collect(generation)
+        assert {id(one) for one in gc.get_objects()}.issuperset(map(id, kept))
+
+    def test_garbage_is_found_as_ever(self) -> None:
+        knot = weakref.ref(Knot())
+        gc.collect()
+        assert knot() is None
+
+    def test_a_load_leaves_it_as_it_was(self) -> None:
+        with quietly():
+            pass
+        assert gc.get_threshold() == THRESHOLDS
+        self.test_what_outlived_a_full_look_is_out_of_sight()
