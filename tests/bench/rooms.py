@@ -194,9 +194,9 @@ def mixes(bench: Bench) -> None:
         new = bench.tokens(1_000 + count * plan.rounds)
         thousand = list(messages.messages(new[:1_000]))
         denied = messages.message(messages.stranger(bench.pool))
-        replay(service.port, thousand)
         for number in range(plan.rounds):
             bench.tell(f"mixes: round {number + 1} of {plan.rounds}")
+            replay(service.port, thousand)  # the last round's new tokens made the service forget them
             start = 1_000 + count * number
             kinds: Mapping[str, tuple[int, Sequence[bytes], int]] = {
                 "floor": (floor_port, [bench.message] * count, 0),
