@@ -1,7 +1,8 @@
 """Which tests can notice a fault: those that run its line. The module's own file comes first, then the quickest.
 
 Some lines are run by nearly every test. After the own file a mutant meets others only as long as they may be expected
-to take MOST_SECONDS together: thousands of them.
+to take MOST_SECONDS together: thousands of them, and the quickest of each file before the second one of any, because
+another file looks for something else.
 
 One run of every test, with coverage.py watching, tells which test runs which line. What runs while modules are imported
 and tests are collected is told apart: a fault there may be built into a table before any test starts.
@@ -54,9 +55,13 @@ class Net:
         good.sort(key=self.seconds.__getitem__)
         file = own_file(module)
         own = [number for number in good if self.files[number] == file]
-        others = [number for number in good if self.files[number] != file]
+        others = self._one_of_each_first([number for number in good if self.files[number] != file])
         spent = accumulate(self.seconds[number] for number in others)
         return own + [number for number, seconds in zip(others, spent, strict=True) if seconds <= MOST_SECONDS]
+
+    def _one_of_each_first(self, tests: Sequence[int]) -> list[int]:
+        firsts = {self.files[number]: number for number in reversed(tests)}
+        return sorted(tests, key=lambda number: firsts[self.files[number]] != number)
 
     def _is_good(self, number: int) -> bool:
         return self.seconds[number] <= LONGEST_SECONDS and number not in self.failed

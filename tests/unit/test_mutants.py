@@ -14,6 +14,7 @@ from tests.mutants import faults, placing, processes
 from tests.mutants.__main__ import SURVIVORS
 from tests.mutants.collected import SLACK_SECONDS, SLACK_TIMES, alarm
 from tests.mutants.faults import Mutant, mutants_of, mutated
+from tests.mutants.net import LONGEST_SECONDS, MOST_SECONDS, Net
 from tests.mutants.placing import Swap, compile_tree
 from tests.mutants.processes import Fate, each, forked, one
 from tests.mutants.report import as_promise, share_killed, table
@@ -230,3 +231,16 @@ def test_every_excuse_has_a_reason() -> None:
     excused = [number for number, line in enumerate(lines) if not line.startswith(" ")]
     assert excused
     assert all(lines[number + 1 : number + 2] and lines[number + 1].startswith("    ") for number in excused)
+
+
+def test_after_the_own_file_the_quickest_of_each_file_comes_first() -> None:
+    files = ["test_other.py", "test_other.py", "test_third.py", "test_box.py", "test_slow.py"]
+    seconds = [0.1, 0.2, 0.3, 0.4, LONGEST_SECONDS + 1]
+    net = Net({"authz.box": {7: 0b11111}}, files, seconds, failed=(), early={})
+    assert net.tests_of("authz.box") == [3, 0, 2, 1]
+
+
+def test_no_more_tests_than_fit_the_time() -> None:
+    count = 2 * int(MOST_SECONDS)
+    net = Net({"authz.box": {7: 2**count - 1}}, [f"test_{n}.py" for n in range(count)], [1.0] * count, (), {})
+    assert len(net.tests_of("authz.box")) == MOST_SECONDS
