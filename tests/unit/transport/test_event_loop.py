@@ -95,9 +95,7 @@ def _read_all(connection: socket.socket) -> None:
             pass
 
 
-def test_grpc_says_that_a_batch_failed_by_the_name_we_know(
-    runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_grpc_says_that_a_batch_failed_by_the_name_we_know(monkeypatch: pytest.MonkeyPatch) -> None:
     failed: list[str] = []
 
     class Watched(event_loop._Future):
@@ -111,13 +109,13 @@ def test_grpc_says_that_a_batch_failed_by_the_name_we_know(
             await ask(port, MOST_BYTES + 1)
 
     monkeypatch.setattr(event_loop, "_Future", Watched)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+    with asyncio.Runner(loop_factory=EventLoop) as runner, pytest.raises(grpc.aio.AioRpcError) as caught:
         runner.run(scene())
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "ExecuteBatchError" in failed
 
 
-def test_grpc_waits_for_a_batch_by_the_name_we_know(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_grpc_waits_for_a_batch_by_the_name_we_know(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[str] = []
 
     class Watched(event_loop._Task):
@@ -131,7 +129,8 @@ def test_grpc_waits_for_a_batch_by_the_name_we_know(runner: asyncio.Runner, monk
             return await ask(port, MOST_BYTES)
 
     monkeypatch.setattr(event_loop, "_Task", Watched)
-    assert runner.run(scene()) == bytes(MOST_BYTES)
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        assert runner.run(scene()) == bytes(MOST_BYTES)
     assert "execute_batch" in kept
 
 
