@@ -13,6 +13,7 @@ import yaml
 from authz.errors import Severity
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.workbench.doctor import FindingId, Promises
+from authz.workbench.doctor.clusters import QUEUE
 
 ENVOY = Path(__file__).parents[2] / "envoy"
 SAMPLES = {name: (ENVOY / name).read_text(encoding="utf-8") for name in ("api.yaml", "browser.yaml")}
@@ -310,6 +311,43 @@ BREAKS = [
     Break("another host by gRPC's client", google, ID.PLAINTEXT_ACROSS_HOSTS),
     Break("TLS to whomever", lambda p: p.endpoint.update(REMOTE) or tls(p), ID.TLS_NOT_VERIFIED),
     Break("no health check", lambda p: lose(p.authz, "health_checks"), ID.HEALTH_CHECK_MISSING, WARNING),
+    Break(
+        "health merged",
+        lambda p: lose(p.authz["common_lb_config"], "update_merge_window"),
+        ID.HEALTH_CHANGES_HELD_BACK,
+        NOTE,
+    ),
+    Break(
+        "health merged for long",
+        lambda p: p.authz["common_lb_config"].update(update_merge_window="2s"),
+        ID.HEALTH_CHANGES_HELD_BACK,
+        NOTE,
+    ),
+    Break(
+        "panic as usual",
+        lambda p: lose(p.authz["common_lb_config"], "healthy_panic_threshold"),
+        ID.UNHEALTHY_ENDPOINTS_ASKED,
+        NOTE,
+    ),
+    Break(
+        "panic",
+        lambda p: p.authz["common_lb_config"].update(healthy_panic_threshold={"value": 1}),
+        ID.UNHEALTHY_ENDPOINTS_ASKED,
+        NOTE,
+    ),
+    Break("no breaker", lambda p: lose(p.authz, "circuit_breakers"), ID.CIRCUIT_BREAKER_TOO_LATE, WARNING),
+    Break(
+        "a breaker for others only",
+        lambda p: p.authz["circuit_breakers"]["thresholds"][0].update(priority="HIGH"),
+        ID.CIRCUIT_BREAKER_TOO_LATE,
+        WARNING,
+    ),
+    Break(
+        "a breaker above our queue",
+        lambda p: p.authz["circuit_breakers"]["thresholds"][0].update(max_requests=QUEUE + 1),
+        ID.CIRCUIT_BREAKER_TOO_LATE,
+        WARNING,
+    ),
     Break(
         "a host without a policy",
         lambda p: p.host.update(domains=["app.localhost", "forgotten.example.com"]),

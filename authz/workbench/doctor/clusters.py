@@ -16,6 +16,9 @@ _VALIDATION: Final = (
     "validation_context", "combined_validation_context", "validation_context_sds_secret_config",
     "validation_context_certificate_provider", "validation_context_certificate_provider_instance",
 )  # fmt: skip
+QUEUE: Final = 384  # calls that one authz lets wait (transport/admission.py)
+_USUAL_MAX_REQUESTS: Final = 1024  # what Envoy takes where nothing is said, as the next one
+_USUAL_PANIC_PERCENT: Final = 50.0
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -45,10 +48,35 @@ def _authz(envoy: Configuration, named: Place, promises: Promises) -> Iterator[F
     if promises.workers is not None and 0 < len(endpoints) < promises.workers:
         found = f"authz has {promises.workers} workers, the cluster {len(endpoints)}: the others get nothing to do"
         yield finding(FindingId.TOO_FEW_ENDPOINTS, cluster["load_assignment"]["endpoints"], found)
-    if not cluster["health_checks"].exists:
-        found = "Envoy goes on asking an authz that is stopping"
-        yield finding(FindingId.HEALTH_CHECK_MISSING, cluster["health_checks"], found)
+    yield from _health(cluster)
+    yield from _breaker(cluster, len(endpoints))
     yield from _line(cluster, endpoints)
+
+
+def _health(cluster: Place) -> Iterator[Finding]:
+    checks, common = cluster["health_checks"], cluster["common_lb_config"]
+    if not checks.exists:
+        yield finding(FindingId.HEALTH_CHECK_MISSING, checks, "Envoy goes on asking an authz that is stopping")
+        return
+    window = common["update_merge_window"]
+    if window.seconds != 0:
+        found = f"Envoy goes on asking an authz that is stopping for up to {window.text or '1s'} more"
+        yield finding(FindingId.HEALTH_CHANGES_HELD_BACK, window, found)
+    panic = common["healthy_panic_threshold"]
+    percent = (panic["value"].number or 0) if panic.exists else _USUAL_PANIC_PERCENT
+    if percent > 0:
+        found = f"below {percent:g} % healthy endpoints Envoy asks all of them, those that do not serve too"
+        yield finding(FindingId.UNHEALTHY_ENDPOINTS_ASKED, panic, found)
+
+
+def _breaker(cluster: Place, endpoints: int) -> Iterator[Finding]:
+    breakers = cluster["circuit_breakers"]
+    usual = [one for one in breakers["thresholds"] if one["priority"].text in {"", "DEFAULT", "0"}]
+    place = usual[0]["max_requests"] if usual else breakers
+    most = place.number or _USUAL_MAX_REQUESTS
+    if most > QUEUE * max(endpoints, 1):
+        found = f"{most:.0f} calls may be under way, and {QUEUE} wait in each authz: it refuses more, health checks too"
+        yield finding(FindingId.CIRCUIT_BREAKER_TOO_LATE, place, found)
 
 
 def _line(cluster: Place, endpoints: list[Place]) -> Iterator[Finding]:

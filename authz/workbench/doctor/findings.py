@@ -48,6 +48,9 @@ class FindingId(StrEnum):
     PLAINTEXT_ACROSS_HOSTS = "plaintext-across-hosts"
     TLS_NOT_VERIFIED = "tls-not-verified"
     HEALTH_CHECK_MISSING = "health-check-missing"
+    HEALTH_CHANGES_HELD_BACK = "health-changes-held-back"
+    UNHEALTHY_ENDPOINTS_ASKED = "unhealthy-endpoints-asked"
+    CIRCUIT_BREAKER_TOO_LATE = "circuit-breaker-too-late"
     HOST_WITHOUT_POLICY = "host-without-policy"
     POLICY_HOST_UNREACHABLE = "policy-host-unreachable"
     ROUTE_NAME_UNKNOWN = "route-name-unknown"
@@ -137,6 +140,11 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     ),
     FindingId.HEALTH_CHECK_MISSING: Advice(
         _WARNING, "health_checks with grpc_health_check: {service_name: envoy.service.auth.v3.Authorization}"
+    ),
+    FindingId.HEALTH_CHANGES_HELD_BACK: Advice(_NOTE, "common_lb_config: {update_merge_window: 0s}"),
+    FindingId.UNHEALTHY_ENDPOINTS_ASKED: Advice(_NOTE, "common_lb_config: {healthy_panic_threshold: {value: 0}}"),
+    FindingId.CIRCUIT_BREAKER_TOO_LATE: Advice(
+        _WARNING, "circuit_breakers: {thresholds: [{max_requests: 64, max_pending_requests: 256}]}"
     ),
     FindingId.HOST_WITHOUT_POLICY: Advice(
         _WARNING, "write a policy for the host, or delete the domain: authz answers 404 to all of it"

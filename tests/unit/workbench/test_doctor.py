@@ -12,7 +12,9 @@ import pytest
 from authz.demo import files
 from authz.document import Fields, Problems, parse
 from authz.errors import LoadError, Severity
+from authz.transport.admission import QUEUE_OPTIONS
 from authz.workbench.doctor import Finding, FindingId, Promises, examine
+from authz.workbench.doctor.clusters import QUEUE
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.findings import ADVICE
 from authz.workbench.doctor.place import family
@@ -31,6 +33,7 @@ from tests.support.broken_envoys import (
     WHOLE,
     Break,
     Parts,
+    lose,
     off,
     policies,
     tls,
@@ -165,6 +168,10 @@ HEALTHY = {
     "the token among allowed_headers": lambda p: p.asks.update(
         allowed_headers={"patterns": [{"contains": "auth"}, {"suffix": "-id"}]}
     ),
+    "no panic, by default value": lambda p: p.authz["common_lb_config"].update(healthy_panic_threshold={}),
+    "a breaker as large as our queue": lambda p: p.authz["circuit_breakers"]["thresholds"][0].update(
+        max_requests=QUEUE, priority="DEFAULT"
+    ),
     "numbers for names": lambda p: (
         p.manager.update(path_with_escaped_slashes_action=2),
         p.asks.update(status_on_error={"code": 503}),
@@ -178,6 +185,18 @@ def test_what_is_as_good_is_no_finding(sample: str, name: str) -> None:
     parts = Parts(SAMPLES[sample])
     HEALTHY[name](parts)
     assert doctor(json.dumps(parts.root, indent=1)) == []
+
+
+def test_the_queue_is_the_servers() -> None:
+    assert dict(QUEUE_OPTIONS)["grpc.server.max_pending_requests"] == QUEUE
+
+
+def test_more_endpoints_hold_more() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    endpoints = parts.authz["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    endpoints += copy.deepcopy([endpoints[0], endpoints[0]])
+    lose(parts.authz, "circuit_breakers")  # 1,024 are fewer than three queues hold
+    assert doctor(json.dumps(parts.root)) == []
 
 
 def test_three_workers_with_three_endpoints_are_fine() -> None:
