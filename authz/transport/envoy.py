@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -22,17 +21,16 @@ from authz.model import (
     Allow,
     Decision,
     Deny,
-    Json,
     Principal,
     Reason,
     Request,
     http_status,
 )
 from authz.pb import external_auth_pb2 as pb
-from authz.policy.caller_criteria import claim_values
 from authz.policy.refusals import Redirects
 from authz.policy.remembered import Remembered
 from authz.settings.templates import Template
+from authz.transport.header_values import Unfit, header_value
 from authz.transport.pages import Refusal, denial_page
 from authz.transport.redirects import redirect_target
 
@@ -153,13 +151,6 @@ class AnswerSettings:
     show_error_details: bool = False
     denied_redirect: Redirects = ()
     denied_pages: Mapping[str, Template] = field(default_factory=dict)  # by file name, such as `403.html`
-
-
-class Unfit(Enum):
-    """Why a claim is no header value."""
-
-    ABSENT = "absent"
-    OMITTED = "omitted"  # there is a value and it cannot be a header value
 
 
 IdentityValues: TypeAlias = Sequence[tuple[str, str | Unfit]]
@@ -405,46 +396,3 @@ def _decision_id(text: str) -> bytes:
 
 def _cgi_form(name: str) -> str:
     return name.replace("-", "_").replace(".", "_")
-
-
-def header_value(principal: Principal, claims: Sequence[str], max_bytes: int) -> str | Unfit:
-    """Give the header value of the first of the claims that is there.
-
-    Lists are joined with commas; a comma or percent sign inside a value is percent-encoded, so that `a,admins` cannot
-    look like two groups. What cannot be a header value unchanged (control characters, outer blanks, nested values, too
-    long) is omitted whole, never cut. An e-mail that does not count is none: upstreams trust this header.
-    """
-    held = principal.claims
-    for name in claims:
-        values = claim_values(held, name)
-        if values or name in held:
-            break
-    else:
-        return Unfit.ABSENT
-    if (not values and isinstance(held.get(name), Mapping)) or (name == "email" and principal.email is None):
-        return Unfit.OMITTED
-    texts = [_text(value) for value in values if value is not None]
-    if None in texts:
-        return Unfit.OMITTED
-    joined = ",".join(text for text in texts if text)
-    if not joined:
-        return Unfit.ABSENT
-    return joined if _is_fit(joined, max_bytes) else Unfit.OMITTED
-
-
-def _text(value: Json) -> str | None:
-    """Give one value as header text; None for a nested one."""
-    if isinstance(value, str):
-        return value.replace("%", "%25").replace(",", "%2C")
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value) if isinstance(value, int | float) else None
-
-
-_UNFIT: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]|^ | $|(?<=,) | (?=,)")
-
-
-def _is_fit(value: str, max_bytes: int) -> bool:
-    if value.isascii() and value.isprintable() and " " not in value:  # nearly always
-        return len(value) <= max_bytes
-    return _UNFIT.search(value) is None and len(value.encode("utf-8")) <= max_bytes
