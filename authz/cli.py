@@ -179,7 +179,7 @@ def _is_from_environment(parameter: str) -> bool:
 
 
 def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
-    from authz.service import policy_options  # noqa: PLC0415 - brings gRPC
+    from authz.options import policy_options  # noqa: PLC0415 - brings protobuf
 
     try:
         settings = _settings(config, {})

@@ -9,7 +9,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -17,8 +16,8 @@ from authz import __version__
 from authz.audit import DecisionLog, configure_logging
 from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.errors import LoadError
-from authz.identity.claims import ClaimShapes
-from authz.identity.fetch import FetchResult, HttpFetch
+from authz.events import Events, RevocationEvents
+from authz.identity.fetch import HttpFetch
 from authz.identity.jwks import KeyStore
 from authz.identity.revocations import RevocationList, parse_revocations
 from authz.identity.verified import VerifiedTokens
@@ -26,137 +25,23 @@ from authz.lines import LineWriter
 from authz.memory import share_arenas
 from authz.metrics import Metrics
 from authz.model import Principal, Source
-from authz.policy.certificates import parse_authorities
-from authz.policy.criterion import CriteriaContext
-from authz.policy.criterion_advice import AcceptedTokens
+from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.files import PolicyFile, opened_from
-from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
-from authz.policy.quiet import let_go, look_once, quietly
-from authz.policy.store import PolicyStore, stale_mount_message
+from authz.policy.parser import PolicySet, parse_policies
+from authz.policy.quiet import look_once, quietly
+from authz.policy.store import PolicyStore
 from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
-from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.envoy import Answers
 from authz.transport.event_loop import EventLoop
 from authz.transport.server import Door, Server, keep_health
 from authz.transport.tls import Certificates, Guard
-from authz.turns import in_turns
 
 DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
 GRACE_SECONDS: Final = 5.0  # for calls in flight
 
 log: Final = logging.getLogger("authz")
 
-
-def policy_options(settings: Settings) -> PolicyOptions:
-    """Give what the configuration says about policy files. Raises OSError or ValueError for a bad CA file."""
-    ca = settings.client_certificate_ca
-    authorities = () if ca is None else parse_authorities(Path(ca).read_bytes())
-    return PolicyOptions(
-        require_end=settings.require_end,
-        inline=settings.inline,
-        context=CriteriaContext(authorities=authorities),
-        accepted=accepted_tokens(settings),
-        show_error_details=settings.show_error_details,
-    )
-
-
-def accepted_tokens(settings: Settings) -> AcceptedTokens:
-    """Give what the policies can ever see of tokens, for advice on rules that never match."""
-    pools = [entry.pool for entry in settings.pools]
-    uses = frozenset[str]().union(*(pool.token_use for pool in pools))
-    clients = [pool.clients for pool in pools]
-    return AcceptedTokens(
-        uses=uses,
-        has_id_claims="id" in uses or settings.enrich_from is not None,
-        issuers=frozenset(issuer for pool in pools for issuer in pool.issuers),
-        clients=None if None in clients else frozenset[str]().union(*(known for known in clients if known is not None)),
-    )
-
-
-def claim_shapes(settings: Settings) -> ClaimShapes:
-    """Give what the configuration says about claims."""
-    return ClaimShapes(
-        splits={name: claim.split for name, claim in settings.claims.items() if claim.split},
-        aliases={name: claim.alias for name, claim in settings.claims.items() if claim.alias},
-    )
-
-
-class Events:
-    """Hears of policies (StoreObserver) and keys (KeyObserver), counts in the metrics and tells the log."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-        self._in_force: PolicySet | None = None
-        self._letting_go: set[asyncio.Task[None]] = set()
-
-    def reloaded(self, policies: PolicySet) -> None:
-        """Tell that a policy set is in force, and let go of the one before."""
-        replaced, self._in_force = self._in_force, policies
-        if replaced is not None:
-            task = asyncio.create_task(in_turns(partial(let_go, [replaced])))
-            self._letting_go.add(task)
-            task.add_done_callback(self._letting_go.discard)
-        routes = len(policies.routes.routes)
-        self._metrics.policy_loaded(policies.revision, routes, time.time())
-        log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
-        for problem in policies.warnings[:_MAX_LOGGED_PROBLEMS]:
-            log.warning("%s", problem)
-        if len(policies.warnings) > _MAX_LOGGED_PROBLEMS:
-            log.warning("%d more: `authz check` tells them all", len(policies.warnings) - _MAX_LOGGED_PROBLEMS)
-
-    def refused(self, error: LoadError) -> None:
-        """Tell that a policy set did not load; the last good one stays in force."""
-        self._metrics.refused(error)
-        log.error("policies refused, the last good set stays in force: %d problems", len(error.problems))
-        for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
-            log.error("%s", problem)
-
-    def stale_mount(self, path: Path) -> None:
-        """Tell that a single-file mount shows a deleted file."""
-        self._metrics.stale_mount(path)
-        log.error("%s", stale_mount_message(path))
-
-    def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
-        """Tell that a fetch ended."""
-        self._metrics.fetched(issuer, result, keys)
-        if result is FetchResult.OK:
-            log.info("keys fetched", extra={"fields": {"issuer": issuer, "keys": keys}})
-
-    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
-        """Tell that keys came from the cache folder."""
-        self._metrics.restored(issuer, keys, fetched_at)
-        log.info("keys restored from cache_dir", extra={"fields": {"issuer": issuer, "keys": keys}})
-
-    def rejected(self, issuer: str, why: str) -> None:
-        """Tell that a fetch, a single key or the cache file was not good."""
-        log.warning("keys: %s", why, extra={"fields": {"issuer": issuer}})
-
-
-class RevocationEvents:
-    """Hears of revocation lists (StoreObserver), counts in the metrics and tells the log."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def reloaded(self, revocations: RevocationList) -> None:
-        """Tell that a list is in force."""
-        self._metrics.revocations("ok", revocations.entries)
-        log.info("revocations loaded", extra={"fields": {"entries": revocations.entries}})
-
-    def refused(self, error: LoadError) -> None:
-        """Tell that a list did not load; the last good one stays in force."""
-        self._metrics.revocations("error")
-        log.error("revocations refused, the last good list stays in force: %d problems", len(error.problems))
-        for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
-            log.error("%s", problem)
-
-    def stale_mount(self, path: Path) -> None:
-        """Tell that a single-file mount shows a deleted file."""
-        self._metrics.revocations("stale-mount")
-        log.error("%s", stale_mount_message(path))
-
-
-_MAX_LOGGED_PROBLEMS: Final = 50
 
 Beside: TypeAlias = Callable[[Pages], Coroutine[Any, Any, None]]
 """What else a process does while it serves; it may ask how the service is."""
@@ -379,21 +264,6 @@ def refuse_a_taken_socket(listen: Listen) -> None:
         except OSError:  # nobody there, or a file left behind, which gRPC replaces
             return
     raise OSError(f"another process listens on {listen.path}")
-
-
-def answer_settings(settings: Settings) -> AnswerSettings:
-    """Give what the configuration says about answers."""
-    return AnswerSettings(
-        identity_headers=settings.identity_headers,
-        pass_identity_headers=settings.pass_identity_headers,
-        hide_credentials=settings.hide_credentials,
-        tokens=settings.tokens if settings.enrich_from is None else (*settings.tokens, settings.enrich_from),
-        issuers=frozenset(issuer for pool in settings.pools for issuer in pool.pool.issuers),
-        max_header_bytes=settings.max_header_bytes,
-        show_error_details=settings.show_error_details,
-        denied_redirect=settings.denied_redirect,
-        denied_pages=settings.denied_pages,
-    )
 
 
 def serve(settings: Settings, *, beside: Beside | None = None) -> None:

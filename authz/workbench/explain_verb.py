@@ -15,9 +15,9 @@ import click
 from authz.identity.claims import ClaimShapes
 from authz.identity.revocations import parse_revocations
 from authz.model import Json
+from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.files import read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
-from authz.service import answer_settings, claim_shapes, policy_options
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Settings, load_settings
 from authz.transport.envoy import Answers, AnswerSettings
 from authz.workbench.callers import GivenClaims, PresentedToken, UnlessRevoked

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from authz.identity.claims import ClaimShapes
 from authz.identity.cognito import UserPool
+from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.parser import PolicyOptions
-from authz.service import answer_settings, claim_shapes, policy_options
 from authz.settings import DEFAULT_IDENTITY_HEADERS, Settings
 from authz.transport.envoy import AnswerSettings
 

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 from authz.document import Node, Problems, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.options import policy_options
 from authz.policy.files import read_files
 from authz.policy.parser import parse_policies
-from authz.service import policy_options
 from authz.settings import load_settings
 from authz.workbench.doctor.clusters import is_local
 from authz.workbench.doctor.examination import examine

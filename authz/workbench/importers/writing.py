@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.options import policy_options
 from authz.policy.files import read_files
 from authz.policy.parser import parse_policies
-from authz.service import policy_options
 from authz.settings import load_settings
 from authz.workbench.importers.common import finish, issuer_name
 from authz.workbench.importers.envoy_config import (
