@@ -5,7 +5,7 @@ grpc.aio frees what a batch holds only where its future is awaited to a good end
 good: half of what `make soak` saw memory grow by, and a megabyte a second for whoever resets 10,000 calls a second.
 
 Here a batch that failed ends well: gRPC looks next whether a message came, finds none, and lets the call go, as it
-does otherwise. And a task that waits for a batch is not cancelled: the call is over, so the batch soon is, too.
+does otherwise. And a task that waits for a batch is cancelled when that has ended, which is soon: the call is over.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ class _Task(asyncio.Task[Any]):
     __slots__ = ()
 
     def cancel(self, msg: Any | None = None) -> bool:  # noqa: ANN401 - as asyncio has it
-        return _innermost(self.get_coro()) == _BATCH or super().cancel(msg)
+        waiter: asyncio.Future[Any] | None = self._fut_waiter  # type: ignore[attr-defined]  # typeshed leaves it out
+        if waiter is None or _innermost(self.get_coro()) != _BATCH:
+            return super().cancel(msg)
+        waiter.add_done_callback(lambda _: self.cancel(msg))  # after the step in which gRPC frees the batch
+        return True
 
 
 def _innermost(coroutine: object) -> str:

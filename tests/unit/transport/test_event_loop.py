@@ -20,7 +20,7 @@ import pytest
 from authz.transport import event_loop
 from authz.transport.event_loop import EventLoop
 from authz.transport.server import METHOD, SERVICE
-from tests.torture.wire import DATA, END_HEADERS, HEADERS, RESET, frame, greeted, headers
+from tests.torture.wire import DATA, END_HEADERS, END_STREAM, HEADERS, RESET, frame, greeted, headers
 
 MOST_BYTES = 1000
 CALLS, TIMES = 1500, 4
@@ -38,11 +38,13 @@ async def echo(message: bytes, _: object) -> bytes:
     return message
 
 
+ECHO = grpc.unary_unary_rpc_method_handler(echo)
+
+
 @asynccontextmanager
-async def serving() -> AsyncIterator[int]:
+async def serving(handler: grpc.RpcMethodHandler[Any, Any] = ECHO) -> AsyncIterator[int]:
     """Serve what takes at most `MOST_BYTES`, on the port that is given."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", MOST_BYTES)])
-    handler = grpc.unary_unary_rpc_method_handler(echo)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -132,6 +134,66 @@ def test_grpc_waits_for_a_batch_by_the_name_we_know(monkeypatch: pytest.MonkeyPa
     with asyncio.Runner(loop_factory=EventLoop) as runner:
         assert runner.run(scene()) == bytes(MOST_BYTES)
     assert "execute_batch" in kept
+
+
+def test_a_call_that_was_reset_is_cancelled_whatever_it_waited_for(runner: asyncio.Runner) -> None:
+    """Also one that was sending: nothing may go on waiting for a caller who has gone."""
+    begun: list[int] = []
+    ended: list[int] = []
+
+    async def send_and_wait(_: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> None:
+        begun.append(1)
+        try:
+            await context.write(bytes(MOST_BYTES))
+            await asyncio.Event().wait()
+        finally:
+            ended.append(1)
+
+    def asked(stream: int) -> bytes:
+        """Send a message, and take an earlier call back, wherever that is."""
+        return frame(DATA, END_STREAM, stream, bytes(5)) + (reset(stream - 20) if stream > 20 else b"")
+
+    async def scene() -> None:
+        async with serving(grpc.unary_stream_rpc_method_handler(send_and_wait)) as port:
+            await misuse(port, 1000, asked)
+
+    runner.run(scene())
+    assert begun
+    assert len(ended) == len(begun)
+
+
+@pytest.mark.parametrize("is_over", [False, True], ids=["under way", "just over"])
+def test_what_waits_for_a_batch_is_cancelled_when_that_has_ended(runner: asyncio.Runner, is_over: bool) -> None:
+    said: list[str] = []
+
+    async def execute_batch(batch: asyncio.Future[Any]) -> None:
+        await batch
+        said.append("freed")
+
+    async def call(batch: asyncio.Future[Any]) -> None:
+        try:
+            await execute_batch(batch)
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            said.append(f"cancelled {error}")
+            raise
+
+    async def scene() -> None:
+        batch = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(call(batch))
+        await asyncio.sleep(0)
+        if is_over:
+            batch.set_result(None)
+        assert task.cancel("why")
+        if not is_over:
+            await asyncio.sleep(0)
+            assert said == []
+            batch.set_result(None)
+        await asyncio.wait({task}, timeout=1)
+        assert task.cancelled()
+
+    runner.run(scene())
+    assert said == ["freed", "cancelled why"]
 
 
 class Mallinfo(ctypes.Structure):

@@ -1,0 +1,98 @@
+"""What becomes of policies, revocations and keys, told to the metrics and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from authz.errors import LoadError
+from authz.identity.fetch import FetchResult
+from authz.identity.revocations import RevocationList
+from authz.metrics import Metrics
+from authz.policy.parser import PolicySet
+from authz.policy.quiet import let_go
+from authz.policy.store import stale_mount_message
+from authz.turns import in_turns
+
+_MAX_LOGGED_PROBLEMS: Final = 50
+
+log: Final = logging.getLogger("authz")
+
+
+class Events:
+    """Hears of policies (StoreObserver) and keys (KeyObserver), counts in the metrics and tells the log."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._in_force: PolicySet | None = None
+        self._letting_go: set[asyncio.Task[None]] = set()
+
+    def reloaded(self, policies: PolicySet) -> None:
+        """Tell that a policy set is in force, and let go of the one before."""
+        replaced, self._in_force = self._in_force, policies
+        if replaced is not None:
+            task = asyncio.create_task(in_turns(partial(let_go, [replaced])))
+            self._letting_go.add(task)
+            task.add_done_callback(self._letting_go.discard)
+        routes = len(policies.routes.routes)
+        self._metrics.policy_loaded(policies.revision, routes, time.time())
+        log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
+        for problem in policies.warnings[:_MAX_LOGGED_PROBLEMS]:
+            log.warning("%s", problem)
+        if len(policies.warnings) > _MAX_LOGGED_PROBLEMS:
+            log.warning("%d more: `authz check` tells them all", len(policies.warnings) - _MAX_LOGGED_PROBLEMS)
+
+    def refused(self, error: LoadError) -> None:
+        """Tell that a policy set did not load; the last good one stays in force."""
+        self._metrics.refused(error)
+        log.error("policies refused, the last good set stays in force: %d problems", len(error.problems))
+        for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
+            log.error("%s", problem)
+
+    def stale_mount(self, path: Path) -> None:
+        """Tell that a single-file mount shows a deleted file."""
+        self._metrics.stale_mount(path)
+        log.error("%s", stale_mount_message(path))
+
+    def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
+        """Tell that a fetch ended."""
+        self._metrics.fetched(issuer, result, keys)
+        if result is FetchResult.OK:
+            log.info("keys fetched", extra={"fields": {"issuer": issuer, "keys": keys}})
+
+    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+        """Tell that keys came from the cache folder."""
+        self._metrics.restored(issuer, keys, fetched_at)
+        log.info("keys restored from cache_dir", extra={"fields": {"issuer": issuer, "keys": keys}})
+
+    def rejected(self, issuer: str, why: str) -> None:
+        """Tell that a fetch, a single key or the cache file was not good."""
+        log.warning("keys: %s", why, extra={"fields": {"issuer": issuer}})
+
+
+class RevocationEvents:
+    """Hears of revocation lists (StoreObserver), counts in the metrics and tells the log."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    def reloaded(self, revocations: RevocationList) -> None:
+        """Tell that a list is in force."""
+        self._metrics.revocations("ok", revocations.entries)
+        log.info("revocations loaded", extra={"fields": {"entries": revocations.entries}})
+
+    def refused(self, error: LoadError) -> None:
+        """Tell that a list did not load; the last good one stays in force."""
+        self._metrics.revocations("error")
+        log.error("revocations refused, the last good list stays in force: %d problems", len(error.problems))
+        for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
+            log.error("%s", problem)
+
+    def stale_mount(self, path: Path) -> None:
+        """Tell that a single-file mount shows a deleted file."""
+        self._metrics.revocations("stale-mount")
+        log.error("%s", stale_mount_message(path))
