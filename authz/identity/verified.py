@@ -3,8 +3,8 @@
 Rules: the key is SHA-256 of the whole token: anything less (a signature, a `jti`) can stand beside other claims. Where
 an ID token stood beside it, the key is that of both, so that neither can be had without the other.
 An entry holds only while its own times hold and while its pool still has the very key set it was verified under; it
-knows whom to ask which one is current, so nobody can forget to. Refusals are in `refused.py`. There
-is no lock: one event loop owns it. What depends on the route is decided after it.
+knows whom to ask which one is current, so nobody can forget to. Refusals are in `refused.py`. There is no lock: one
+event loop owns it. What depends on the route is decided after it.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 grpc.aio frees what a batch holds only where its future is awaited to a good end (grpc/grpc issue 43360, still so in
 1.85). So every message refused for its size, and every call reset before its message came, would leave 96 bytes for
-good: half of what `make soak` saw memory grow by, and a megabyte a second for whoever resets 10,000 calls a second.
+good: most of what `make soak` saw memory grow by, and a megabyte a second for whoever resets 10,000 calls a second.
 
 Here a batch that failed ends well: gRPC looks next whether a message came, finds none, and lets the call go, as it
 does otherwise. And a task that waits for a batch is cancelled when that has ended, which is soon: the call is over.
