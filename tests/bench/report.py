@@ -116,6 +116,7 @@ SERVERS: Final = (
     ("this service, log of denials, every call by itself", "apart"),
     ("the usual way: sync gRPC, PyJWT every time", "usual"),
     ("OPA's Envoy plugin", "opa"),
+    ("OPA's Envoy plugin, told to remember verified tokens", "opa-knows"),
     ("floor, two processes", "floor2"),
     ("this service, two workers, log of denials", "two"),
 )

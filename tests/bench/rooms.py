@@ -142,12 +142,15 @@ def _start_contenders(bench: Bench, running: ExitStack) -> list[_Contender]:
     with _or_missing(results, "rate/two", "cpu/two"):
         two = running.enter_context(bench.service("two", decisions="denied", workers=2))
         compete("two", two.ports, [two])
-    with _or_missing(results, "rate/opa", "cpu/opa"):
+    with _or_missing(results, "rate/opa", "cpu/opa", "rate/opa-knows", "cpu/opa-knows"):
         bench.tell("building OPA's plugin")
+        program = servers.build_opa()
         plain = messages.message(bench.token, raw=False)  # it reads `headers`, not `header_map`
-        opa, port = running.enter_context(servers.opa_plugin(bench.folder / "opa", bench.pool, plain))
-        _must_tell_apart(port, plain, messages.message(messages.forged(bench.token), raw=False))
-        compete("opa", [port], [opa], bench.body("plain", plain))
+        for name, known in (("opa", 0), ("opa-knows", 10_000)):
+            plugin = servers.opa_plugin(program, bench.folder / name, bench.pool, plain, known_tokens=known)
+            opa, port = running.enter_context(plugin)
+            _must_tell_apart(port, plain, messages.message(messages.forged(bench.token), raw=False))
+            compete(name, [port], [opa], bench.body("plain", plain))
     return contenders
 
 

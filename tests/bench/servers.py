@@ -208,16 +208,19 @@ def usual_way(folder: Path, pool: FakeUserPool, message: bytes) -> Iterator[tupl
 
 
 @contextmanager
-def opa_plugin(folder: Path, pool: FakeUserPool, message: bytes) -> Iterator[tuple[Server, int]]:
-    """OPA's Envoy plugin, built from opa/main.go. Raises NotMeasured where that cannot be built."""
+def opa_plugin(
+    program: Path, folder: Path, pool: FakeUserPool, message: bytes, *, known_tokens: int = 0
+) -> Iterator[tuple[Server, int]]:
+    """OPA's Envoy plugin. `known_tokens`: of how many it remembers that they were verified; it does so when told to."""
     folder.mkdir(parents=True)
-    program = build_opa()
     data = {"bench": {"jwks": pool.jwks().decode(), "issuer": pool.issuer, "client_id": pool.client_id}}
     (folder / "data.json").write_text(json.dumps(data))
     plugin = "plugins.envoy_ext_authz_grpc"
 
     def command(port: int) -> list[str | Path]:
         options = [f"{plugin}.addr=127.0.0.1:{port}", f"{plugin}.path=envoy/authz/allow", "decision_logs.console=false"]
+        if known_tokens:
+            options.append(f"caching.inter_query_builtin_value_cache.named.io_jwt.max_num_entries={known_tokens}")
         sets = [part for option in options for part in ("--set", option)]
         admin = ["--addr", f"127.0.0.1:{free_ports(1)}", "--disable-telemetry", "--log-level", "error"]
         return [program, "run", "--server", *admin, *sets, OPA_SOURCE / "policy.rego", folder / "data.json"]
@@ -227,7 +230,10 @@ def opa_plugin(folder: Path, pool: FakeUserPool, message: bytes) -> Iterator[tup
 
 
 def build_opa() -> Path:
-    """Build the program in the repository's .cache, where later runs find what Go downloaded and compiled."""
+    """Build opa/main.go in the repository's .cache; later runs find what Go downloaded and compiled.
+
+    Raises NotMeasured where that cannot be done.
+    """
     go = shutil.which("go")
     if go is None:
         raise NotMeasured("no Go on this machine")

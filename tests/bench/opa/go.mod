@@ -1,8 +1,11 @@
 module bench/opa
 
-// Built in a copy below .cache with `go build -mod=mod`, which adds the newest published opa-envoy-plugin. It is not
-// pinned here, and there is no go.sum: the module proxy at hand when this was written does not serve it.
+// Built in a copy below .cache with `go build -mod=mod`, which adds what these two need. 1.15.2 was the newest version
+// of the plugin that the module proxy at hand served; `opa` is the one that it was released with.
 
-go 1.24
+go 1.25.0
 
-require github.com/open-policy-agent/opa v1.22.0
+require (
+	github.com/open-policy-agent/opa v1.15.2
+	github.com/open-policy-agent/opa-envoy-plugin v1.15.2-envoy
+)
