@@ -4,16 +4,24 @@ Between two calls that come alone, gRPC does more work than we do, so each finds
 event wakes a thread of gRPC's and then ours. Together they cost each a fifth less (`make bench`). So while calls come
 faster than a quiet process would see them, the first waits for the next ones: until there are enough, or none has come
 for a few rounds of the event loop, and never longer than a call takes to go through gRPC. Alone, nobody waits.
+
+What is a rush depends on the machine: one call cost 0.1 ms of processor time on one, and 0.45 ms on another. So the cost
+is measured, now and then, on calls that go one by one, and half of what the machine can do is a rush.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-GAP_SECONDS: Final = 0.0003  # the mean time between calls in a rush: 3,000 a second are half of what we can do
+GAP_SECONDS: Final = 0.0003  # the mean time between calls that is a rush on every machine: 3,000 a second
+WIDEST_GAP_SECONDS: Final = 0.0008  # and the longest that may be one: 1,000 a second shall find nobody waiting
+COSTS: Final = 2  # so many times a call's processor time is the gap between, unless the bounds say otherwise
+SAMPLE: Final = 64  # calls whose cost is measured, …
+SAMPLE_EVERY: Final = 2048  # … first of so many
 LONGEST_GAP_SECONDS: Final = 0.01  # a longer one counts no more, so that a rush after a pause is soon seen
 WEIGHT: Final = 1 / 16  # of the newest gap in the mean
 ENOUGH: Final = 16  # calls: to decide them takes less than half a millisecond
@@ -24,9 +32,13 @@ LONGEST_WAIT_SECONDS: Final = 0.002  # where the rounds are slow, because others
 class Rush:
     """Notices a rush, and lets its calls go in groups."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        """`clock` gives seconds that never go back."""
+    def __init__(self, clock: Callable[[], float], processor: Callable[[], float] = time.thread_time) -> None:
+        """`clock` gives seconds that never go back, `processor` those that the event loop's thread has worked."""
         self._clock = clock
+        self._processor = processor
+        self._calls = 0
+        self._worked = 0.0
+        self._rush_gap = GAP_SECONDS
         self._last = float("-inf")
         self._gap = LONGEST_GAP_SECONDS
         self._waiting: list[asyncio.Future[None]] = []
@@ -37,7 +49,7 @@ class Rush:
         """Note a call that came at `now`, by the clock. Gives what it has to wait for, or None."""
         self._gap += (min(now - self._last, LONGEST_GAP_SECONDS) - self._gap) * WEIGHT
         self._last = now
-        if self._gap > GAP_SECONDS:
+        if self._is_sampled() or self._gap > self._rush_gap:
             return None
         loop = asyncio.get_running_loop()
         turn = loop.create_future()  # each its own: a caller that gives up must not take the others with it
@@ -47,6 +59,17 @@ class Rush:
         self._waiting.append(turn)
         self._rounds_left = ROUNDS
         return turn
+
+    def _is_sampled(self) -> bool:
+        """Count the call, and tell whether it is one of those whose cost is measured: they go one by one."""
+        number = self._calls % SAMPLE_EVERY
+        self._calls += 1
+        if number == 0:
+            self._worked = self._processor()
+        elif number == SAMPLE:
+            cost = (self._processor() - self._worked) / SAMPLE
+            self._rush_gap = min(max(GAP_SECONDS, COSTS * cost), WIDEST_GAP_SECONDS)
+        return number < SAMPLE
 
     def _has_time(self) -> bool:
         self._rounds_left -= 1
