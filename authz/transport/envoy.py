@@ -235,13 +235,11 @@ class Answers:
         to_remove.update(dict.fromkeys(self._twins(request)))
         if self._settings.hide_credentials:
             self._hide_credentials(request, to_set, to_remove)
-        response = _response(OK, allow, stamp)
-        ok = response.ok_response
-        ok.SetInParent()  # also when it is empty
-        for name, value in to_set.items():
-            _set(ok.headers, name, value)
         # Envoy removes after it sets: a name in both would be gone.
-        ok.headers_to_remove.extend(name for name in to_remove if name not in to_set)
+        removed = tuple([name for name in to_remove if name not in to_set])
+        response = _response(allow, stamp, _allowed_head(_summary(OK, allow, stamp), tuple(to_set), removed))
+        for option, value in zip(response.ok_response.headers, to_set.values(), strict=True):
+            option.header.value = value
         return Answer(response, tuple(omitted))
 
     def _identity(self, principal: Principal) -> IdentityValues:
@@ -278,7 +276,8 @@ class Answers:
 
     def _deny(self, request: Request, deny: Deny, stamp: Stamp, host: str) -> pb.CheckResponse:
         status = http_status(deny.reason)
-        response = _response(GRPC_CODE[status], deny, stamp)  # also of a redirect: the decision is the same
+        # The same code for a redirect, because the decision is the same.
+        response = _response(deny, stamp, _head(_summary(GRPC_CODE[status], deny, stamp)))
         denied = response.denied_response
         location = redirect_target(request, status, self._redirects(deny))
         if location is None:
@@ -318,16 +317,56 @@ class StandingDenial:
         return self.data + _decision_id(decision_id)
 
 
-def _response(code: int, decision: Decision, stamp: Stamp) -> pb.CheckResponse:
-    """Start every answer: outer code and dynamic metadata."""
+class _Summary(NamedTuple):
+    """What answers have in common that say the same of the same route."""
+
+    code: int
+    decision: str
+    reason: str
+    route: str
+    policy_revision: str
+
+
+def _summary(code: int, decision: Decision, stamp: Stamp) -> _Summary:
+    word = "allow" if isinstance(decision, Allow) else "deny"
+    route = "" if decision.route is None else decision.route.label
+    return _Summary(code, word, decision.reason.value, route, stamp.policy_revision)
+
+
+# What is read below was written once, because to write it takes longer than all else of an answer. There are a handful
+# for each route.
+_HEADS: Final = 1024
+
+
+@lru_cache(maxsize=_HEADS)
+def _head(summary: _Summary) -> pb.CheckResponse:
+    """Give what every answer starts with: outer code and dynamic metadata. Only to be copied from."""
     response = pb.CheckResponse()
-    response.status.code = code
+    response.status.code = summary.code
+    for name in ("decision", "reason", "route", "policy_revision"):
+        response.dynamic_metadata.fields[name].string_value = getattr(summary, name)
+    return response
+
+
+@lru_cache(maxsize=_HEADS)
+def _allowed_head(summary: _Summary, to_set: tuple[str, ...], to_remove: tuple[str, ...]) -> pb.CheckResponse:
+    """Give an allow's answer but for the values of the headers that it sets. Only to be copied from."""
+    response = pb.CheckResponse()
+    response.CopyFrom(_head(summary))
+    ok = response.ok_response
+    ok.SetInParent()  # also when it is empty
+    for name in to_set:
+        _set(ok.headers, name, "")
+    ok.headers_to_remove.extend(to_remove)
+    return response
+
+
+def _response(decision: Decision, stamp: Stamp, head: pb.CheckResponse) -> pb.CheckResponse:
+    """Start every answer: what it has in common with others, its id, and the caller."""
+    response = pb.CheckResponse()
+    response.CopyFrom(head)
     fields = response.dynamic_metadata.fields
     fields["decision_id"].string_value = stamp.decision_id
-    fields["decision"].string_value = "allow" if isinstance(decision, Allow) else "deny"
-    fields["reason"].string_value = decision.reason.value
-    fields["route"].string_value = "" if decision.route is None else decision.route.label
-    fields["policy_revision"].string_value = stamp.policy_revision
     principal = decision.principal
     if principal is not None:
         fields["subject"].string_value = principal.subject
