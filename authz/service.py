@@ -34,6 +34,7 @@ from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.envoy import Answers
 from authz.transport.event_loop import EventLoop
+from authz.transport.rush import Rush
 from authz.transport.server import Door, Server, keep_health
 from authz.transport.tls import Certificates, Guard
 
@@ -78,6 +79,7 @@ class Service:
             )
             for pool in settings.pools
         ]
+        rush = Rush(time.perf_counter)
         authenticator = Authenticator(
             places=settings.tokens,
             enrich_from=settings.enrich_from,
@@ -86,6 +88,7 @@ class Service:
             shapes=claim_shapes(settings),
             observe=metrics,
             revoked=None if self.revocations is None else self._revoked,
+            step=rush.step,
         )
         answers = Answers(answer_settings(settings))
         decisions = DecisionLog(writer, decisions=settings.log.decisions, format=settings.log.format)
@@ -100,6 +103,7 @@ class Service:
             metrics=metrics,
             client_ip_header=settings.client_ip_header,
             explain_values=settings.log.explain_values,
+            rush=rush,
         )
         tls = settings.tls
         self._guard: Guard | None = None  # so that nobody else pays for it

@@ -55,6 +55,7 @@ class Door:
         metrics: Metrics,
         client_ip_header: str | None = None,
         explain_values: bool = False,
+        rush: Rush | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -73,7 +74,7 @@ class Door:
         self._admission = Admission(
             StandingDenial(answers, OVERLOADED), decisions=decisions, metrics=metrics, wall=wall, clock=clock
         )
-        self._rush = Rush(clock)
+        self._rush = Rush(clock) if rush is None else rush
 
     async def check(self, data: bytes, call: Call | None = None) -> bytes:
         """Decide one serialized CheckRequest. `call` is gRPC's; None: there are no others beside this one."""
@@ -86,8 +87,7 @@ class Door:
                 await turn
             refusal = self._admission.refuse(call, decision_id)
             answer = await self._visit(data, decision_id, started) if refusal is None else refusal
-            if turn is not None:
-                await asyncio.sleep(0)  # those of the same turn are decided first, then all are answered
+            await self._rush.step()
         except (asyncio.CancelledError, GeneratorExit):  # the caller has gone
             raise
         # A panic of a native library (pyo3, in cryptography) is no Exception, and a SystemExit would end the process.
@@ -107,7 +107,9 @@ class Door:
             request = NOBODY
             visit = Visit(Deny(Reason.REQUEST_MALFORMED, detail="the message is not a CheckRequest"))
         else:
+            await self._rush.step()
             visit = await self._authorizer.authorize(request, now)
+            await self._rush.step()
         revision = "" if visit.policies is None else visit.policies.revision
         host = "" if visit.host is None else visit.host.name
         stamp = Stamp(decision_id, revision)
@@ -116,6 +118,7 @@ class Door:
             if visit.remembered is None
             else self._answers.again(request, visit.remembered, stamp)
         )
+        await self._rush.step()
         seconds = self._clock() - started
         if self._decisions.wanted(visit.decision):
             why = self._why(visit)

@@ -66,6 +66,7 @@ class Stand:
                 observe=self,
                 enrich_from=changes.get("enrich_from"),
                 revoked=changes.get("revoked"),
+                **({"step": changes["step"]} if "step" in changes else {}),
             ),
             policies=lambda: self.policies,
             allow_path_parameters=changes.get("allow_path_parameters", False),
@@ -78,6 +79,59 @@ class Stand:
         headers = {} if token is None else {"authorization": (f"Bearer {token}",)}
         request = Request("GET", "app.example.com", "/", headers)._replace(**fields)
         return await self.authorizer.authorize(request, now)
+
+
+class TestSteps:
+    """Between the steps of a verification others have their turn, and anything may change."""
+
+    async def test_a_new_token_has_two_and_a_known_one_none(self) -> None:
+        steps: list[int] = []
+
+        async def step() -> None:
+            steps.append(len(stand.keys.asked))
+
+        stand = Stand(step=step)
+        token = stand.pool.token(groups=["admins"])
+        for _ in range(2):
+            assert await reason_of(stand, token) is Reason.CLAIM_OK
+        assert steps == [0, 1]  # before its key was asked for, and after
+
+    async def test_keys_that_change_meanwhile_leave_nothing_to_remember(self) -> None:
+        async def step() -> None:
+            if stand.keys.asked:
+                stand.pool.rotate()
+                stand.keys.current = KeySet(stand.pool.keys)
+
+        stand = Stand(step=step)
+        token = stand.pool.token(groups=["admins"])
+        assert await reason_of(stand, token) is Reason.CLAIM_OK
+        assert await reason_of(stand, token) is Reason.TOKEN_KEY_UNKNOWN
+
+    async def test_policies_that_change_meanwhile_are_for_the_next(self) -> None:
+        async def step() -> None:
+            stand.policies = None
+
+        stand = Stand(step=step)
+        token = stand.pool.token(groups=["admins"])
+        assert await reason_of(stand, token) is Reason.CLAIM_OK
+        assert await reason_of(stand, token) is Reason.POLICY_UNAVAILABLE
+
+    async def test_who_is_revoked_meanwhile_is_refused(self) -> None:
+        listed: list[Source] = []
+
+        async def step() -> None:
+            listed.append(Source("list.yaml", 1, 1))
+
+        stand = Stand(step=step, revoked=lambda _principal, _now: listed[-1] if listed else None)
+        assert await reason_of(stand, stand.pool.token(groups=["admins"])) is Reason.TOKEN_REVOKED
+
+    async def test_a_step_that_fails_lets_nobody_in(self) -> None:
+        async def step() -> None:
+            raise ValueError
+
+        stand = Stand(step=step)
+        with pytest.raises(ValueError):  # noqa: PT011 - the door denies whatever it is
+            await stand.visit(stand.pool.token(groups=["admins"]))
 
 
 async def reason_of(stand: Stand, *arguments: Any, **fields: Any) -> Reason:

@@ -112,6 +112,28 @@ async def test_one_that_gives_up_takes_no_other_with_it() -> None:
     assert gone.cancelled()
 
 
+async def steps_of(rush: Rush) -> list[str]:
+    """Let two calls take two steps each, and tell in which order they did."""
+    taken: list[str] = []
+
+    async def call(name: str) -> None:
+        for number in "12":
+            taken.append(name + number)
+            await rush.step()
+
+    await asyncio.gather(call("a"), call("b"))
+    return taken
+
+
+async def test_in_a_rush_each_step_is_taken_by_all_before_the_next() -> None:
+    rush, _ = in_a_rush()
+    assert await steps_of(rush) == ["a1", "b1", "a2", "b2"]
+
+
+async def test_otherwise_a_call_takes_all_its_steps_at_once() -> None:
+    assert await steps_of(Rush(stopped, stopped)) == ["a1", "a2", "b1", "b2"]
+
+
 async def test_a_rush_ends() -> None:
     rush, now = in_a_rush()
     await rounds(2 * ROUNDS)

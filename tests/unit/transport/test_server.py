@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -22,6 +24,7 @@ from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
 from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.rush import Rush
 from authz.transport.server import Door, keep_health
 from tests.support.check_request import check_request
 from tests.support.policies import policy_set
@@ -65,17 +68,19 @@ class Broken:
 class Stand:
     """A Door with every collaborator real and in memory, unless one is handed in."""
 
-    def __init__(self, **changes: Any) -> None:
-        self.pool = FakeUserPool()
+    def __init__(self, pool: FakeUserPool | None = None, **changes: Any) -> None:
+        self.pool = pool or FakeUserPool()
         self.lines = Lines()
         self.metrics = Metrics(version="0", wall=lambda: NOW)
         policies = policy_set(POLICIES)
+        rush = Rush(time.perf_counter)
         authenticator = Authenticator(
             places=(TokenPlace("header", "authorization"),),
             issuers=[Issuer(self.pool.trust(), Keys(self.pool))],  # type: ignore[arg-type]
             verified=VerifiedTokens(max_entries=10, max_bytes=1_000_000),
             shapes=ClaimShapes(),
             observe=self.metrics,
+            step=rush.step,
         )
         authorizer = Authorizer(authenticator=authenticator, policies=lambda: policies, allow_path_parameters=False)
         parts: dict[str, Any] = {
@@ -83,6 +88,7 @@ class Stand:
             "answers": Answers(AnswerSettings(identity_headers=DEFAULT_IDENTITY_HEADERS, tokens=DEFAULT_TOKENS)),
             "decisions": DecisionLog(self.lines),  # type: ignore[arg-type]
             "metrics": self.metrics,
+            "rush": rush,
             "wall": lambda: NOW,
         }
         for name, change in changes.items():
@@ -324,14 +330,16 @@ class TestRush:
 
     @staticmethod
     def calls(stand: Stand) -> tuple[list[bytes], list[tuple[int, str]]]:
-        kinds = [
-            (check_request(token=stand.pool.token(groups=["admins"])), (200, "claim-ok")),
-            (check_request(token=stand.pool.token(groups=["others"])), (403, "claim-unauthorized")),
-            (check_request(token=None), (401, "user-unauthenticated")),
-            (check_request(token="nonsense"), (401, "token-malformed")),
+        new_each_time = [  # more of them than are remembered
+            (lambda: stand.pool.token(groups=["admins"], sub=str(uuid4())), (200, "claim-ok")),
+            (lambda: stand.pool.token(groups=["others"], sub=str(uuid4())), (403, "claim-unauthorized")),
+            (lambda: None, (401, "user-unauthenticated")),
+            (lambda: "nonsense", (401, "token-malformed")),
         ]
-        asked = [kinds[number % 4 if number % 3 else 0] for number in range(200)]
-        return [request.SerializeToString() for request, _ in asked], [expected for _, expected in asked]
+        asked = [new_each_time[number % 4 if number % 3 else 0] for number in range(200)]
+        again = [(token(), expected) for token, expected in asked]
+        again += again[::3]
+        return [check_request(token=token).SerializeToString() for token, _ in again], [kind for _, kind in again]
 
     async def test_each_gets_its_own_answer(self) -> None:
         stand = Stand()
@@ -339,6 +347,10 @@ class TestRush:
         answers = await asyncio.gather(*(stand.door.check(data, Patient()) for data in asked))
         replies = [reply_of(pb.CheckResponse.FromString(answer)) for answer in answers]
         assert [(reply.verdict[0], reply.verdict[2]) for reply in replies] == expected
+        # Decided alone, by somebody who has seen nothing before, each is the same caller.
+        alone = Stand(pool=stand.pool)
+        for data, reply in zip(asked, replies, strict=True):
+            assert reply.metadata.get("subject") == (await alone.check(data)).metadata.get("subject")
         ids = [reply.metadata["decision_id"] for reply in replies]
         assert len(set(ids)) == len(ids)
         assert stand.count("authz_decisions_total") == len(asked)
