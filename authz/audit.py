@@ -156,12 +156,12 @@ def _decision_json(entry: DecisionRecord) -> str:
         f'{{"time":"{_rfc3339(entry.now)}","level":"{_decision_level(entry)}","msg":"decision"'
         f',"decision_id":{_quoted(entry.decision_id)},"request_id":{_quoted(entry.request_id)}'
         f',"decision":"{entry.decision}","reasons":["{reasons}"]'
-        f',"route":{_quoted(entry.route)},"policy":{_quoted(entry.policy)}'
-        f',"policy_revision":{_quoted(entry.policy_revision)},"method":{_quoted(entry.method)}'
-        f',"host":{_quoted(_without_userinfo(entry.host), MAX_HOST)}'
-        f',"path":{_quoted(_without_query(entry.path), MAX_PATH)},"source_ip":{_quoted(entry.source_ip)}'
-        f',"subject":{_quoted(entry.subject)},"client_id":{_quoted(entry.client_id)}'
-        f',"token_use":{_quoted(entry.token_use)},"duration_us":{entry.duration_us}{detail}{omitted}{why}}}'
+        f',"route":{_known(entry.route)},"policy":{_known(entry.policy)}'
+        f',"policy_revision":{_known(entry.policy_revision)},"method":{_known(entry.method)}'
+        f',"host":{_known(_without_userinfo(entry.host))}'
+        f',"path":{_quoted(_without_query(entry.path), MAX_PATH)},"source_ip":{_known(entry.source_ip)}'
+        f',"subject":{_known(entry.subject)},"client_id":{_known(entry.client_id)}'
+        f',"token_use":{_known(entry.token_use)},"duration_us":{entry.duration_us}{detail}{omitted}{why}}}'
     )
 
 
@@ -172,6 +172,14 @@ def _bounded_json(value: Json) -> str:
 def _quoted(text: str | None, limit: int = MAX_TEXT) -> str:
     short = _short(text, limit)
     return "null" if short is None else encode_basestring_ascii(short)
+
+
+def _known(text: str | None) -> str:
+    """Do the same for a text that comes again and again; long ones are nobody's habit and must not fill the memory."""
+    return _quoted(text) if text is None or len(text) > MAX_TEXT else _quoted_before(text)
+
+
+_quoted_before: Final = lru_cache(maxsize=1024)(_quoted)
 
 
 def _decision_level(entry: DecisionRecord) -> str:

@@ -13,7 +13,7 @@ How a policy is judged (Pomerium's PPL, reference/pomerium.md section 3.2):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -82,9 +82,15 @@ class Judgement(NamedTuple):
     reasons: tuple[Reason, ...]
 
 
+_NEITHER: Final = Judgement(holds=False, reasons=())
+
+
 def judge_block(operator: Operator, findings: Sequence[Finding]) -> Judgement:
     """Join the findings of a block's criteria."""
     inverts = operator in _INVERTS
+    if len(findings) == 1:  # most often; all and any are the same then
+        ((holds, reason),) = findings
+        return Judgement(holds is not inverts, (reason,))
     wants_all = operator in _WANTS_ALL
     members = [holds is not inverts for holds, _ in findings]
     truth = all(members) if wants_all else any(members)
@@ -92,8 +98,10 @@ def judge_block(operator: Operator, findings: Sequence[Finding]) -> Judgement:
     return Judgement(truth, _unique(reasons))
 
 
-def judge_effect(blocks: Iterable[Block], facts: Facts) -> Judgement:
+def judge_effect(blocks: Sequence[Block], facts: Facts) -> Judgement:
     """Join the blocks of one effect by or."""
+    if not blocks:
+        return _NEITHER
     return join_blocks(
         [judge_block(block.operator, [criterion.test(facts) for criterion in block.criteria]) for block in blocks]
     )
