@@ -3,6 +3,7 @@
 The service is whole but for gRPC: Door, Authorizer, caches, compiled policies, answers, the decision log. The model is
 tests/support/interpreter.py, written from the specification alone. Every process keeps one Door for all its policies,
 callers and key rotations, and requests repeat with small changes, so that a cache that remembers by too little is seen.
+Half of the requests come in groups, which the service decides step by step, so that one caller is never another.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import repeat
 from multiprocessing import get_context
@@ -30,6 +32,7 @@ from authz.pb import external_auth_pb2 as pb
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
 from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.rush import ENOUGH, Rush
 from authz.transport.server import Door
 from tests.support.check_request import check_request
 from tests.support.interpreter import Caller, Outcome, Visit, interpret
@@ -93,12 +96,37 @@ class Holder(NamedTuple):
 
 
 class Lines:
-    """Plays the LineWriter and keeps the last line."""
+    """Plays the LineWriter and keeps the reasons of each decision until they are asked for."""
 
-    last: str | bytes = ""
+    def __init__(self) -> None:
+        self._reasons: dict[str, list[str]] = {}
 
     def write(self, line: str) -> None:
-        self.last = line
+        record = json.loads(line)
+        self._reasons[record["decision_id"]] = record["reasons"]
+
+    def reasons(self, decision_id: str) -> list[str]:
+        return self._reasons.pop(decision_id)
+
+
+class Call:
+    """Plays gRPC's context of a call that is in no hurry."""
+
+    def time_remaining(self) -> float | None:
+        return None
+
+
+class Asked(NamedTuple):
+    """A request, when it is asked, and what the answer must be."""
+
+    number: int
+    check: bytes
+    visit: Visit
+    thought: Caller | str | None
+    wanted: Outcome
+
+
+_NOW: ContextVar[float] = ContextVar("now", default=0.0)  # each call of a group has a time of its own
 
 
 class House:
@@ -106,13 +134,12 @@ class House:
 
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.now = 0.0
         self.policies: PolicySet | None = None
         self.pools = {issuer: pool_of(issuer) for issuer in ("https://one", "https://two")}
         self.later = {issuer: pool_of(issuer, rotations=1) for issuer in self.pools}
         self.keys = {issuer: Keys(self.pools[issuer], self.later[issuer]) for issuer in self.pools}
         self.lines = Lines()
-        self.metrics = Metrics(version="0", wall=lambda: self.now)
+        self.metrics = Metrics(version="0", wall=_NOW.get)
         self.away = pool_of("https://away")
         self.door = self._door()
         self.families = [self._family() for _ in range(HOLDERS)] + [[Holder(None, None)]] * (HOLDERS // 10)
@@ -123,12 +150,14 @@ class House:
             for name, pool in self.pools.items()
         ]  # type: ignore[arg-type]
         issuers.append(Issuer(self.away.trust(), Keys()))  # type: ignore[arg-type]
+        rush = Rush(clock=float, processor=float)  # clocks that stand still: whoever does not come alone is in one
         authenticator = Authenticator(
             places=DEFAULT_TOKENS,
             issuers=issuers,
             verified=VerifiedTokens(max_entries=HOLDERS // 2, max_bytes=10_000_000),  # smaller than the crowd
             shapes=ClaimShapes(),
             observe=self.metrics,
+            step=rush.step,
         )
         return Door(
             authorizer=Authorizer(
@@ -137,7 +166,9 @@ class House:
             answers=Answers(AnswerSettings(identity_headers=DEFAULT_IDENTITY_HEADERS, tokens=DEFAULT_TOKENS)),
             decisions=DecisionLog(self.lines),  # type: ignore[arg-type]
             metrics=self.metrics,
-            wall=lambda: self.now,
+            rush=rush,
+            clock=float,
+            wall=_NOW.get,
         )
 
     def _holder(self) -> Holder:
@@ -196,18 +227,18 @@ class House:
             case _:
                 return Holder(pool.mint(claims, header={"crit": ["x"]}), None, "token-malformed")
 
-    def thought_of(self, holder: Holder) -> Caller | str | None:
+    def thought_of(self, holder: Holder, at: float) -> Caller | str | None:
         in_force = {issuer: keys.current for issuer, keys in self.keys.items()}
         if holder.flaw == "forged":
             known = any(keys is holder.keys for keys in in_force.values())
             return "token-signature-invalid" if known else "token-key-unknown"
-        return holder.known_as(self.now, in_force)
+        return holder.known_as(at, in_force)
 
     def rotate(self) -> None:
         keys = self.keys[self.random.choice(list(self.keys))]
         keys.current = self.random.choices(keys.sets, [4, 1])[0]
 
-    async def ask(self, visit: Visit, holder: Holder) -> pb.CheckResponse:
+    def message(self, visit: Visit, holder: Holder) -> bytes:
         hostile = {name: HOSTILE[name] for name in HOSTILE if self.random.random() < 0.1}
         check = check_request(
             method=visit.method,
@@ -219,7 +250,17 @@ class House:
             source_ip=visit.ip,
             route=visit.route_id,
         )
-        return pb.CheckResponse.FromString(await self.door.check(check.SerializeToString()))
+        return check.SerializeToString()
+
+    async def answers(self, group: list[Asked]) -> list[pb.CheckResponse]:
+        """Ask them, all at once where there are several."""
+        call = Call() if len(group) > 1 else None
+
+        async def answer(asked: Asked) -> pb.CheckResponse:
+            _NOW.set(asked.visit.at.timestamp())
+            return pb.CheckResponse.FromString(await self.door.check(asked.check, call))
+
+        return list(await asyncio.gather(*map(answer, group)))
 
 
 def pool_of(issuer: str, rotations: int = 0) -> FakeUserPool:
@@ -242,24 +283,57 @@ class Tally(NamedTuple):
     told: list[str]
 
 
+class Comparison:
+    """Holds the answers of one house to the model, and counts."""
+
+    def __init__(self, house: House, seed: int) -> None:
+        self._house = house
+        self._seed = seed
+        self.outcomes: Counter[int] = Counter()
+        self.disagreements = self.wrong_allows = self.wrong_identities = 0
+        self.told: list[str] = []
+
+    async def of(self, group: list[Asked], routes: list[dict[str, Any]]) -> None:
+        """Ask a group and compare each of its answers."""
+        for asked, answer in zip(group, await self._house.answers(group), strict=True):
+            self._one(asked, answer, routes)
+        group.clear()
+
+    def _one(self, asked: Asked, answer: pb.CheckResponse, routes: list[dict[str, Any]]) -> None:
+        wanted, thought, where = asked.wanted, asked.thought, f"seed {self._seed}, {asked.number}"
+        self.outcomes[wanted.status] += 1
+        given = outcome_of(answer, self._house)
+        if given != wanted_of(wanted, self._house):
+            self.disagreements += 1
+            self.wrong_allows += answer.status.code == 0 and wanted.status != 200
+            self.told.append(f"{where}: {given} instead of {wanted}: {asked.visit} {thought} {routes}")
+        elif answer.status.code == 0 and not tells_who(answer, thought):
+            self.wrong_identities += 1
+            self.told.append(f"{where}: the wrong identity headers for {thought}: {answer}")
+
+
 async def compare(seed: int, count: int) -> Tally:
     """Ask that many times and hold every answer to the model."""
     random = Random(seed)
     house, policies = House(random), Policies(random)
-    outcomes: Counter[int] = Counter()
-    disagreements = wrong_allows = wrong_identities = written = 0
-    told: list[str] = []
+    comparison, written = Comparison(house, seed), 0
+    group: list[Asked] = []
+    most = 1
     routes: list[dict[str, Any]] = []
     visits: list[Visit] = []
     crowd: list[Holder] = []
     for number in range(count):
-        if number % VISITS_PER_POLICY == 0:
+        is_new, rotates = number % VISITS_PER_POLICY == 0, random.random() < 0.01
+        if is_new or rotates or len(group) == most:
+            await comparison.of(group, routes)
+            most = random.choice([1] * ENOUGH + [ENOUGH])  # as many alone as in company
+        if is_new:
             routes, written = policies.routes(), written + 1
             house.policies = parse_policies([("policies/wild.yaml", json.dumps(routes).encode())], PolicyOptions())
             visits = [random_visit(random) for _ in range(6)]
             crowd = house.crowd()
             house.rotate()
-        if random.random() < 0.01:
+        if rotates:
             house.rotate()
         which = random.randrange(len(visits))
         visit, holder = visits[which], random.choice(crowd)
@@ -267,20 +341,18 @@ async def compare(seed: int, count: int) -> Tally:
             visit = changed(random, visit)
             if random.random() < 0.1:
                 visits[which] = visit
-        house.now = visit.at.timestamp()
-        thought = house.thought_of(holder)
-        wanted = interpret(routes, visit, thought)
-        answer = await house.ask(visit, holder)
-        outcomes[wanted.status] += 1
-        given = outcome_of(answer, house)
-        if given != wanted_of(wanted, house):
-            disagreements += 1
-            wrong_allows += answer.status.code == 0 and wanted.status != 200
-            told.append(f"seed {seed}, {number}: {given} instead of {wanted}: {visit} {thought} {routes}")
-        elif answer.status.code == 0 and not tells_who(answer, thought):
-            wrong_identities += 1
-            told.append(f"seed {seed}, {number}: the wrong identity headers for {thought}: {answer}")
-    return Tally(count, written, outcomes, disagreements, wrong_allows, wrong_identities, told[:MAX_TOLD])
+        thought = house.thought_of(holder, visit.at.timestamp())
+        group.append(Asked(number, house.message(visit, holder), visit, thought, interpret(routes, visit, thought)))
+    await comparison.of(group, routes)
+    return Tally(
+        count,
+        written,
+        comparison.outcomes,
+        comparison.disagreements,
+        comparison.wrong_allows,
+        comparison.wrong_identities,
+        comparison.told[:MAX_TOLD],
+    )
 
 
 Seen = tuple[int, list[str], str, str]
@@ -290,7 +362,7 @@ Seen = tuple[int, list[str], str, str]
 def outcome_of(answer: pb.CheckResponse, house: House) -> Seen:
     fields = answer.dynamic_metadata.fields
     status = 200 if answer.status.code == 0 else answer.denied_response.status.code
-    reasons = json.loads(house.lines.last)["reasons"]
+    reasons = house.lines.reasons(fields["decision_id"].string_value)
     return status, reasons, fields["reason"].string_value, fields["route"].string_value
 
 
