@@ -1,8 +1,8 @@
 """CheckRequest → Request, Decision → CheckResponse. Protobuf starts and stops here.
 
-Envoy takes an empty answer, and any answer whose outer code is 0, for an allow (measured, Envoy 1.40). So there is one
-constructor, `_response`, and a denial's code comes from a table that holds no 0. Identity headers are set or removed
-on every allow, public routes too: a header we do not mention would reach the upstream as the client sent it.
+Envoy takes an empty answer, and any answer whose outer code is 0, for an allow (measured, Envoy 1.40). So all start as
+copies of what `_head` makes, with its code, and a denial's comes from a table that holds no 0. Identity headers are set
+or removed on every allow, public routes too: one we do not mention would reach the upstream as the client sent it.
 """
 
 from __future__ import annotations
@@ -341,7 +341,7 @@ _HEADS: Final = 1024
 @lru_cache(maxsize=_HEADS)
 def _head(summary: _Summary) -> pb.CheckResponse:
     """Give what every answer starts with: outer code and dynamic metadata. Only to be copied from."""
-    response = pb.CheckResponse()
+    response = _made()
     response.status.code = summary.code
     for name in ("decision", "reason", "route", "policy_revision"):
         response.dynamic_metadata.fields[name].string_value = getattr(summary, name)
@@ -351,8 +351,7 @@ def _head(summary: _Summary) -> pb.CheckResponse:
 @lru_cache(maxsize=_HEADS)
 def _allowed_head(summary: _Summary, to_set: tuple[str, ...], to_remove: tuple[str, ...]) -> pb.CheckResponse:
     """Give an allow's answer but for the values of the headers that it sets. Only to be copied from."""
-    response = pb.CheckResponse()
-    response.CopyFrom(_head(summary))
+    response = _made(_head(summary))
     ok = response.ok_response
     ok.SetInParent()  # also when it is empty
     for name in to_set:
@@ -361,10 +360,17 @@ def _allowed_head(summary: _Summary, to_set: tuple[str, ...], to_remove: tuple[s
     return response
 
 
+def _made(like: pb.CheckResponse | None = None) -> pb.CheckResponse:
+    """Make an answer, the one place where that is done. Without another to be like it has no code, which means allow."""
+    response = pb.CheckResponse()
+    if like is not None:
+        response.CopyFrom(like)
+    return response
+
+
 def _response(decision: Decision, stamp: Stamp, head: pb.CheckResponse) -> pb.CheckResponse:
     """Start every answer: what it has in common with others, its id, and the caller."""
-    response = pb.CheckResponse()
-    response.CopyFrom(head)
+    response = _made(head)
     fields = response.dynamic_metadata.fields
     fields["decision_id"].string_value = stamp.decision_id
     principal = decision.principal

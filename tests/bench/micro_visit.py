@@ -1,7 +1,8 @@
 """How long one whole visit takes, from bytes to bytes, without gRPC: `python -m tests.bench.micro_visit`.
 
 The service is built as `authz serve` builds it, with ten routes and the keys in a file; its log goes to /dev/null. What
-the floor of `make bench` costs beside it is gRPC's own work.
+the floor of `make bench` costs beside it is gRPC's own work. "Together" is how a rush is decided: in groups, step by
+step (`authz/transport/rush.py`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from authz.lines import LineWriter
 from authz.metrics import Metrics
 from authz.service import Service
 from authz.settings import load_settings
+from authz.transport.event_loop import EventLoop
+from authz.transport.rush import ENOUGH
 from tests.bench import messages
 from tests.support.user_pool import FakeUserPool
 
-BATCH: Final = 100
+BATCH: Final = 96
 BATCHES: Final = 100
 GRPC_PREFIX: Final = 5  # bytes
 
@@ -34,15 +37,18 @@ async def main() -> None:
     token = messages.reader(pool)
     known = messages.message(token)[GRPC_PREFIX:]
     strange = messages.message(messages.stranger(pool))[GRPC_PREFIX:]
-    new = [messages.message(messages.reader(pool))[GRPC_PREFIX:] for _ in range(BATCH * BATCHES)]
+    tokens = messages.sign_readers(pool, 2 * BATCH * BATCHES)
+    new = [messages.message(signed)[GRPC_PREFIX:] for signed in tokens]
     for decisions in ("denied", "all"):
         writer = LineWriter(os.open(os.devnull, os.O_WRONLY))
         with tempfile.TemporaryDirectory() as folder:
             service = await start(Path(folder), pool, decisions, writer)
             await measure(f"allowed, log of {decisions}", service, [known] * BATCH * BATCHES)
+            await measure(f"allowed, log of {decisions}, together", service, [known] * BATCH * BATCHES, ENOUGH)
             await measure(f"denied, log of {decisions}", service, [strange] * BATCH * BATCHES)
             if decisions == "denied":
-                await measure("allowed, a new token each time", service, new)
+                await measure("allowed, a new token each time", service, new[::2])
+                await measure("allowed, a new token each time, together", service, new[1::2], ENOUGH)
             await service._fetch.close()
         writer.close(timeout=2.0)
 
@@ -71,15 +77,25 @@ async def start(folder: Path, pool: FakeUserPool, decisions: str, writer: LineWr
     return service
 
 
-async def measure(what: str, service: Service, asked: Iterable[bytes]) -> None:
-    """Print the median and the 99th percentile of batches."""
-    rest = iter(asked)
+class Call:
+    """Plays gRPC's context of a call that is in no hurry."""
+
+    def time_remaining(self) -> float | None:
+        return None
+
+
+async def measure(what: str, service: Service, asked: Iterable[bytes], together: int = 1) -> None:
+    """Print the median and the 99th percentile of batches; `together`: so many come at once."""
+    rest, check, call = iter(asked), service.door.check, Call()
     batches = []
     for _ in range(BATCHES):
-        batch = [next(rest) for _ in range(BATCH)]
+        groups = [[next(rest) for _ in range(together)] for _ in range(BATCH // together)]
         started = time.perf_counter()
-        for data in batch:
-            await service.door.check(data)
+        for group in groups:
+            if together == 1:
+                await check(group[0])
+            else:
+                await asyncio.gather(*[check(data, call) for data in group])
         batches.append(1e6 * (time.perf_counter() - started) / BATCH)
         await asyncio.sleep(0.02)  # lets the writer of lines empty its queue
     batches.sort()
@@ -87,4 +103,5 @@ async def measure(what: str, service: Service, asked: Iterable[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(main())

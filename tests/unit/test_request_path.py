@@ -104,9 +104,13 @@ def test_a_request_waits_for_nothing_but_keys(name: str) -> None:
 
 
 def test_the_answers_message_is_made_in_one_place_alone() -> None:
-    """`_response`, whose code comes from a table."""
+    """`_made`; and only `_head`, whose code comes from a table, makes one that is not like another."""
     places = [name for name in sources() for called, _ in calls(name) if called == "CheckResponse"]
     assert places == ["transport/envoy.py"]
+    anew = [call for called, call in calls("transport/envoy.py") if called == "_made" and not call.args]
+    assert len(anew) == 1
+    functions = [node for node in ast.walk(tree("transport/envoy.py")) if isinstance(node, ast.FunctionDef)]
+    assert [node.name for node in functions if anew[0] in ast.walk(node)] == ["_head"]
 
 
 def test_nothing_is_answered_by_an_exception() -> None:

@@ -580,6 +580,22 @@ def test_a_denials_detail_reaches_nobody() -> None:
     assert "canary" not in str(response)
 
 
+@pytest.mark.parametrize("name", ["ann", "bob"])
+@pytest.mark.parametrize("reason", [Reason.USER_OK, Reason.GROUPS_OK])
+def test_an_answer_holds_nothing_of_another_that_is_like_it(name: str, reason: Reason) -> None:
+    who = principal(claims={"sub": name, "username": name}, subject=name)
+    first = answers().answer(request(), Allow(ROUTE, (reason,), who), STAMP).response
+    as_made = first.SerializeToString(deterministic=True)
+    first.status.code = 7
+    first.ok_response.headers[0].header.value = "root"
+    first.dynamic_metadata.fields["reason"].string_value = "nothing"
+    answers().answer(request(), Allow(ROUTE, (reason,)), STAMP)  # an anonymous caller: other headers are set
+    again = answers().answer(request(), Allow(ROUTE, (reason,), who), STAMP).response
+    assert again.SerializeToString(deterministic=True) == as_made
+    assert again.dynamic_metadata.fields["reason"].string_value == reason.value
+    assert headers_of(again)["x-auth-subject"] == name
+
+
 def test_headers_worked_out_once_are_never_another_principals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("authz.transport.envoy.MAX_KNOWN_PRINCIPALS", 2)
     builder = answers()
