@@ -361,7 +361,7 @@ def _allowed_head(summary: _Summary, to_set: tuple[str, ...], to_remove: tuple[s
 
 
 def _made(like: pb.CheckResponse | None = None) -> pb.CheckResponse:
-    """Make an answer, the one place where that is done. Without another to be like it has no code, which means allow."""
+    """Make an answer, which is done here alone. One that is like no other has no code yet, which means allow."""
     response = pb.CheckResponse()
     if like is not None:
         response.CopyFrom(like)
