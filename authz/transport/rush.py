@@ -20,14 +20,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-GAP_SECONDS: Final = 0.0003  # the mean time between calls that is a rush on every machine: 3,000 a second
-WIDEST_GAP_SECONDS: Final = 0.0008  # and the longest that may be one: 1,000 a second shall find nobody waiting
-COSTS: Final = 2  # so many times a call's processor time is the gap between, unless the bounds say otherwise
-SAMPLE: Final = 64  # calls whose cost is measured, …
-SAMPLE_EVERY: Final = 2048  # … first of so many
+# The mean time between calls that is a rush: so many times what a call costs, within bounds.
+COSTS: Final = 2
+GAP_SECONDS: Final = 0.0003  # 3,000 calls a second are a rush on every machine
+WIDEST_GAP_SECONDS: Final = 0.0008  # and 1,000 are none on any: nobody shall wait then
+SAMPLE: Final = 64  # calls whose cost is measured, the first …
+SAMPLE_EVERY: Final = 2048  # … of so many
 LONGEST_GAP_SECONDS: Final = 0.01  # a longer one counts no more, so that a rush after a pause is soon seen
 WEIGHT: Final = 1 / 16  # of the newest gap in the mean
-ENOUGH: Final = 16  # calls: to decide them takes less than half a millisecond
+ENOUGH: Final = 16  # calls: twice as many gain nothing more, and make the first wait longer
 ROUNDS: Final = 15  # of the event loop; a call needs half a dozen to come in
 LONGEST_WAIT_SECONDS: Final = 0.002  # where the rounds are slow, because others have the processor
 

@@ -52,8 +52,8 @@ async def test_two_jobs_take_turns() -> None:
     order: list[str] = []
 
     def job(name: str) -> None:
-        for _ in range(5):
-            busy(TURN_SECONDS)
+        for _ in range(100):  # no turn is long enough for a tenth of it, even where others keep the processor busy
+            busy(LONGEST_TURN_SECONDS / 5)
             order.append(name)
 
     await asyncio.gather(in_turns(lambda: job("a")), in_turns(lambda: job("b")))
