@@ -9,7 +9,7 @@ One visit's code is more than a processor keeps at hand, too: a step takes half 
 another call. So all of a group are read, then all are verified, and so on; `step()` stands where one step ends.
 
 What is a rush depends on the machine: a call cost 0.1 ms of processor time on one, and 0.45 ms on another. So the cost
-is measured now and then, on calls that go one by one, and half of what the machine can do is a rush.
+is measured now and then, on calls that go one by one, and three quarters of what the machine can do are a rush.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from contextlib import suppress
 from typing import Final
 
 # The mean time between calls that is a rush: so many times what a call costs, within bounds.
-COSTS: Final = 2
+COSTS: Final = 1.3
 GAP_SECONDS: Final = 0.0003  # 3,000 calls a second are a rush on every machine
-WIDEST_GAP_SECONDS: Final = 0.0008  # and 1,000 are none on any: nobody shall wait then
+WIDEST_GAP_SECONDS: Final = 0.0006  # and 1,000 are none on any: nobody shall wait then
 SAMPLE: Final = 64  # calls whose cost is measured, the first …
 SAMPLE_EVERY: Final = 2048  # … of so many
 LONGEST_GAP_SECONDS: Final = 0.01  # a longer one counts no more, so that a rush after a pause is soon seen

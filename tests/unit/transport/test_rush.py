@@ -17,7 +17,7 @@ from authz.transport.rush import (
 )
 
 FAST = GAP_SECONDS / 2
-SLOW = GAP_SECONDS * 2
+SLOW = GAP_SECONDS * 1.5
 MANY = 100  # after so many gaps of one length, the mean is nearly that
 
 
