@@ -23,7 +23,7 @@ from typing import Final
 # The mean time between calls that is a rush: so many times what a call costs, within bounds.
 COSTS: Final = 1.3
 GAP_SECONDS: Final = 0.0003  # 3,000 calls a second are a rush on every machine
-WIDEST_GAP_SECONDS: Final = 0.0006  # and 1,000 are none on any: nobody shall wait then
+WIDEST_GAP_SECONDS: Final = 0.0008  # and 1,000 are none on any: nobody shall wait then
 SAMPLE: Final = 64  # calls whose cost is measured, the first …
 SAMPLE_EVERY: Final = 2048  # … of so many
 LONGEST_GAP_SECONDS: Final = 0.01  # a longer one counts no more, so that a rush after a pause is soon seen
