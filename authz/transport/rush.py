@@ -5,8 +5,8 @@ event wakes a thread of gRPC's and then ours. Together they cost each a fifth le
 faster than a quiet process would see them, the first waits for the next ones: until there are enough, or none has come
 for a few rounds of the event loop, and never longer than a call takes to go through gRPC. Alone, nobody waits.
 
-One visit's code is more than a processor keeps at hand, too: a step takes half as long right after the same step of
-another call. So all of a group are read, then all are verified, and so on; `step()` stands where one step ends.
+One visit's code is more than a processor keeps at hand, too: a step is quicker right after the same step of another
+call. So all of a group are read, then all are verified, and so on; `step()` stands where one step ends.
 
 What is a rush depends on the machine: a call cost 0.1 ms of processor time on one, and 0.45 ms on another. So the cost
 is measured now and then, on calls that go one by one, and three quarters of what the machine can do are a rush.
