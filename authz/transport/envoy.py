@@ -235,11 +235,12 @@ class Answers:
         to_remove.update(dict.fromkeys(self._twins(request)))
         if self._settings.hide_credentials:
             self._hide_credentials(request, to_set, to_remove)
-        # Envoy removes after it sets: a name in both would be gone.
-        removed = tuple([name for name in to_remove if name not in to_set])
-        response = _response(allow, stamp, _allowed_head(_summary(OK, allow, stamp), tuple(to_set), removed))
-        for option, value in zip(response.ok_response.headers, to_set.values(), strict=True):
+        response = _response(allow, stamp, _allowed_head(_summary(OK, allow, stamp), tuple(to_set)))
+        ok = response.ok_response
+        for option, value in zip(ok.headers, to_set.values(), strict=True):
             option.header.value = value
+        # Envoy removes after it sets: a name in both would be gone.
+        ok.headers_to_remove.extend([name for name in to_remove if name not in to_set])
         return Answer(response, tuple(omitted))
 
     def _identity(self, principal: Principal) -> IdentityValues:
@@ -334,7 +335,7 @@ def _summary(code: int, decision: Decision, stamp: Stamp) -> _Summary:
 
 
 # What is read below was written once, because to write it takes longer than all else of an answer. There are a handful
-# for each route.
+# for each route; nothing that a request could choose is part of it, or strangers could fill the memory.
 _HEADS: Final = 1024
 
 
@@ -349,14 +350,13 @@ def _head(summary: _Summary) -> pb.CheckResponse:
 
 
 @lru_cache(maxsize=_HEADS)
-def _allowed_head(summary: _Summary, to_set: tuple[str, ...], to_remove: tuple[str, ...]) -> pb.CheckResponse:
-    """Give an allow's answer but for the values of the headers that it sets. Only to be copied from."""
+def _allowed_head(summary: _Summary, to_set: tuple[str, ...]) -> pb.CheckResponse:
+    """Give an allow's answer with the names of the headers that it sets, without their values. Only to be copied."""
     response = _made(_head(summary))
     ok = response.ok_response
     ok.SetInParent()  # also when it is empty
     for name in to_set:
         _set(ok.headers, name, "")
-    ok.headers_to_remove.extend(to_remove)
     return response
 
 

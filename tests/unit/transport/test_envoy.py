@@ -33,6 +33,7 @@ from authz.transport.envoy import (
     AnswerSettings,
     Stamp,
     StandingDenial,
+    _allowed_head,
     request_id_of,
     to_request,
 )
@@ -594,6 +595,15 @@ def test_an_answer_holds_nothing_of_another_that_is_like_it(name: str, reason: R
     assert again.SerializeToString(deterministic=True) == as_made
     assert again.dynamic_metadata.fields["reason"].string_value == reason.value
     assert headers_of(again)["x-auth-subject"] == name
+
+
+def test_names_that_a_request_chose_are_removed_and_not_kept() -> None:
+    _allowed_head.cache_clear()
+    for name in ("x_auth_subject", "x_auth-subject", "x-auth_subject", "x.auth.subject"):
+        asked = request({name: "root"})
+        response = answers().answer(asked, Allow(ROUTE, (Reason.USER_OK,), principal()), STAMP).response
+        assert name in response.ok_response.headers_to_remove
+    assert _allowed_head.cache_info().currsize == 1
 
 
 def test_headers_worked_out_once_are_never_another_principals(monkeypatch: pytest.MonkeyPatch) -> None:
