@@ -3,9 +3,10 @@
 Rules: the configuration is read once, so that a worker that is started again is like the others, whatever became of the
 file. A worker that ends is started again, at once the first time, then later and later; one that was told to end, by a
 SIGTERM of its own, always at once, so that an operator can restart one after the other. One that no longer answers is
-ended, because its endpoint is of no use. When the supervisor ends, however that may be, so do the workers. Standard
-output is the supervisor's: workers write into pipes, which are copied by whole lines, so that no line is torn by
-another process's. The first worker starts alone: what keeps it from starting is told once, and ends everything.
+ended, because its endpoint is of no use. Its port stays ours while it is away (`hold`). When the supervisor ends,
+however that may be, so do the workers. Standard output is the supervisor's: workers write into pipes, which are copied
+by whole lines, so that no line is torn by another process's. The first worker starts alone: what keeps it from starting
+is told once, and ends everything.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from authz.gathering import Gathering
 from authz.lines import LineWriter
 from authz.memory import share_arenas
 from authz.metrics import CONTENT_TYPE, Registry
-from authz.settings import Settings
+from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, start_admin
 
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -79,6 +80,31 @@ class Output:
                     data = data[os.write(self._descriptor, data) :]
                 except OSError:  # somebody made it non-blocking, the disk is full, the reader is away: lines wait
                     time.sleep(_OUTPUT_RETRY_SECONDS)
+
+
+def hold(listen: Listen) -> socket.socket | None:
+    """Keep the port from whoever connects to it while nobody listens; None if it cannot be kept or is no port.
+
+    The kernel takes the local port of an outgoing connection from a range that may contain ours. A client that tries
+    again and again then meets itself in the end, and such a connection keeps everybody from listening there until a
+    minute after its end. It never takes a port that a socket is bound to. This one does not listen, so that the worker
+    can, and a stranger who listens there already is still noticed.
+    """
+    if listen.path is not None or not listen.port:
+        return None
+    holder: socket.socket | None = None
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            listen.host or "::", listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        holder = socket.socket(family, kind, protocol)
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(address)
+    except OSError:  # the worker will say why
+        if holder is not None:
+            holder.close()
+        return None
+    return holder
 
 
 class Worker:
@@ -203,6 +229,7 @@ class Supervisor:
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT and give the exit code: 0, or that of the worker that could not start."""
+        held = [hold(listen) for listen in self._settings.endpoints]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -226,6 +253,8 @@ class Supervisor:
             await self._end(keeping)
             if admin is not None:
                 await admin.close()
+            for holder in filter(None, held):
+                holder.close()
         return self._exit_code
 
     async def _up_or_stopped(self, workers: Sequence[Worker]) -> None:

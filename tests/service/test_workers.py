@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -36,6 +37,8 @@ POLICY = """
 """
 SHUT = "- {from: 'https://app.example.com'}\n"
 PUBLIC = check_request(path="/public")
+
+IP_LOCAL_PORT_RANGE = 51  # ip(7); `socket` does not know it
 
 
 @pytest.fixture
@@ -117,6 +120,16 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def meets_itself(port: int) -> bool:
+    """Tell whether a client of this port may be given it as its own, as one in a few thousand tries is by chance."""
+    with socket.socket() as client:
+        try:
+            client.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("=HH", port, port))
+        except OSError:
+            pytest.skip("a kernel before 6.3 cannot be told which local port to give")
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.xdist_group("workers")
@@ -229,6 +242,21 @@ class TestEnds:
         assert metrics["authz_decision_duration_seconds_count"] == 4  # sums never fall
         assert metrics['authz_worker_restarts_total{worker="1"}'] == 1
         assert metrics['authz_worker_restarts_total{worker="0"}'] == 0
+
+    @pytest.mark.parametrize("host", ["127.0.0.1", ""], ids=["one address", "every address"])
+    def test_its_port_is_given_to_no_client_while_it_is_away(
+        self, tmp_path: Path, pool: FakeUserPool, host: str
+    ) -> None:
+        assert meets_itself(two_ports())  # of nobody
+        port = two_ports()
+        with Workers(tmp_path, pool, listen=f"{host}:{port}") as workers:
+            workers.signal(signal.SIGSTOP)  # so that nobody starts another one meanwhile
+            os.kill(workers.pids()[0], signal.SIGKILL)
+            workers.wait_for(lambda: not is_listening(port), "its end")
+            assert not meets_itself(port)
+            workers.signal(signal.SIGCONT)
+            workers.wait_for_line("^ready", count=3)
+            assert workers.ask(0).reason == "accept"
 
     def test_one_that_is_told_to_end_is_replaced_at_once_however_often(self, workers: Workers) -> None:
         for restarts in (1, 2, 3):
