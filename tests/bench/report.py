@@ -133,6 +133,7 @@ CHAINS: Final = (
     ("jwt_authn (cache on) + RBAC", "native"),
     ("this service", "authz"),
     ("this service, every call by itself", "apart"),
+    ("the floor in its place", "floor"),
 )
 
 

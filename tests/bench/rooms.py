@@ -243,22 +243,25 @@ def routes(bench: Bench) -> None:
 
 
 def envoy(bench: Bench) -> None:
-    """The three chains of filters: how many requests a second, and how long one takes at 1,000 a second."""
+    """The three chains of filters: how many requests a second, and how long one takes at 1,000 a second.
+
+    The chain that asks this service asks the floor too: what a check costs that decides nothing.
+    """
     plan = bench.plan
     headers = {**messages.BROWSER, "authorization": f"Bearer {bench.token}", "host": HOST}
     with ExitStack() as running:
-        services = {
-            kind: running.enter_context(bench.service(f"behind-{kind}", program=program))
+        asked = {
+            kind: running.enter_context(bench.service(f"behind-{kind}", program=program)).port
             for kind, program in (("authz", "authz"), ("apart", APART))
         }
+        answer = ask_once(asked["authz"], bench.message)
+        asked["floor"] = running.enter_context(servers.floor(bench.folder / "behind-floor", answer, bench.message))[1]
         targets: dict[str, Target] = {}
-        for kind in (*through_envoy.KINDS, "apart"):
+        for kind in (*through_envoy.KINDS, "apart", "floor"):
             port = servers.free_ports(2)
-            service = services["apart" if kind == "apart" else "authz"]
-            chain = "authz" if kind == "apart" else kind
-            config = through_envoy.configuration(
-                chain, port=port, admin=port + 1, service=service.port, pool=bench.pool
-            )
+            chain = "authz" if kind in asked else kind
+            service = asked.get(kind, asked["authz"])
+            config = through_envoy.configuration(chain, port=port, admin=port + 1, service=service, pool=bench.pool)
             one = running.enter_context(servers.envoy(bench.folder / f"envoy-{kind}", config))
             target = Target(f"http://127.0.0.1:{port}{messages.path(10)}", _for_h2load(headers))
             one.wait_until(lambda target=target: _works(target))  # type: ignore[misc]
