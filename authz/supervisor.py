@@ -88,9 +88,9 @@ def hold(listen: Listen) -> socket.socket | None:
     The kernel takes the local port of an outgoing connection from a range that may contain ours. A client that tries
     again and again then meets itself in the end, and such a connection keeps everybody from listening there until a
     minute after its end. It never takes a port that a socket is bound to. This one does not listen, so that the worker
-    can, and a stranger who listens there already is still noticed.
+    can, and a stranger who listens there already is still noticed. So it is on Linux; elsewhere it would be in the way.
     """
-    if listen.path is not None or not listen.port:
+    if sys.platform != "linux" or listen.path is not None or not listen.port:
         return None
     holder: socket.socket | None = None
     try:
