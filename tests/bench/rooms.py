@@ -257,9 +257,9 @@ def envoy(bench: Bench) -> None:
         answer = ask_once(asked["authz"], bench.message)
         asked["floor"] = running.enter_context(servers.floor(bench.folder / "behind-floor", answer, bench.message))[1]
         targets: dict[str, Target] = {}
-        for kind in (*through_envoy.KINDS, "apart", "floor"):
+        for kind in (*through_envoy.KINDS, "apart"):
             port = servers.free_ports(2)
-            chain = "authz" if kind in asked else kind
+            chain = "authz" if kind == "apart" else kind
             service = asked.get(kind, asked["authz"])
             config = through_envoy.configuration(chain, port=port, admin=port + 1, service=service, pool=bench.pool)
             one = running.enter_context(servers.envoy(bench.folder / f"envoy-{kind}", config))

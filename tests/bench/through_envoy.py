@@ -1,7 +1,8 @@
 """Envoy's configurations: the sample of envoy/api.yaml with another chain of filters, and itself as the upstream.
 
 Three chains: nothing but the router; Envoy's own jwt_authn (its cache of tokens on) and RBAC with the same rule as the
-benchmark's policies; ext_authz as the sample has it. All else is the same, and no access log is written.
+benchmark's policies; ext_authz as the sample has it. All else is the same, and no access log is written. The chain
+`floor` is that of ext_authz without health checks, which the floor could not answer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tests.support.user_pool import FakeUserPool
 
 _SAMPLE: Final = Path(__file__).parents[2] / "envoy" / "api.yaml"
 _FILTERS: Final = "type.googleapis.com/envoy.extensions.filters.http"
-KINDS: Final = ("none", "native", "authz")
+KINDS: Final = ("none", "native", "authz", "floor")
 
 
 def configuration(kind: str, *, port: int, admin: int, service: int, pool: FakeUserPool) -> Mapping[str, Any]:
@@ -34,10 +35,13 @@ def configuration(kind: str, *, port: int, admin: int, service: int, pool: FakeU
     answer = {"status": 200, "body": {"inline_string": '{"orders":[42]}\n'}}
     host["routes"] = [{"match": {"prefix": "/"}, "direct_response": answer}]
     sample = {one["name"].rpartition(".")[2]: one for one in manager["http_filters"]}
-    chain = {"none": [], "native": [_jwt_authn(pool), _rbac(pool)], "authz": [sample["ext_authz"]]}[kind]
+    asks = kind in ("authz", "floor")
+    chain = [sample["ext_authz"]] if asks else [_jwt_authn(pool), _rbac(pool)] if kind == "native" else []
     manager["http_filters"] = [*chain, sample["router"]]
-    clusters = [cluster for cluster in resources["clusters"] if cluster["name"] == "authz" and kind == "authz"]
+    clusters = [cluster for cluster in resources["clusters"] if cluster["name"] == "authz" and asks]
     for cluster in clusters:
+        if kind == "floor":
+            del cluster["health_checks"]
         endpoint = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]
         endpoint["address"]["socket_address"]["port_value"] = service
     resources["clusters"] = clusters
