@@ -3,10 +3,10 @@
 Rules: the configuration is read once, so that a worker that is started again is like the others, whatever became of the
 file. A worker that ends is started again, at once the first time, then later and later; one that was told to end, by a
 SIGTERM of its own, always at once, so that an operator can restart one after the other. One that no longer answers is
-ended, because its endpoint is of no use. Its port stays ours while it is away (`hold`). When the supervisor ends,
-however that may be, so do the workers. Standard output is the supervisor's: workers write into pipes, which are copied
-by whole lines, so that no line is torn by another process's. The first worker starts alone: what keeps it from starting
-is told once, and ends everything.
+ended, because its endpoint is of no use. No client is given its port while it is away (`hold`). When the supervisor
+ends, however that may be, so do the workers. Standard output is the supervisor's: workers write into pipes, which are
+copied by whole lines, so that no line is torn by another process's. The first worker starts alone: what keeps it from
+starting is told once, and ends everything.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Output:
 
 
 def hold(listen: Listen) -> socket.socket | None:
-    """Keep the port from whoever connects to it while nobody listens; None if it cannot be kept or is no port.
+    """Keep the port from clients that connect to it while nobody listens; None if it cannot be kept or is no port.
 
     The kernel takes the local port of an outgoing connection from a range that may contain ours. A client that tries
     again and again then meets itself in the end, and such a connection keeps everybody from listening there until a
@@ -95,7 +95,7 @@ def hold(listen: Listen) -> socket.socket | None:
     holder: socket.socket | None = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
-            listen.host or "::", listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            listen.host or None, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         holder = socket.socket(family, kind, protocol)
         holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,9 +1,9 @@
 """In a rush, calls that come close together are decided together, step by step, and answered so.
 
 Between two calls that come alone, gRPC does more work than we do, so each finds the processor's caches cold; and every
-event wakes a thread of gRPC's and then ours. Together they cost each a fifth less (`make bench`). So while calls come
-faster than a quiet process would see them, the first waits for the next ones: until there are enough, or none has come
-for a few rounds of the event loop, and never longer than a call takes to go through gRPC. Alone, nobody waits.
+event wakes a thread of gRPC's and then ours. Together they cost each less, by up to a fifth (`make bench`). While calls
+come faster than a quiet process would see them, the first waits for the next ones: until there are enough, or none has
+come for a few rounds of the event loop, and never longer than a call takes to go through gRPC. Alone, nobody waits.
 
 One visit's code is more than a processor keeps at hand, too: a step is quicker right after the same step of another
 call. So all of a group are read, then all are verified, and so on; `step()` stands where one step ends.

@@ -243,9 +243,9 @@ def routes(bench: Bench) -> None:
 
 
 def envoy(bench: Bench) -> None:
-    """The three chains of filters: how many requests a second, and how long one takes at 1,000 a second.
+    """The chains of filters: how many requests a second, and how long one takes at 1,000 a second.
 
-    The chain that asks this service asks the floor too: what a check costs that decides nothing.
+    The floor in this service's place shows what of it Envoy's call and gRPC take.
     """
     plan = bench.plan
     headers = {**messages.BROWSER, "authorization": f"Bearer {bench.token}", "host": HOST}

@@ -1,8 +1,8 @@
 """Envoy's configurations: the sample of envoy/api.yaml with another chain of filters, and itself as the upstream.
 
-Three chains: nothing but the router; Envoy's own jwt_authn (its cache of tokens on) and RBAC with the same rule as the
-benchmark's policies; ext_authz as the sample has it. All else is the same, and no access log is written. The chain
-`floor` is that of ext_authz without health checks, which the floor could not answer.
+Four chains: nothing but the router; Envoy's own jwt_authn (its cache of tokens on) and RBAC with the same rule as the
+benchmark's policies; ext_authz as the sample has it; and the same without health checks, which the floor could not
+answer. All else is the same, and no access log is written.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def configuration(kind: str, *, port: int, admin: int, service: int, pool: FakeU
     answer = {"status": 200, "body": {"inline_string": '{"orders":[42]}\n'}}
     host["routes"] = [{"match": {"prefix": "/"}, "direct_response": answer}]
     sample = {one["name"].rpartition(".")[2]: one for one in manager["http_filters"]}
-    asks = kind in ("authz", "floor")
-    chain = [sample["ext_authz"]] if asks else [_jwt_authn(pool), _rbac(pool)] if kind == "native" else []
+    ask = [sample["ext_authz"]]
+    chain = {"none": [], "native": [_jwt_authn(pool), _rbac(pool)], "authz": ask, "floor": ask}[kind]
     manager["http_filters"] = [*chain, sample["router"]]
-    clusters = [cluster for cluster in resources["clusters"] if cluster["name"] == "authz" and asks]
+    clusters = [cluster for cluster in resources["clusters"] if cluster["name"] == "authz" and chain == ask]
     for cluster in clusters:
         if kind == "floor":
             del cluster["health_checks"]

@@ -123,12 +123,12 @@ def is_listening(port: int) -> bool:
 
 
 def meets_itself(port: int) -> bool:
-    """Tell whether a client of this port may be given it as its own, as one in a few thousand tries is by chance."""
+    """Tell whether a client of this port may be given it as its own, as it is by chance once in tens of thousands."""
     with socket.socket() as client:
         try:
             client.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("=HH", port, port))
         except OSError:
-            pytest.skip("a kernel before 6.3 cannot be told which local port to give")
+            pytest.skip("NOT TESTED: a kernel before 6.3 cannot be told which local port to give")
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
@@ -247,7 +247,7 @@ class TestEnds:
     def test_its_port_is_given_to_no_client_while_it_is_away(
         self, tmp_path: Path, pool: FakeUserPool, host: str
     ) -> None:
-        assert meets_itself(two_ports())  # of nobody
+        assert meets_itself(two_ports())  # so it is with a port that nobody holds
         port = two_ports()
         with Workers(tmp_path, pool, listen=f"{host}:{port}") as workers:
             workers.signal(signal.SIGSTOP)  # so that nobody starts another one meanwhile
