@@ -28,6 +28,7 @@ from tests.bench.report import Results
 from tests.bench.servers import NotMeasured, Server, Service
 from tests.support.check_request import HOST
 from tests.support.jwks_server import Answer, JwksServer
+from tests.support.ports import free_ports
 from tests.support.user_pool import FakeUserPool
 
 FIXED_RATE: Final = 1_000  # requests a second, of latency measurements
@@ -258,7 +259,7 @@ def envoy(bench: Bench) -> None:
         asked["floor"] = running.enter_context(servers.floor(bench.folder / "behind-floor", answer, bench.message))[1]
         targets: dict[str, Target] = {}
         for kind in (*through_envoy.KINDS, "apart"):
-            port = servers.free_ports(2)
+            port = free_ports(2)
             chain = "authz" if kind == "apart" else kind
             service = asked.get(kind, asked["authz"])
             config = through_envoy.configuration(chain, port=port, admin=port + 1, service=service, pool=bench.pool)

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from authz.pb import external_auth_pb2 as pb
 from tests.bench import messages
 from tests.bench.load import LoadError
 from tests.bench.replay import ask_once
+from tests.support.ports import free_ports
 from tests.support.user_pool import FakeUserPool
 
 PATIENCE: Final = 30.0  # seconds until a server must be ready
@@ -222,7 +222,7 @@ def opa_plugin(
         if known_tokens:
             options.append(f"caching.inter_query_builtin_value_cache.named.io_jwt.max_num_entries={known_tokens}")
         sets = [part for option in options for part in ("--set", option)]
-        admin = ["--addr", f"127.0.0.1:{free_ports(1)}", "--disable-telemetry", "--log-level", "error"]
+        admin = ["--addr", f"127.0.0.1:{free_ports()}", "--disable-telemetry", "--log-level", "error"]
         return [program, "run", "--server", *admin, *sets, OPA_SOURCE / "policy.rego", folder / "data.json"]
 
     with _answering(folder, command, message) as running:
@@ -265,7 +265,7 @@ def _answering(
     folder: Path, command: Callable[[int], Sequence[str | Path]], message: bytes
 ) -> Iterator[tuple[Server, int]]:
     """Start a server and wait until it allows the message, so that what is measured is known to be right."""
-    port = free_ports(1)
+    port = free_ports()
     with Server(folder, command(port)) as server:
         server.wait_until(lambda: allows(port, message))
         yield server, port
@@ -287,20 +287,3 @@ def outer_code(answer: bytes) -> int:
 
 def _python(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", module, *map(str, arguments)]
-
-
-def free_ports(count: int) -> int:
-    """Give the first of so many neighbouring ports that nobody listens on."""
-    while True:
-        held: list[socket.socket] = []
-        try:
-            for _ in range(count):
-                holder = socket.socket()
-                held.append(holder)
-                holder.bind(("127.0.0.1", held[0].getsockname()[1] + len(held) - 1 if len(held) > 1 else 0))
-            return int(held[0].getsockname()[1])
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for holder in held:
-                holder.close()

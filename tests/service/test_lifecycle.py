@@ -29,13 +29,13 @@ from authz.service import DRAIN_SECONDS, tell_of_failure
 from tests.support.authority import Authority, client_credentials
 from tests.support.check_request import check_request
 from tests.support.jwks_server import Answer, JwksServer
+from tests.support.ports import free_ports
 from tests.support.running_service import (
     CHECK,
     PATIENCE,
     RunningService,
     child_environment,
     configuration,
-    free_port,
     reply_of,
     run_authz,
 )
@@ -416,13 +416,13 @@ class TestPort:
         assert by_environment.returncode == 0
 
     def test_healthcheck_never_asks_a_proxy(self, service: RunningService) -> None:
-        proxies = {name: f"http://127.0.0.1:{free_port()}" for name in ("http_proxy", "https_proxy", "grpc_proxy")}
+        proxies = {name: f"http://127.0.0.1:{free_ports()}" for name in ("http_proxy", "https_proxy", "grpc_proxy")}
         assert run_authz("healthcheck", "--address", service.target, environ=proxies).returncode == 0
 
 
 class TestHealthcheck:
     def test_nobody_there_exits_1(self) -> None:
-        address = f"127.0.0.1:{free_port()}"
+        address = f"127.0.0.1:{free_ports()}"
         ended = run_authz("healthcheck", "--address", address)
         assert (ended.returncode, ended.stdout) == (1, f"not serving: {address}: UNAVAILABLE\n")
 
@@ -530,7 +530,7 @@ class TestCommandLine:
         assert (ended.exit_code, ended.stderr) == (3, "")
 
     def test_environment_twins_and_flags(self, tmp_path: Path, pool: FakeUserPool) -> None:
-        listen, admin = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        listen, admin = f"127.0.0.1:{free_ports()}", f"127.0.0.1:{free_ports()}"
         environ = {
             "AUTHZ_LISTEN": listen,
             "AUTHZ_ADMIN": "off",
@@ -625,7 +625,7 @@ def test_a_slow_reader_of_our_output_never_holds_up_a_decision(tmp_path: Path, p
     folder = tmp_path
     (folder / "policies").mkdir()
     (folder / "policies" / "app.yaml").write_text(POLICY, encoding="utf-8")
-    port = free_port()
+    port = free_ports()
     settings = configuration(folder, [pool], settings={"listen": f"127.0.0.1:{port}"})
     (folder / "authz.yaml").write_text(json.dumps(settings), encoding="utf-8")
     process = subprocess.Popen(

@@ -20,6 +20,7 @@ import pytest
 from authz.pb import external_auth_pb2 as pb
 from tests.support.check_request import check_request
 from tests.support.jwks_server import Answer, JwksServer
+from tests.support.ports import CLIENTS, free_ports
 from tests.support.running_service import (
     CHECK,
     PATIENCE,
@@ -46,25 +47,11 @@ def pool() -> FakeUserPool:
     return FakeUserPool(clock=time.time)
 
 
-def two_ports() -> int:
-    """Give the first of two neighbouring ports that are free."""
-    for _ in range(100):
-        with socket.socket() as one, socket.socket() as two:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-            try:
-                two.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no two free ports")
-
-
 class Workers(RunningService):
     """`authz serve` with two workers."""
 
     def __init__(self, folder: Path, pool: FakeUserPool, *, listen: str | None = None, **more: Any) -> None:
-        self.first_port = two_ports()
+        self.first_port = free_ports(2)
         settings = {"listen": listen or f"127.0.0.1:{self.first_port}", "workers": 2}
         super().__init__(folder, POLICY, pools=[pool], settings={**settings, **more.pop("settings", {})}, **more)
 
@@ -247,8 +234,8 @@ class TestEnds:
     def test_its_port_is_given_to_no_client_while_it_is_away(
         self, tmp_path: Path, pool: FakeUserPool, host: str
     ) -> None:
-        assert meets_itself(two_ports())  # so it is with a port that nobody holds
-        port = two_ports()
+        assert meets_itself(free_ports(among=CLIENTS))  # so it is with a port that nobody holds
+        port = free_ports(2, among=CLIENTS)
         with Workers(tmp_path, pool, listen=f"{host}:{port}") as workers:
             workers.signal(signal.SIGSTOP)  # so that nobody starts another one meanwhile
             os.kill(workers.pids()[0], signal.SIGKILL)
@@ -291,7 +278,7 @@ class TestEnds:
 class TestDoesNotStart:
     def serve(self, folder: Path, pool: FakeUserPool, policies: str = POLICY, **settings: Any) -> Any:
         (folder / "app.yaml").write_text(policies, encoding="utf-8")
-        port = two_ports()
+        port = free_ports(2)
         written = configuration(
             folder,
             [pool],

@@ -16,7 +16,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +29,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from authz.pb import external_auth_pb2 as pb
+from tests.support.ports import free_ports
 from tests.support.user_pool import FakeUserPool
 
 CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
@@ -72,12 +72,6 @@ def reply_of(response: pb.CheckResponse) -> Reply:
     denied = response.denied_response
     headers = {option.header.key: option.header.value for option in denied.headers}
     return Reply(response.status.code, denied.status.code, metadata, headers, (), denied.body, response)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def child_environment(**more: str) -> dict[str, str]:
@@ -124,7 +118,7 @@ def configuration(
         )
     return {
         "listen": "127.0.0.1:0",
-        "admin": f"127.0.0.1:{free_port()}",
+        "admin": f"127.0.0.1:{free_ports()}",
         "policies": "policies",
         "cognito": entries,
         **(settings or {}),

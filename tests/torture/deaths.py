@@ -24,7 +24,8 @@ from typing import Any, Final, Self
 from authz.supervisor import HUNG_SECONDS, PROBE_SECONDS
 from tests.bench import messages, servers, through_envoy
 from tests.bench.load import LoadError
-from tests.bench.servers import Service, free_ports, outer_code
+from tests.bench.servers import Service, outer_code
+from tests.support.ports import free_ports
 from tests.support.user_pool import FakeUserPool
 from tests.torture.asking import Asking, percentile
 from tests.torture.figures import Figure, Stand, at_most, none_of

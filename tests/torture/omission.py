@@ -33,9 +33,10 @@ from authz.authorizer import Authorizer
 from authz.demo.stand import envoy_binary
 from authz.pb import external_auth_pb2 as pb
 from tests.bench import through_envoy
-from tests.bench.servers import Server, free_ports
+from tests.bench.servers import Server
 from tests.support.check_request import check_request
 from tests.support.faulty_service import FAULTS, FaultyService
+from tests.support.ports import free_ports
 from tests.support.user_pool import FakeUserPool
 from tests.support.whole_service import keys_of, whole_service
 from tests.torture.figures import Figure, Stand, none_of

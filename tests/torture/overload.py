@@ -21,8 +21,9 @@ from typing import Final, NamedTuple
 from authz.demo import tether
 from tests.bench import load, messages, through_envoy
 from tests.bench.load import Sample, Target
-from tests.bench.servers import Service, envoy, free_ports
+from tests.bench.servers import Service, envoy
 from tests.support.check_request import HOST
+from tests.support.ports import free_ports
 from tests.torture import cores
 from tests.torture.figures import Figure, Stand, at_least, at_most, none_of
 from tests.torture.wire import at
@@ -64,7 +65,7 @@ def overloaded(folder: Path, *, seconds: float) -> Overload:
             for _ in range(NEIGHBOURS):
                 running.enter_context(_busy_neighbour())
             service = running.enter_context(Service(folder / "service", pool))
-        port, admin = free_ports(1), free_ports(1)
+        port, admin = free_ports(), free_ports()
         config = through_envoy.configuration("authz", port=port, admin=admin, service=service.port, pool=pool)
         with cores.on(others), envoy(folder / "envoy", config) as server:
             target = _target(port, messages.reader(pool))

@@ -14,7 +14,8 @@ import pytest
 
 from authz.errors import LoadError
 from authz.workbench.explain_verb import UsageError, explain
-from tests.support.running_service import configuration, free_port
+from tests.support.ports import free_ports
+from tests.support.running_service import configuration
 from tests.support.user_pool import ALICE, NOW, FakeUserPool, rsa_key
 
 POLICY = """
@@ -283,13 +284,13 @@ class TestTokens:
         assert asked(stand.pool.id_token(), "hopeless") == ["email-ok"]
 
     def test_without_keys_it_is_read_and_marked_unverified(self, stand: Stand) -> None:
-        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json")
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_ports()}/jwks.json")
         story = stand.story(token=stand.pool.token(groups=["admins"]))
         assert story["caller"]["trust"] == "unverified: the keys of its pool cannot be reached"
         assert outcome(story)[0] == "allow"
 
     def test_an_unverified_one_is_judged_by_the_settings_of_its_pool(self, stand: Stand) -> None:
-        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json", trust_unverified_email=True)
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_ports()}/jwks.json", trust_unverified_email=True)
         token = stand.pool.id_token(email_verified=False)
         assert outcome(stand.story(None, url="https://mail.example.com:8443/", token=token))[0] == "allow"
 
@@ -299,7 +300,7 @@ class TestTokens:
         assert story["caller"]["trust"] == "unverified: give --config to verify the token"
 
     def test_an_unverified_one_that_has_expired_is_refused_all_the_same(self, stand: Stand) -> None:
-        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json")
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_ports()}/jwks.json")
         story = stand.story(token=stand.pool.token(groups=["admins"], now=NOW - 7200, exp=NOW - 40))
         assert outcome(story)[1:] == (401, ["token-expired"])
         assert story["caller"]["detail"] == "expired 40 s ago"
@@ -307,7 +308,7 @@ class TestTokens:
         assert story["with_a_good_token"] == "allow (claim-ok)"
 
     def test_an_unverified_one_of_another_client_is_refused_all_the_same(self, stand: Stand) -> None:
-        stand.entry(jwks_uri=f"http://127.0.0.1:{free_port()}/jwks.json")
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_ports()}/jwks.json")
         story = stand.story(token=stand.pool.token(groups=["admins"], client_id="somebody-elses-app"))
         assert outcome(story)[1:] == (401, ["token-client-refused"])
 
