@@ -8,24 +8,19 @@ come for a few rounds of the event loop, and never longer than a call takes to g
 One visit's code is more than a processor keeps at hand, too: a step is quicker right after the same step of another
 call. So all of a group are read, then all are verified, and so on; `step()` stands where one step ends.
 
-What is a rush depends on the machine: a call cost 0.1 ms of processor time on one, and 0.45 ms on another. So the cost
-is measured now and then, on calls that go one by one, and three quarters of what the machine can do are a rush.
+A rush is told by the mean time between calls alone. To measure what a call costs here, and to start only near what the
+machine can do, was tried: calls of a full machine were often missed, and to wait earlier costs a call less than its noise.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-# The mean time between calls that is a rush: so many times what a call costs, within bounds.
-COSTS: Final = 1.3
-GAP_SECONDS: Final = 0.0003  # 3,000 calls a second are a rush on every machine
-WIDEST_GAP_SECONDS: Final = 0.0008  # and 1,000 are none on any: nobody shall wait then
-SAMPLE: Final = 64  # calls whose cost is measured, the first …
-SAMPLE_EVERY: Final = 2048  # … of so many
+# The mean time between calls that is a rush: 1,430 a second, of the 2,000 that a slow machine of two cores can do.
+GAP_SECONDS: Final = 0.0007
 LONGEST_GAP_SECONDS: Final = 0.01  # a longer one counts no more, so that a rush after a pause is soon seen
 WEIGHT: Final = 1 / 16  # of the newest gap in the mean
 ENOUGH: Final = 16  # calls: twice as many gain nothing more, and make the first wait longer
@@ -36,13 +31,9 @@ LONGEST_WAIT_SECONDS: Final = 0.002  # where the rounds are slow, because others
 class Rush:
     """Notices a rush, and lets its calls go in groups."""
 
-    def __init__(self, clock: Callable[[], float], processor: Callable[[], float] = time.thread_time) -> None:
-        """`clock` gives seconds that never go back, `processor` those that the event loop's thread has worked."""
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock` gives seconds that never go back."""
         self._clock = clock
-        self._processor = processor
-        self._calls = 0
-        self._worked = 0.0
-        self._rush_gap = GAP_SECONDS
         self._last = float("-inf")
         self._gap = LONGEST_GAP_SECONDS
         self._waiting: list[asyncio.Future[None]] = []
@@ -53,7 +44,7 @@ class Rush:
         """Note a call that came at `now`, by the clock. Gives what it has to wait for, or None."""
         self._gap += (min(now - self._last, LONGEST_GAP_SECONDS) - self._gap) * WEIGHT
         self._last = now
-        if self._is_sampled() or self._gap > self._rush_gap:
+        if not self._is_on():
             return None
         loop = asyncio.get_running_loop()
         turn = loop.create_future()  # each its own: a caller that gives up must not take the others with it
@@ -66,19 +57,11 @@ class Rush:
 
     async def step(self) -> None:
         """In a rush, let the others take the step that this call has just taken. Otherwise, go on."""
-        if self._gap <= self._rush_gap:
+        if self._is_on():
             await asyncio.sleep(0)
 
-    def _is_sampled(self) -> bool:
-        """Count the call, and tell whether it is one of those whose cost is measured: they go one by one."""
-        number = self._calls % SAMPLE_EVERY
-        self._calls += 1
-        if number == 0:
-            self._worked = self._processor()
-        elif number == SAMPLE:
-            cost = (self._processor() - self._worked) / SAMPLE
-            self._rush_gap = min(max(GAP_SECONDS, COSTS * cost), WIDEST_GAP_SECONDS)
-        return number < SAMPLE
+    def _is_on(self) -> bool:
+        return self._gap <= GAP_SECONDS
 
     def _has_time(self) -> bool:
         self._rounds_left -= 1

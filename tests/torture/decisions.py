@@ -150,7 +150,7 @@ class House:
             for name, pool in self.pools.items()
         ]  # type: ignore[arg-type]
         issuers.append(Issuer(self.away.trust(), Keys()))  # type: ignore[arg-type]
-        rush = Rush(clock=float, processor=float)  # clocks that stand still: whoever does not come alone is in one
+        rush = Rush(clock=float)  # one that stands still: whoever does not come alone is in one
         authenticator = Authenticator(
             places=DEFAULT_TOKENS,
             issuers=issuers,

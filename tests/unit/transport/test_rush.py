@@ -4,15 +4,11 @@ import asyncio
 from collections.abc import Callable
 
 from authz.transport.rush import (
-    COSTS,
     ENOUGH,
     GAP_SECONDS,
     LONGEST_GAP_SECONDS,
     LONGEST_WAIT_SECONDS,
     ROUNDS,
-    SAMPLE,
-    SAMPLE_EVERY,
-    WIDEST_GAP_SECONDS,
     Rush,
 )
 
@@ -28,7 +24,7 @@ def stopped() -> float:
 
 def in_a_rush(clock: Callable[[], float] = stopped) -> tuple[Rush, float]:
     """Give one that has seen calls come fast and let them go, and the time of the last."""
-    rush, now = Rush(clock, stopped), 0.0
+    rush, now = Rush(clock), 0.0
     for _ in range(MANY):
         now += FAST
         rush.arrived(now)
@@ -41,12 +37,12 @@ async def rounds(count: int) -> None:
 
 
 async def test_nobody_waits_while_calls_come_slowly() -> None:
-    rush = Rush(stopped, stopped)
+    rush = Rush(stopped)
     assert all(rush.arrived(number * SLOW) is None for number in range(MANY))
 
 
 async def test_the_first_calls_never_wait() -> None:
-    rush = Rush(stopped, stopped)
+    rush = Rush(stopped)
     assert rush.arrived(0.0) is None
     assert rush.arrived(FAST) is None
 
@@ -131,7 +127,7 @@ async def test_in_a_rush_each_step_is_taken_by_all_before_the_next() -> None:
 
 
 async def test_otherwise_a_call_takes_all_its_steps_at_once() -> None:
-    assert await steps_of(Rush(stopped, stopped)) == ["a1", "a2", "b1", "b2"]
+    assert await steps_of(Rush(stopped)) == ["a1", "a2", "b1", "b2"]
 
 
 async def test_a_rush_ends() -> None:
@@ -156,47 +152,19 @@ async def test_a_pause_ends_it_and_the_next_rush_is_soon_seen() -> None:
     assert LONGEST_GAP_SECONDS > GAP_SECONDS
 
 
-def held_at(gap: float, cost: float, calls: int = SAMPLE_EVERY) -> list[bool]:
-    """Tell of each call whether it waits, where calls come every `gap` seconds and each takes `cost` of the thread."""
-    worked = iter(range(10 * calls))
-    rush = Rush(stopped, lambda: next(worked) * SAMPLE * cost)  # asked at the start and at the end of a sample
-    return [rush.arrived(number * gap) is not None for number in range(calls)]
+def held_at(gap: float) -> list[bool]:
+    """Tell of each call whether it waits, where calls come every `gap` seconds."""
+    rush = Rush(stopped)
+    return [rush.arrived(number * gap) is not None for number in range(MANY)]
 
 
-async def test_what_is_a_rush_depends_on_what_a_call_costs_here() -> None:
-    cost = 0.5 * (GAP_SECONDS + WIDEST_GAP_SECONDS) / COSTS
-    assert held_at(0.9 * COSTS * cost, cost)[-1]
-    assert not any(held_at(1.1 * COSTS * cost, cost))
-
-
-async def test_where_calls_cost_little_it_is_a_rush_as_on_every_machine() -> None:
-    assert held_at(0.9 * GAP_SECONDS, cost=0.0)[-1]
-    assert not any(held_at(1.1 * GAP_SECONDS, cost=0.0))
-
-
-async def test_a_thousand_a_second_are_none_however_slow_the_machine() -> None:
-    assert not any(held_at(0.001, cost=1.0))
-    assert held_at(0.9 * WIDEST_GAP_SECONDS, cost=1.0)[-1]
-
-
-async def test_the_calls_whose_cost_is_measured_go_one_by_one_and_the_others_do_not() -> None:
-    held = held_at(FAST, cost=0.0, calls=2 * SAMPLE_EVERY)
-    assert not any(held[:SAMPLE])
-    assert all(held[SAMPLE + MANY : SAMPLE_EVERY])
-    assert not any(held[SAMPLE_EVERY : SAMPLE_EVERY + SAMPLE])
-    assert all(held[SAMPLE_EVERY + SAMPLE :])
-
-
-async def test_a_cost_that_was_high_for_once_is_forgotten() -> None:
-    worked = iter((0.0, 1.0, 1.0, 1.0))
-    rush = Rush(stopped, lambda: next(worked))
-    held = [rush.arrived(number * SLOW) is not None for number in range(2 * SAMPLE_EVERY)]
-    assert held[SAMPLE_EVERY - 1]
-    assert not any(held[SAMPLE_EVERY:])
+async def test_a_thousand_calls_a_second_are_no_rush_and_fifteen_hundred_are_one() -> None:
+    assert not any(held_at(1 / 1000))
+    assert held_at(1 / 1500)[-1]
 
 
 async def test_a_clock_that_stands_still_is_a_rush() -> None:
-    rush = Rush(stopped, stopped)
+    rush = Rush(stopped)
     turns = [rush.arrived(1.0) for _ in range(MANY)]
     await rounds(2 * ROUNDS)
     assert turns[0] is None
