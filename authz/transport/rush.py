@@ -8,8 +8,9 @@ come for a few rounds of the event loop, and never longer than a call takes to g
 One visit's code is more than a processor keeps at hand, too: a step is quicker right after the same step of another
 call. So all of a group are read, then all are verified, and so on; `step()` stands where one step ends.
 
-A rush is told by the mean time between calls alone. To measure what a call costs here, and to start only near what the
-machine can do, was tried: calls of a full machine were often missed, and to wait earlier costs a call less than its noise.
+A rush is told by the mean time between calls alone. To measure what a call costs here, and to begin only near what the
+machine can do, was tried: many calls of a busy machine were missed, and to wait from fewer calls on costs no more than
+the noise.
 """
 
 from __future__ import annotations
