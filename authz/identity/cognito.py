@@ -300,13 +300,25 @@ def _parse_object(data: bytes, what: str) -> dict[str, Json]:
     """Read strict JSON that is an object."""
     try:
         text = data.decode("utf-8")
-        value = _DECODER.decode(text)
+        value = _decoded(text.strip(_JSON_WHITESPACE))
         if "\\ud" in text or "\\uD" in text:  # UTF-8 itself cannot hold a lone surrogate, an escape can
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         raise TokenError(Reason.TOKEN_MALFORMED, f"the {what} is not strict JSON") from None
     if type(value) is not dict:
         raise TokenError(Reason.TOKEN_MALFORMED, f"the {what} is not a JSON object")
+    return value
+
+
+_JSON_WHITESPACE: Final = " \t\n\r"
+
+
+def _decoded(text: str) -> Json:
+    """Read JSON without whitespace around it; `decode` takes nearly as long to look for that as to read a token."""
+    value: Json
+    value, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError("something behind the value")
     return value
 
 

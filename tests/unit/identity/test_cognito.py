@@ -228,6 +228,8 @@ BAD_JSON = [
     pytest.param(lambda text: text.encode()[:-1] + b',"x":1,}', id="a comma at the end"),
     pytest.param(lambda text: text.replace('"', "'").encode(), id="single quotes"),
     pytest.param(lambda text: text.encode() + b"\0", id="a NUL at the end"),
+    pytest.param(lambda text: text.encode() + b"\f", id="a form feed at the end"),
+    pytest.param(lambda text: b"\xc2\xa0" + text.encode(), id="a no-break space before it"),
     pytest.param(lambda text: b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}", id="nested deeper than Python goes"),
     pytest.param(lambda text: b'{"x":' * 1800 + b"1" + b"}" * 1800, id="objects nested as deep"),
 ]
@@ -245,6 +247,10 @@ def test_a_header_that_is_not_strict_json(spoil: Callable[[str], bytes]) -> None
     error = refusal(with_header(spoil(POOL.header().decode())))
     assert error.reason is Reason.TOKEN_MALFORMED
     assert "header" in error.detail
+
+
+def test_strict_json_may_have_whitespace_around_it() -> None:  # RFC 8259 section 2
+    assert peek(with_payload(f" \t\r\n{claims_text()}\n\r\t ".encode())).issuer == POOL.issuer
 
 
 # Step 3: the header
