@@ -98,6 +98,23 @@ def test_a_sick_envoy_is_found_out(tmp_path: Path) -> None:
     assert all(one.path.startswith("configs[") for one in found)
 
 
+def test_what_web_sockets_and_a_matching_tree_lead_to_is_examined_too(tmp_path: Path) -> None:
+    def edit(_: Any, manager: Any) -> None:
+        host = manager["route_config"]["virtual_hosts"][0]
+        route = host.pop("routes")[-1]
+        route["typed_per_filter_config"] = {EXT_AUTHZ: {"@type": f"{HTTP}.ext_authz.v3.ExtAuthzPerRoute", **OFF}}
+        action = {
+            "action": {"name": "route", "typed_config": {"@type": f"{TYPES}/envoy.config.route.v3.Route", **route}}
+        }
+        path = {"@type": f"{TYPES}/envoy.type.matcher.v3.HttpRequestHeaderMatchInput", "header_name": ":path"}
+        tree = {"input": {"name": "path", "typed_config": path}, "prefix_match_map": {"map": {"/": action}}}
+        host["matcher"] = {"matcher_tree": tree}
+        manager["upgrade_configs"] = [{"upgrade_type": "websocket", "filters": [manager["http_filters"][-1]]}]
+
+    found = examined(tmp_path, "api", edit)
+    assert {one.id for one in found} == {FindingId.EXT_AUTHZ_DISABLED, FindingId.EXT_AUTHZ_MISSING}
+
+
 def test_what_came_from_files_while_it_ran_is_examined_too(tmp_path: Path) -> None:
     """Listeners, routes and clusters from LDS, RDS and CDS: none of it stands in the bootstrap file."""
 
@@ -124,6 +141,9 @@ def test_what_came_from_files_while_it_ran_is_examined_too(tmp_path: Path) -> No
     assert [one.id for one in found] == [FindingId.EXT_AUTHZ_DISABLED, FindingId.HEALTH_CHECK_MISSING]
 
 
+EXT_AUTHZ = "envoy.filters.http.ext_authz"
+OFF = {"disabled": True}
+TYPES = "type.googleapis.com"
 HTTP = "type.googleapis.com/envoy.extensions.filters.http"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 LISTENERS = "type.googleapis.com/envoy.config.listener.v3.Listener"

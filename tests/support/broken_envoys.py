@@ -143,9 +143,23 @@ def second_chain(parts: Parts) -> None:
     listener["default_filter_chain"] = chain
 
 
-def raw_listener(parts: Parts) -> None:
-    kind = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-    proxy = {"name": "tcp", "typed_config": {"@type": kind, "stat_prefix": "tcp", "cluster": "upstream"}}
+def upgraded(parts: Parts, *filters: Any) -> None:
+    """Send web sockets through filters of their own."""
+    parts.manager["upgrade_configs"] = [{"upgrade_type": "websocket", "filters": [*filters, parts.filters[-1]]}]
+
+
+def matching_tree(parts: Parts, kind: str, value: Any) -> None:
+    """Put routes into a matching tree, which a virtual host may have in place of a list."""
+    action = {"action": {"name": "r", "typed_config": {"@type": f"type.googleapis.com/{kind}", **value}}}
+    tree = {"input": {"name": "path"}, "exact_match_map": {"map": {"/x": action}}}
+    parts.host["matcher"] = {"matcher_tree": tree}
+    lose(parts.host, "routes")
+
+
+def raw_listener(parts: Parts, kind: str = "tcp_proxy.v3.TcpProxy", **config: Any) -> None:
+    kind = f"type.googleapis.com/envoy.extensions.filters.network.{kind}"
+    config = config or {"cluster": "upstream"}
+    proxy = {"name": "proxy", "typed_config": {"@type": kind, "stat_prefix": "raw", **config}}
     address = {"socket_address": {"address": "127.0.0.1", "port_value": 10001}}
     listener = {"name": "raw", "address": address, "filter_chains": [{"filters": [proxy]}]}
     parts.root["static_resources"]["listeners"].append(listener)
@@ -165,6 +179,18 @@ LATE = {"header": {"key": "X-Auth-Groups", "value": "admins"}}
 BREAKS = [
     Break("no filter", lambda p: p.filters.remove(p.guard), ID.EXT_AUTHZ_MISSING),
     Break("no filter in the other chain", second_chain, ID.EXT_AUTHZ_MISSING),
+    Break("no filter for web sockets", upgraded, ID.EXT_AUTHZ_MISSING),
+    Break("disabled for web sockets", lambda p: upgraded(p, {**p.guard, "disabled": True}), ID.EXT_AUTHZ_DISABLED),
+    Break(
+        "disabled in a matching tree",
+        lambda p: off(p.route) or matching_tree(p, "envoy.config.route.v3.Route", p.route),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "disabled in a list in a matching tree",
+        lambda p: off(p.route) or matching_tree(p, "envoy.config.route.v3.RouteList", {"routes": [p.route]}),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
     Break("disabled on a route", lambda p: off(p.route), ID.EXT_AUTHZ_DISABLED),
     Break("disabled on a virtual host", lambda p: off(p.host), ID.EXT_AUTHZ_DISABLED),
     Break("disabled for all routes", lambda p: off(p.table), ID.EXT_AUTHZ_DISABLED),
@@ -388,6 +414,17 @@ BREAKS = [
         WARNING,
     ),
     Break("bytes without a question", raw_listener, ID.EXT_AUTHZ_MISSING, WARNING),
+    Break(
+        "commands without a question",
+        lambda p: raw_listener(
+            p,
+            "redis_proxy.v3.RedisProxy",
+            settings={"op_timeout": "1s"},
+            prefix_routes={"catch_all_route": {"cluster": "upstream"}},
+        ),
+        ID.EXT_AUTHZ_MISSING,
+        WARNING,
+    ),
     Break(
         "routes from elsewhere",
         lambda p: p.manager.update(rds={"route_config_name": "r"}) or lose(p.manager, "route_config"),

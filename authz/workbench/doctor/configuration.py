@@ -26,10 +26,12 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Manager:
-    """An HTTP connection manager, the part of a listener that all checks are about."""
+    """An HTTP connection manager with one of its filter chains, the part of a listener that all checks are about."""
 
     listener: str
     place: Place
+    chain: Place  # where they stand
+    chain_name: str  # `http_filters`, or the filters that an upgrade has in their stead
     filters: tuple[Filter, ...]
     routes: Place  # its RouteConfiguration; nothing when it cannot be seen
 
@@ -41,7 +43,7 @@ class Manager:
     def services(self) -> Iterator[Place]:
         """Give every gRPC service that is asked: the filters', and those that a host or route asks instead."""
         hosts = list(self.virtual_hosts())
-        holders = [self.routes, *hosts, *(route for host in hosts for route in host["routes"])]
+        holders = [self.routes, *hosts, *(route for host in hosts for route in routes_of(host))]
         for guard in self.guards:
             yield guard.config["grpc_service"]
             for holder in holders:
@@ -115,9 +117,10 @@ class Configuration:
         for holder in (*holders, listener["api_listener"]["api_listener"]):
             kind, config = unwrapped(holder)
             if family(kind) == "http_connection_manager":
-                filters = tuple(self._filter(one) for one in config["http_filters"])
-                self.managers.append(Manager(name, config, filters, self._routes_of(config)))
-            elif family(kind) == "tcp_proxy":
+                for chain_name, chain in _filter_chains(config):
+                    filters = tuple(self._filter(one) for one in chain)
+                    self.managers.append(Manager(name, config, chain, chain_name, filters, self._routes_of(config)))
+            elif family(kind).endswith("_proxy"):  # tcp, redis, thrift, generic …
                 self.raw_listeners.append((name, config))
 
     def _filter(self, place: Place) -> Filter:
@@ -132,11 +135,36 @@ class Configuration:
         return inline if inline.exists else self._routes.get(named, inline)
 
 
+def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
+    """Give `http_filters`, and those that an upgrade (such as `websocket`) goes through instead, with their names."""
+    yield "http_filters", manager["http_filters"]
+    for upgrade in manager["upgrade_configs"]:
+        if any(True for _ in upgrade["filters"]):
+            yield f"filters for `{upgrade['upgrade_type'].text}` upgrades", upgrade["filters"]
+
+
 def _flat(place: Place, above: str = "") -> Iterator[tuple[str, Place]]:
     """Give runtime keys with dots, whether they are written so or as maps in maps."""
     for name, value in place.entries():
         yield f"{above}{name}", value
         yield from _flat(value, f"{above}{name}.")
+
+
+def routes_of(host: Place) -> Iterator[Place]:
+    """Give a virtual host's routes: a list, or the leaves of a matching tree."""
+    yield from host["routes"]
+    yield from _leaves(host["matcher"])
+
+
+def _leaves(tree: Place) -> Iterator[Place]:
+    kind, config = unwrapped(tree)
+    if kind.endswith(".Route"):
+        yield config
+    elif kind.endswith(".RouteList"):
+        yield from config["routes"]
+    else:
+        for branch in (*tree, *(branch for _, branch in tree.entries())):
+            yield from _leaves(branch)
 
 
 def forwards(route: Place) -> bool:
@@ -148,7 +176,7 @@ def all_routes(managers: Sequence[Manager]) -> Iterator[tuple[Manager, Place, Pl
     """Give each route, with its connection manager and virtual host."""
     for manager in managers:
         for host in manager.virtual_hosts():
-            for route in host["routes"]:
+            for route in routes_of(host):
                 yield manager, host, route
 
 

@@ -31,8 +31,8 @@ def check_manager(envoy: Configuration, manager: Manager, promises: Promises) ->
     elif not any(True for _ in forwarding_routes([manager])):
         return
     if not manager.guards:
-        found = f"listener `{manager.listener}`: no ext_authz among its http_filters"
-        yield finding(FindingId.EXT_AUTHZ_MISSING, manager.place["http_filters"], found)
+        found = f"listener `{manager.listener}`: no ext_authz among its {manager.chain_name}"
+        yield finding(FindingId.EXT_AUTHZ_MISSING, manager.chain, found)
     yield from _spelling(manager.place)
     yield from _stripping(manager.place, promises)
     yield from _cookies(envoy, manager)
