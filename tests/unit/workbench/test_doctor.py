@@ -37,6 +37,7 @@ from tests.support.broken_envoys import (
     off,
     policies,
     tls,
+    upgraded,
 )  # fmt: skip
 
 ROOT = Path(__file__).parents[3]
@@ -160,6 +161,8 @@ HEALTHY = {
     "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
     "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
     "lua before": lambda p: p.add_filter("lua", before=len(p.filters)),
+    "web sockets through the same filters": lambda p: p.manager.update(upgrade_configs=[{"upgrade_type": "websocket"}]),
+    "web sockets through a guard of their own": lambda p: upgraded(p, p.guard),
     "a Unix socket": lambda p: (p.endpoint.clear(), p.endpoint.update(pipe={"path": "/run/authz/authz.sock"})),
     "TLS that is verified": lambda p: (
         p.endpoint.update(REMOTE),
