@@ -30,7 +30,7 @@ class Manager:
 
     listener: str
     place: Place
-    chain: Place  # where they stand
+    chain: Place  # where its filters stand
     chain_name: str  # `http_filters`, or the filters that an upgrade has in their stead
     filters: tuple[Filter, ...]
     routes: Place  # its RouteConfiguration; nothing when it cannot be seen
