@@ -9,7 +9,7 @@
 7. The ID token beside an access token, where the configuration names its place, is verified too and adds its claims.
 8. A caller on the revocation list, known from before or not, has a bad token.
 9. The policy decides. A bad token is judged as none, and is the reason where a caller is needed. Where it looks at
-   nothing but the principal, an allow is remembered.
+   nothing but the principal, the decision is remembered.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from authz.policy.decision import decide
 from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet
 from authz.policy.path import Host, canonical_host, canonical_path, check_method
-from authz.policy.remembered import Remembered, RememberedAllows
+from authz.policy.remembered import Remembered, RememberedDecisions
 from authz.policy.routes import Route
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def refuse_revoked(where: Source) -> NoReturn:
 
 
 class Authorizer:
-    """Decides requests. Built once; between visits it remembers allows that would come out the same."""
+    """Decides requests. Built once; between visits it remembers decisions that would come out the same."""
 
     def __init__(
         self,
@@ -218,7 +218,7 @@ class Authorizer:
         self._authenticator = authenticator
         self._policies = policies
         self._allow_path_parameters = allow_path_parameters
-        self._remembered = RememberedAllows()
+        self._remembered = RememberedDecisions()
         self._remembered_under: Callable[[], PolicySet | None] = _no_policies
 
     async def authorize(self, request: Request, now: float) -> Visit:
@@ -243,22 +243,28 @@ class Authorizer:
         except TokenError as error:
             credential_error = error.with_traceback(None)  # it holds this frame, which holds the error: a cycle
         facts = Facts(request, path, principal, now)
-        remembered = self._allows_of(policies).find(route, principal)
-        if remembered is not None:
-            return Visit(remembered.allow, principal, host, policies, route, facts, credential_error, remembered)
-        decision = decide(facts, route, credential_error)
-        if isinstance(decision, Deny):
-            decision = decision._replace(guidance=guidance_for(decision, facts, route))
-        elif route.policy.lasting:
-            remembered = self._allows_of(policies).add(route, principal, decision)
-        return Visit(decision, principal, host, policies, route, facts, credential_error, remembered)
+        if credential_error is not None or not route.policy.lasting:
+            decision = _explained(decide(facts, route, credential_error), facts, route)
+            return Visit(decision, principal, host, policies, route, facts, credential_error)
+        remembered = self._decisions_of(policies).find(route, principal)
+        if remembered is None:
+            decision = _explained(decide(facts, route), facts, route)
+            remembered = self._decisions_of(policies).add(route, principal, decision)
+        return Visit(remembered.decision, principal, host, policies, route, facts, None, remembered)
 
-    def _allows_of(self, policies: PolicySet) -> RememberedAllows:
-        """Give the allows that this policy set gave; those of another set are forgotten."""
+    def _decisions_of(self, policies: PolicySet) -> RememberedDecisions:
+        """Give the decisions that this policy set gave; those of another set are forgotten."""
         if self._remembered_under() is not policies:
             # Weakly: a replaced set of 10,000 routes is let go piece by piece, not here and at once (quiet.py).
-            self._remembered, self._remembered_under = RememberedAllows(), weakref.ref(policies)
+            self._remembered, self._remembered_under = RememberedDecisions(), weakref.ref(policies)
         return self._remembered
+
+
+def _explained(decision: Decision, facts: Facts, route: Route) -> Decision:
+    """Give a denial what the policy's author tells whoever is refused so."""
+    if isinstance(decision, Deny):
+        return decision._replace(guidance=guidance_for(decision, facts, route))
+    return decision
 
 
 def _no_policies() -> PolicySet | None:

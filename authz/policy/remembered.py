@@ -1,40 +1,46 @@
-"""Allows that may be given again without judging again.
+"""Decisions that may be given again without judging again.
 
-Rules: an allow is remembered only on a route whose every criterion is `lasting`, so that it depends on nothing but the
-policy and the principal; one memory belongs to one policy set. The key is the identity of route and principal, which
-the entry keeps alive and compares: no other route and no other caller can ever be taken for them. A principal comes
-from the verified tokens, which are asked anew on every visit: an expired token or a changed key gives no principal,
-and so finds nothing here. Denials are judged every time.
+Rules: a decision is remembered only on a route whose every criterion is `lasting`, so that it depends on nothing but
+the policy and the principal; one memory belongs to one policy set. The key is the identity of route and principal,
+which the entry keeps alive and compares: no other route and no other caller can ever be taken for them. A principal
+comes from the verified tokens, which are asked anew on every visit: an expired token or a changed key gives no
+principal, and so finds nothing here. Whoever presents a bad token is judged every time: what is wrong with it is the
+reason.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from authz.model import Json
+
 if TYPE_CHECKING:
-    from authz.model import Allow, Principal
+    from authz.model import Decision, Principal
     from authz.policy.routes import Route
 
 MAX_ENTRIES: Final = 4096
 
 
 class Remembered:
-    """An allow, the route and principal it was given to, and a place for its answer."""
+    """A decision, the route and principal it is about, and places for what was made of it."""
 
-    __slots__ = ("allow", "answer", "principal", "route")
+    __slots__ = ("answer", "decision", "principal", "route", "why")
 
-    def __init__(self, route: Route, principal: Principal | None, allow: Allow) -> None:
+    def __init__(self, route: Route, principal: Principal | None, decision: Decision) -> None:
         """ValueError for a route where it could come to something else another time."""
         if not route.policy.lasting:
             raise ValueError("this route's decisions depend on more than the principal")
         self.route = route
         self.principal = principal
-        self.allow = allow
+        self.decision = decision
         self.answer: tuple[bytes, tuple[str, ...]] | None = None
-        """What `Answers` wrote, all but its `decision_id`, and the identity headers omitted; None: nothing yet."""
+        """What `Answers` wrote of an allow, all but its `decision_id`, and the identity headers omitted; or nothing."""
+        self.why: Mapping[str, Json] | None = None
+        """What the decision log tells of a denial; None: nothing yet."""
 
 
-class RememberedAllows:
+class RememberedDecisions:
     """At most `max_entries` of them; all are forgotten when there are too many, for judging again costs little."""
 
     def __init__(self, max_entries: int = MAX_ENTRIES) -> None:
@@ -51,9 +57,9 @@ class RememberedAllows:
             return None
         return entry
 
-    def add(self, route: Route, principal: Principal | None, allow: Allow) -> Remembered:
-        """Remember an allow. ValueError for a route where it could come to something else another time."""
-        entry = Remembered(route, principal, allow)
+    def add(self, route: Route, principal: Principal | None, decision: Decision) -> Remembered:
+        """Remember a decision. ValueError for a route where it could come to something else another time."""
+        entry = Remembered(route, principal, decision)
         if len(self._entries) >= self._max_entries:
             self._entries.clear()
         self._entries[id(route), id(principal)] = entry

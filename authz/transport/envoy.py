@@ -196,16 +196,19 @@ class Answers:
         answer = self.answer(request, decision, stamp, host)
         return answer.response.SerializeToString(), answer.headers_omitted
 
-    def again(self, request: Request, remembered: Remembered, stamp: Stamp) -> tuple[bytes, tuple[str, ...]]:
-        """Do the same for an allow that comes again; its answer is written once and kept where the allow is.
+    def again(
+        self, request: Request, remembered: Remembered, stamp: Stamp, host: str = ""
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """Do the same for a decision that comes again; an allow's answer is written once and kept where the allow is.
 
         Messages written one after the other are one message (protobuf, "Last One Wins"), whose embedded messages and
         maps are joined; so a kept answer needs nothing but the new `decision_id` behind it.
         """
-        if not self._keeps or _has_aliases(request):
-            return self.serialized(request, remembered.allow, stamp)
+        decision = remembered.decision
+        if isinstance(decision, Deny) or not self._keeps or _has_aliases(request):
+            return self.serialized(request, decision, stamp, host)
         if remembered.answer is None:
-            remembered.answer = self.serialized(request, remembered.allow, stamp._replace(decision_id=""))
+            remembered.answer = self.serialized(request, decision, stamp._replace(decision_id=""))
         data, omitted = remembered.answer
         return data + _decision_id(stamp.decision_id), omitted
 

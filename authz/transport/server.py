@@ -116,7 +116,7 @@ class Door:
         response, omitted = (
             self._answers.serialized(request, visit.decision, stamp, host)
             if visit.remembered is None
-            else self._answers.again(request, visit.remembered, stamp)
+            else self._answers.again(request, visit.remembered, stamp, host)
         )
         await self._rush.step()
         seconds = self._clock() - started
@@ -128,11 +128,16 @@ class Door:
         return response
 
     def _why(self, visit: Visit) -> Mapping[str, Json] | None:
-        """Explain a denial; an allow costs nothing here."""
-        if isinstance(visit.decision, Allow):
+        """Explain a denial, one that comes again but once; an allow costs nothing here."""
+        decision, remembered = visit.decision, visit.remembered
+        if isinstance(decision, Allow):
             return None
-        error, show = visit.credential_error, self._explain_values
-        return explanation.why(visit.decision, visit.facts, visit.route, error, show=show)
+        if remembered is not None and remembered.why is not None:
+            return remembered.why
+        why = explanation.why(decision, visit.facts, visit.route, visit.credential_error, show=self._explain_values)
+        if remembered is not None:
+            remembered.why = why
+        return why
 
     def _record_failure(self, decision_id: str, error: BaseException, started: float) -> None:
         """Tell of a failure without its message, which may hold a token. Telling must not break the deny."""

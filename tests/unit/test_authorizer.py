@@ -600,6 +600,31 @@ class TestRemembered:
         assert first.remembered is second.remembered is third.remembered
         assert first.decision is second.decision is third.decision
 
+    async def test_so_does_who_is_refused(self) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["others"])
+        first, second = [await stand.visit(token) for _ in range(2)]
+        assert first.remembered is second.remembered is not None
+        assert first.decision is second.decision
+        assert first.decision.reason is Reason.CLAIM_UNAUTHORIZED
+
+    async def test_nobodys_denial_is_no_reason_for_a_bad_token(self) -> None:
+        stand = Stand()
+        bad = stand.pool.token(exp=int(NOW) - 1)
+        seen = [await reason_of(stand, token) for token in (None, bad, None, bad)]
+        assert seen == [Reason.USER_UNAUTHENTICATED, Reason.TOKEN_EXPIRED] * 2
+        assert len(stand.authorizer._remembered) == 1
+
+    async def test_a_denial_ends_with_the_tokens_exp_its_key_and_its_policy(self) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["owners"], exp=int(NOW) + 10)
+        assert [await reason_of(stand, token) for _ in range(2)] == [Reason.CLAIM_UNAUTHORIZED] * 2
+        assert await reason_of(stand, token, now=NOW + 10) is Reason.TOKEN_EXPIRED
+        stand.policies = policy_set(POLICIES.replace("admins", "owners"))
+        assert await reason_of(stand, token) is Reason.CLAIM_OK
+        stand.keys.current = KeySet({})
+        assert await reason_of(stand, token) is Reason.TOKEN_KEY_UNKNOWN
+
     async def test_an_allow_ends_with_the_tokens_exp(self) -> None:
         stand = Stand()
         token = stand.pool.token(groups=["admins"], exp=int(NOW) + 10)
@@ -619,7 +644,7 @@ class TestRemembered:
         assert [await reason_of(stand, token) for _ in range(3)] == [Reason.CLAIM_OK] * 3
         stand.policies = policy_set(POLICIES.replace("admins", "owners"))
         assert await reason_of(stand, token) is Reason.CLAIM_UNAUTHORIZED
-        assert len(stand.authorizer._remembered) == 0
+        assert len(stand.authorizer._remembered) == 1  # under the new policy; the old allow is forgotten
 
     async def test_one_callers_allow_is_nobody_elses(self) -> None:
         stand = Stand()

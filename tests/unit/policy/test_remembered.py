@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from authz.model import Allow, Principal, Reason
-from authz.policy.remembered import RememberedAllows
+from authz.policy.remembered import RememberedDecisions
 from authz.policy.routes import Route
 from tests.support.policies import policy_set
 
@@ -24,15 +24,15 @@ ADMINS = "policy: {allow: {and: [{groups: admins}]}}"
 
 
 def test_the_same_principal_on_the_same_route_gets_the_same_allow() -> None:
-    remembered, one = RememberedAllows(), route(ADMINS)
+    remembered, one = RememberedDecisions(), route(ADMINS)
     allow = allow_on(one)
     added = remembered.add(one, ALICE, allow)
     assert remembered.find(one, ALICE) is added
-    assert (added.allow, added.answer) == (allow, None)
+    assert (added.decision, added.answer) == (allow, None)
 
 
 def test_an_equal_principal_is_another_one() -> None:
-    remembered, one = RememberedAllows(), route(ADMINS)
+    remembered, one = RememberedDecisions(), route(ADMINS)
     remembered.add(one, ALICE, allow_on(one))
     assert remembered.find(one, ALICE._replace(subject="bob")) is None
     assert remembered.find(one, Principal(*ALICE)) is None
@@ -40,14 +40,14 @@ def test_an_equal_principal_is_another_one() -> None:
 
 
 def test_an_equal_route_is_another_one() -> None:
-    remembered, one = RememberedAllows(), route(ADMINS)
+    remembered, one = RememberedDecisions(), route(ADMINS)
     remembered.add(one, ALICE, allow_on(one))
     assert remembered.find(route(ADMINS), ALICE) is None
 
 
 @pytest.mark.parametrize("swapped", ["route", "principal"])
 def test_an_address_that_was_used_again_is_noticed(swapped: str) -> None:
-    remembered, one = RememberedAllows(), route(ADMINS)
+    remembered, one = RememberedDecisions(), route(ADMINS)
     entry = remembered.add(one, ALICE, allow_on(one))
     if swapped == "route":
         entry.route = route(ADMINS)
@@ -57,7 +57,7 @@ def test_an_address_that_was_used_again_is_noticed(swapped: str) -> None:
 
 
 def test_too_many_are_all_forgotten() -> None:
-    remembered, one = RememberedAllows(max_entries=2), route(ADMINS)
+    remembered, one = RememberedDecisions(max_entries=2), route(ADMINS)
     principals = [Principal(*ALICE) for _ in range(3)]
     sizes = []
     for principal in principals:
@@ -88,7 +88,7 @@ def test_too_many_are_all_forgotten() -> None:
 def test_a_policy_lasts_only_where_nothing_but_the_principal_counts(rule: str, lasting: bool) -> None:
     one = route(rule)
     assert one.policy.lasting is lasting
-    remembered = RememberedAllows()
+    remembered = RememberedDecisions()
     if lasting:
         remembered.add(one, ALICE, allow_on(one))
     else:

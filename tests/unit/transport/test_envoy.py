@@ -669,6 +669,17 @@ def test_a_kept_answer_says_the_same_as_one_made_anew() -> None:
         assert omitted == anew.headers_omitted
 
 
+def test_a_denial_that_comes_again_is_answered_to_each_request() -> None:
+    denied = Deny(Reason.GROUPS_UNAUTHORIZED, (), ROUTE, LASTING.principal)
+    one = policy_set("- {from: 'https://app.example.com', policy: {allow: {and: [{groups: a}]}}}").routes.routes[0]
+    kept, memory = answers(), Remembered(one, LASTING.principal, denied)
+    for accept in ("application/json", "text/html", "text/plain"):
+        asked = request({"accept": accept, "x-request-id": f"request-{len(accept)}"})
+        data, omitted = kept.again(asked, memory, STAMP, "app.example.com")
+        anew = answers().answer(asked, denied, STAMP, "app.example.com")
+        assert (pb.CheckResponse.FromString(data), omitted) == anew
+
+
 def test_the_longest_decision_id_fits_its_lengths() -> None:
     stamp = Stamp("f" * 16 + "-" + "f" * 16, "rev-1")
     data, _ = answers().again(request(), remembered(), stamp)

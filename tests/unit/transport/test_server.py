@@ -251,6 +251,27 @@ class TestRecords:
             await stand.check(check_request(token=stand.pool.token(groups=["payroll"])))
             assert stand.lines.written[0]["why"]["found"] == found
 
+    async def test_a_denial_that_comes_again_is_told_again_in_full(self) -> None:
+        stand = Stand()
+        token = stand.pool.token(groups=["payroll"])
+        for path in ("/admin", "/admin/x"):
+            await stand.check(check_request(token=token, path=path))
+        first, second = stand.lines.written
+        assert (first["path"], second["path"]) == ("/admin", "/admin/x")
+        assert first["decision_id"] != second["decision_id"]
+        assert first["why"] == second["why"]
+        assert first["why"]["found"] == "1 value"
+
+    async def test_each_of_the_refused_is_told_their_own_reason(self) -> None:
+        stand = Stand()
+        tokens = [stand.pool.token(groups=["payroll"]), stand.pool.token(), None]
+        for _ in range(2):
+            for token in tokens:
+                await stand.check(check_request(token=token))
+        told = [(line["reasons"], line["why"]["found"]) for line in stand.lines.written]
+        assert told[:3] == told[3:]
+        assert len(set(map(str, told))) == 3
+
     async def test_the_source_address_comes_from_the_configured_header(self) -> None:
         stand = Stand(client_ip_header="x-envoy-external-address")
         await stand.check(check_request(headers={"x-envoy-external-address": "203.0.113.9"}))
