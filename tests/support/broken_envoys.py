@@ -165,6 +165,14 @@ def raw_listener(parts: Parts, kind: str = "tcp_proxy.v3.TcpProxy", **config: An
     parts.root["static_resources"]["listeners"].append(listener)
 
 
+def original_destination(parts: Parts) -> None:
+    """Let a header name the upstream's address."""
+    lose(parts.upstream, "load_assignment")
+    parts.upstream.update(
+        type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED", original_dst_lb_config={"use_http_header": True}
+    )
+
+
 def keep_only_other_mutations(parts: Parts) -> None:
     mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
     mutations[0] = {"remove_on_match": {"key_matcher": {"exact": "x-auth-subject"}}}
@@ -316,6 +324,21 @@ BREAKS = [
         ID.IDENTITY_HEADERS_CHANGED_LATE,
     ),
     Break("a rewrite", lambda p: p.route["route"].update(prefix_rewrite="/v1/"), ID.ROUTE_REWRITES, NOTE),
+    Break(
+        "an upstream of the client's choice",
+        lambda p: p.route.update(route={"cluster_header": "x-cluster"}),
+        ID.UPSTREAM_FROM_HEADER,
+        WARNING,
+    ),
+    Break(
+        "a part of the traffic to an upstream of the client's choice",
+        lambda p: p.route.update(
+            route={"weighted_clusters": {"clusters": [{"cluster_header": "x-cluster", "weight": 1}]}}
+        ),
+        ID.UPSTREAM_FROM_HEADER,
+        WARNING,
+    ),
+    Break("an address of the client's choice", original_destination, ID.UPSTREAM_FROM_HEADER, WARNING),
     Break("path as it comes", lambda p: lose(p.manager, "normalize_path"), ID.PATH_NOT_NORMALIZED, WARNING),
     Break("slashes as they come", lambda p: p.manager.update(merge_slashes=False), ID.SLASHES_NOT_MERGED, WARNING),
     Break(

@@ -35,6 +35,7 @@ def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding
     for name, cluster in envoy.clusters.items():
         if name not in seen:
             yield from _upstream_filters(cluster)
+            yield from _upstream_from_header(cluster)
     yield from _admin(envoy.bootstrap["admin"])
 
 
@@ -108,6 +109,14 @@ def _upstream_filters(cluster: Place) -> Iterator[Finding]:
     for one in options["http_filters"]:
         kind, _ = unwrapped(one["typed_config"])
         yield from check_follower(family(kind) if kind else one["name"].text.rpartition(".")[2], one)
+
+
+def _upstream_from_header(cluster: Place) -> Iterator[Finding]:
+    balancing = cluster["original_dst_lb_config"]
+    if balancing["use_http_header"].truth is True:
+        header = balancing["http_header_name"].text or "x-envoy-original-dst-host"
+        found = f"who sends `{header}` chooses the upstream"
+        yield finding(FindingId.UPSTREAM_FROM_HEADER, balancing["use_http_header"], found)
 
 
 def _admin(admin: Place) -> Iterator[Finding]:

@@ -37,6 +37,7 @@ class FindingId(StrEnum):
     IDENTITY_HEADERS_NOT_STRIPPED = "identity-headers-not-stripped"
     IDENTITY_HEADERS_CHANGED_LATE = "identity-headers-changed-late"
     ROUTE_REWRITES = "route-rewrites"
+    UPSTREAM_FROM_HEADER = "upstream-from-header"
     PATH_NOT_NORMALIZED = "path-not-normalized"
     SLASHES_NOT_MERGED = "slashes-not-merged"
     ESCAPED_SLASHES_KEPT = "escaped-slashes-kept"
@@ -117,6 +118,9 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     ),
     FindingId.ROUTE_REWRITES: Advice(
         _NOTE, "nothing, when intended: policies judge the path and host as they came, the upstream sees the new ones"
+    ),
+    FindingId.UPSTREAM_FROM_HEADER: Advice(
+        _WARNING, "name the cluster; or take the header off early, and set it in a filter before ext_authz"
     ),
     FindingId.PATH_NOT_NORMALIZED: Advice(_WARNING, "normalize_path: true"),
     FindingId.SLASHES_NOT_MERGED: Advice(_WARNING, "merge_slashes: true"),

@@ -37,6 +37,10 @@ def check_routes(manager: Manager, promises: Promises) -> Iterator[Finding]:
             rewrite = route["route"][field]
             if rewrite.exists and rewrite.truth is not False:
                 yield finding(FindingId.ROUTE_REWRITES, rewrite, f"`{field}` after the decision")
+        for chooser in (route["route"], *_clusters(route)):
+            header = chooser["cluster_header"]
+            if header.exists:
+                yield finding(FindingId.UPSTREAM_FROM_HEADER, header, f"who sends `{header.text}` chooses the upstream")
 
 
 def _clusters(route: Place) -> list[Place]:
