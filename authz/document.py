@@ -94,18 +94,38 @@ def parse(data: bytes, file: str, problems: Problems) -> Node | None:
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         problems.append(Problem(Source(file, line, column), "not UTF-8 text: save the file as UTF-8"))
         return None
+    odd = _UNREADABLE.search(text)
+    if odd is not None:
+        problems.append(Problem(_place_in(text, odd.start(), file), _why_unreadable(odd.group())))
+        return None
     builder = _Builder(file, problems)
     try:
         return builder.document(yaml.parse(text, Loader=_Loader))
     except _Stop:
         return None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = start if mark is None else Source(file, mark.line + 1, mark.column + 1)
-        problems.append(Problem(where, f"not YAML: {error.problem or error.context}"))
     except yaml.YAMLError as error:
-        problems.append(Problem(start, f"not YAML: {_first_line(error)}"))
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        where = start if mark is None else Source(file, mark.line + 1, mark.column + 1)
+        found = getattr(error, "problem", None) or getattr(error, "context", None) or _first_line(error)
+        problems.append(Problem(where, f"not YAML: {found}"))
     return None
+
+
+# Other programs end a line here, and YAML 1.2 and editors do not: what seems to stand in a comment would be in force.
+_LINE_ENDS: Final = "\x85\u2028\u2029"
+# The others may not stand in YAML at all (YAML 1.2.2, section 5.1), and libyaml does not say where they stand.
+_UNREADABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+
+
+def _why_unreadable(character: str) -> str:
+    name = f"U+{ord(character):04X}"
+    if character in _LINE_ENDS:
+        return f"found {name}, a line end that editors do not show: delete it, or write it as an escape in double quotes"
+    return f"found the control character {name}: delete it, or write it as an escape in double quotes"
+
+
+def _place_in(text: str, position: int, file: str) -> Source:
+    return Source(file, text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position))
 
 
 def let_go(nodes: list[Node]) -> None:

@@ -230,7 +230,6 @@ def test_what_has_no_one_reading_is_a_problem_with_its_place(text: str, message:
         ("a: [1", "2:1: not YAML: "),
         ("a: b: c", "1:5: not YAML: "),
         ("\tx: 1", "1:1: not YAML: "),
-        ("a: \x00", "1:1: not YAML: "),
         ("%YAML 9.9\n---\na", "1:1: not YAML: "),
         ('"\\ud800"', "1:4: not YAML: "),
     ],
@@ -241,9 +240,25 @@ def test_what_is_no_yaml_is_a_problem(text: str, start: str) -> None:
     assert [problem[: len(start)] for problem in problems] == [start]
 
 
-def test_a_character_that_yaml_does_not_know_is_told_in_one_line() -> None:
-    problem = "1:1: not YAML: unacceptable character #x0001: control characters are not allowed"
-    assert read("a: \x01") == (None, [problem])
+@pytest.mark.parametrize("character", ["\0", "\x01", "\x1b", "\x7f", "\x80", "\x9f", "\ufffe"])
+@pytest.mark.parametrize("text", ["a: 1\nb: x{}", "a: 1\nb: 'x{}'", "a: 1\n#   {}\nb: 2"])
+def test_a_control_character_is_refused_where_it_stands(text: str, character: str) -> None:
+    _, problems = read(text.format(character))
+    place = f"2:{text.partition(chr(10))[2].index('{') + 1}"
+    name = f"U+{ord(character):04X}"
+    assert problems == [
+        f"{place}: found the control character {name}: delete it, or write it as an escape in double quotes"
+    ]
+
+
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
+def test_a_line_end_that_editors_do_not_show_is_refused(character: str) -> None:
+    _, problems = read(f"a: 1\nb: 2 # not yet:{character}  c: 3\n")
+    assert problems == [
+        f"2:16: found U+{ord(character):04X}, a line end that editors do not show: "
+        "delete it, or write it as an escape in double quotes"
+    ]
+    assert plain(good(f'"a\\u{ord(character):04x}b"')) == f"a{character}b"
 
 
 @pytest.mark.parametrize(("data", "place"), [(b"a: 1\nb: caf\xe9\n", "2:7"), (b"\n\xe9", "2:1"), (b"\xe9", "1:1")])
