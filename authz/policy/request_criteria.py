@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
@@ -93,8 +94,7 @@ def _network(node: Node, problems: Problems) -> IPv4Network | IPv6Network | None
     if text is None:
         return None
     try:
-        # A zone (`fe80::1%eth0`), which no peer's address has, would be dropped and any link let in: it is no network.
-        network = ip_network(text.replace("%", " "), strict=False)
+        network = _read_network(text)
     except ValueError:
         problems.error(
             node, f"`source_ip`: found {describe(node)}, expected an address or a network such as 10.0.0.0/8"
@@ -104,6 +104,21 @@ def _network(node: Node, problems: Problems) -> IPv4Network | IPv6Network | None
     if mapped and network.prefixlen >= 96:
         return IPv4Network((mapped, network.prefixlen - 96))
     return network
+
+
+def _read_network(text: str) -> IPv4Network | IPv6Network:
+    """Read ADDRESS or ADDRESS/LENGTH. Raises ValueError.
+
+    Nothing else: a zone (`fe80::1%eth0`), which no peer's address has, would be dropped and any link let in; and of a
+    mask (`10.0.0.5/0.0.0.0`) readers disagree whether it means one host or everybody.
+    """
+    address, _, length = text.partition("/")
+    if "%" in address or (length and not _PREFIX_LENGTH.fullmatch(length)):
+        raise ValueError("not ADDRESS/LENGTH")
+    return ip_network(text, strict=False)
+
+
+_PREFIX_LENGTH: Final = re.compile(r"[0-9]{1,3}")
 
 
 def client_certificate(builder: Builder) -> Parts | None:
