@@ -22,7 +22,7 @@ from authz import __version__
 from authz.document import Fields, Problems, Scalar, parse
 from authz.errors import LoadError, Problem, Severity
 from authz.identity.revocations import parse_revocations
-from authz.policy.files import opened_from, read_files
+from authz.policy.files import is_policy_test, opened_from, read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import Settings, load_settings
 
@@ -157,7 +157,8 @@ def _exit_code(run: Callable[[], int]) -> int:
 def check_command(config: Path | None, output: str, policies: Sequence[Path]) -> None:
     """Load everything as `serve` would, and report every problem as file:line:column: message.
 
-    Give a configuration, or policy files and folders alone. Exit code 3 when something does not load.
+    Give a configuration, or policy files and folders alone: all the files are one set, and each folder is one. Exit code
+    3 when something does not load.
     """
     if policies and _is_from_environment("config"):
         config = None  # AUTHZ_CONFIG is for who gives nothing
@@ -190,7 +191,12 @@ def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
 
 
 def _check_policies(paths: Sequence[Path]) -> tuple[list[PolicySet], list[Problem]]:
-    results = [_load(path, PolicyOptions()) for path in paths]
+    files = [path for path in paths if not path.is_dir()]
+    results = [_load(path, PolicyOptions()) for path in paths if path.is_dir()]
+    if len(files) == 1:
+        results.append(_load(files[0], PolicyOptions()))
+    elif files:
+        results.append(_load_together(files))
     return [one for loaded, _ in results for one in loaded], [one for _, problems in results for one in problems]
 
 
@@ -202,6 +208,24 @@ def _load(path: Path, options: PolicyOptions) -> tuple[list[PolicySet], list[Pro
     placed_keys = tuple((key, opened_from(source, path)) for key, source in loaded.envoy_keys)
     loaded = dataclasses.replace(loaded, envoy_keys=placed_keys)
     return [loaded], [_placed(problem, path) for problem in loaded.warnings]
+
+
+def _load_together(paths: Sequence[Path]) -> tuple[list[PolicySet], list[Problem]]:
+    """Judge files, such as a shell's `*.yaml`, as the one set that they are in their folder: without its tests."""
+    contents: dict[str, bytes] = {}
+    problems: list[Problem] = []
+    for path in sorted(path for path in paths if not is_policy_test(path.name)):
+        try:
+            contents |= {str(path): data for _, data in read_files(path).files}
+        except LoadError as error:
+            problems += (_placed(problem, path) for problem in error.problems)
+    if problems:
+        return [], problems
+    try:
+        loaded = parse_policies(list(contents.items()), PolicyOptions())
+    except LoadError as error:
+        return [], list(error.problems)
+    return [loaded], list(loaded.warnings)
 
 
 def _revocation_problems(path: Path | None) -> list[Problem]:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -132,10 +133,33 @@ def _too_large(name: str) -> Problem:
     return Problem(Source(name, 1, 1), f"larger than {MAX_FILE_BYTES >> 20} MiB: split it into several files")
 
 
+def is_policy_test(name: str) -> bool:
+    """Tell whether a file of this name is a policy test, which stands beside the policies and is none of them."""
+    return name.endswith(("_test.yaml", "_test.yml"))
+
+
+class _Kind(Enum):
+    """What a folder's file is to the set."""
+
+    WANTED = "part of it"
+    FOREIGN = "none of its business"
+    MISNAMED = "meant to be part of it, as far as a name can tell"
+
+
+def _kind(name: str, setting: str) -> _Kind:
+    """Judge a file by its name. Tests are the policies' alone: in a list of revocations every entry counts."""
+    extension = name.rpartition(".")[2]
+    if name.startswith(".") or "." not in name or (setting == "policies" and is_policy_test(name)):
+        return _Kind.FOREIGN
+    if extension in {"yaml", "yml"}:
+        return _Kind.WANTED
+    seems = extension.lower() in {"yaml", "yml"} or (setting != "policies" and extension == "json")
+    return _Kind.MISNAMED if seems else _Kind.FOREIGN
+
+
 def is_policy_file(name: str) -> bool:
-    """Tell whether a folder's file of this name belongs to the set."""
-    stem, dot, extension = name.rpartition(".")
-    return bool(dot) and extension in {"yaml", "yml"} and not stem.endswith("_test") and not name.startswith(".")
+    """Tell whether a folder's file of this name belongs to the policies."""
+    return _kind(name, "policies") is _Kind.WANTED
 
 
 def shown(name: str) -> str:
@@ -187,10 +211,11 @@ class _Walk:
             while self._pending:
                 self._folder(*self._pending.pop())
         if not self._files and not self._problems:
-            ignored = "*_test.yaml and names that start with a dot do not count"
+            tests = "*_test.yaml and " if self._setting == "policies" else ""
             self._problem(
                 str(self._root),
-                f"no {_KINDS[self._setting]} file in this folder: add a *.yaml or *.yml file ({ignored})",
+                f"no {_KINDS[self._setting]} file in this folder: add a *.yaml or *.yml file ({tests}names that start "
+                "with a dot do not count)",
             )
 
     def _folder(self, path: Path, prefix: str, status: os.stat_result) -> None:
@@ -212,8 +237,8 @@ class _Walk:
             self._child(child, path / child.name, prefix + shown(child.name))
 
     def _child(self, entry: os.DirEntry[str], path: Path, name: str) -> None:
-        wanted = is_policy_file(entry.name)
-        if entry.name.startswith(".") or (not wanted and entry.is_file(follow_symlinks=False)):
+        kind = _kind(entry.name, self._setting)
+        if entry.name.startswith(".") or (kind is _Kind.FOREIGN and entry.is_file(follow_symlinks=False)):
             return
         try:
             status = entry.stat()
@@ -222,8 +247,10 @@ class _Walk:
             return
         if stat.S_ISDIR(status.st_mode):
             self._pending.append((path, name + "/", status))
-        elif wanted:
+        elif kind is _Kind.WANTED:
             self._file(path, name, status)
+        elif kind is _Kind.MISNAMED:
+            self._problem(name, "is not read, because its name does not end in `.yaml` or `.yml`: rename or remove it")
 
     def _file(self, path: Path, name: str, status: os.stat_result) -> None:
         if not stat.S_ISREG(status.st_mode):
@@ -259,6 +286,8 @@ class _Walk:
 
 def opened_from(source: Source, root: Path) -> Source:
     """Name a set's file as it can be opened from here: in the set it is called by its folder's name alone."""
+    if source.file == shown(str(root)):  # the set itself is missing
+        return source
     above = root.parent if root.name else root / ".."  # of `.`
     return source._replace(file=str(above / source.file))
 

@@ -6,19 +6,16 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
 from authz.document import Problems, did_you_mean, shorten
 from authz.errors import LoadError, Problem
 from authz.model import Source
-from authz.policy.files import MAX_FILE_BYTES, read_files
+from authz.policy.files import MAX_FILE_BYTES, is_policy_test, read_files
 from authz.policy.parser import PolicySet, parse_policies
 from authz.workbench.expectations import Expectations, Row, read_expectations
 from authz.workbench.ground import Ground
-
-_SUFFIXES: Final = ("_test.yaml", "_test.yml")
-
 
 def find_test_files(paths: Sequence[Path], problems: Problems) -> list[Path]:
     """Give the test files in path order, each once. Names that start with a dot do not count, as for policies."""
@@ -29,7 +26,7 @@ def find_test_files(paths: Sequence[Path], problems: Problems) -> list[Path]:
                 found.setdefault(file.resolve(), file)
         elif not path.exists():
             problems.append(Problem(Source(str(path), 1, 1), "no such file or folder"))
-        elif path.name.endswith(_SUFFIXES):
+        elif is_policy_test(path.name):
             found.setdefault(path.resolve(), path)
         else:
             message = "not a test file: its name must end in `_test.yaml`; a folder is searched for such files"
@@ -40,7 +37,7 @@ def find_test_files(paths: Sequence[Path], problems: Problems) -> list[Path]:
 def _walk(folder: Path) -> Iterator[Path]:
     for name, folders, files in os.walk(folder):
         folders[:] = [child for child in folders if not child.startswith(".")]
-        yield from (Path(name, file) for file in files if file.endswith(_SUFFIXES) and not file.startswith("."))
+        yield from (Path(name, file) for file in files if is_policy_test(file) and not file.startswith("."))
 
 
 class Collected(NamedTuple):
@@ -105,7 +102,8 @@ class Collector:
         if paths != (self._ground.policies,):
             options = replace(options, inline=False)
         try:
-            return parse_policies([file for path in paths for file in _policy_files(path)], options)
+            files = {name: data for path in paths for name, data in _policy_files(path)}
+            return parse_policies(sorted(files.items()), options)  # in path order, whatever order they are named in
         except LoadError as error:
             self._problems += error.problems
             return None

@@ -84,3 +84,39 @@ def test_a_bad_flag_is_a_bad_argument(here: Path) -> None:
     (here / "rules" / "z.yaml").write_text("- from: https://a.example.com\n", encoding="utf-8")
     code, lines = run("serve", "-c", "etc/a.yaml", "--workers", "x")
     assert (code, lines) == (2, ["--workers:1:1: workers: found text `x`, expected a whole number, 1 or more"])
+
+
+GUARDED = "- {from: https://a.example.com, id: one, allowed_idp_claims: {cognito:groups: [admins]}}\n"
+PUBLIC = "- {from: https://a.example.com, id: two, allow_public_unauthenticated_access: true}\n"
+
+
+def test_files_given_together_are_one_set_as_in_their_folder(here: Path) -> None:
+    for name, text in (("b.yaml", GUARDED), ("a.yaml", PUBLIC), ("a_test.yaml", "tests: [[x, GET https://a/, 200]]\n")):
+        (here / name).write_text(text, encoding="utf-8")
+    code, lines = run("check", "etc/b.yaml", "etc/a.yaml", "etc/a_test.yaml")
+    assert code == 0
+    assert lines[0].startswith("etc/b.yaml:1:3: warning: route `one`: OPEN TO EVERYONE: the public route `two` at etc/a")
+    assert lines[-1].startswith("✓ 2 routes")
+
+
+def test_a_name_that_two_of_the_files_given_use_is_a_problem(here: Path) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (here / name).write_text(PUBLIC, encoding="utf-8")
+    code, lines = run("check", "etc/a.yaml", "etc/b.yaml")
+    assert code == 3
+    assert "id `two` is already used at etc/a.yaml:1" in lines[0]
+
+
+def test_every_file_given_that_cannot_be_read_is_a_problem(here: Path) -> None:
+    (here / "b.yaml").write_text(ROUTE, encoding="utf-8")
+    code, lines = run("check", "etc/a.yaml", "etc/b.yaml", "etc/c.yaml")
+    assert code == 3
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["etc/a.yaml", "etc/c.yaml"]
+
+
+def test_each_folder_given_is_a_set_of_its_own(here: Path) -> None:
+    for name in ("one", "two"):
+        (here / name).mkdir()
+        (here / name / "a.yaml").write_text(PUBLIC, encoding="utf-8")
+    code, lines = run("check", "etc/one", "etc/two")
+    assert (code, [line.partition(",")[0] for line in lines]) == (0, ["✓ 1 route", "✓ 1 route"])

@@ -59,6 +59,30 @@ class TestWhichFiles:
     def test_does_not_belong_to_the_set(self, name: str) -> None:
         assert not is_policy_file(name)
 
+    @pytest.mark.parametrize(("setting", "names"), [
+        ("policies", ["a.YAML", "a.Yml"]),
+        ("revocations", ["a.YAML", "a.Yml", "a.json"]),
+    ])  # fmt: skip
+    def test_what_only_seems_to_belong_to_it_is_a_problem(self, folder: Path, setting: str, names: list[str]) -> None:
+        for name in ("good.yaml", "README.md", "notes.yaml~", ".hidden.YAML", *names):
+            (folder / name).write_text("[]\n")
+        with pytest.raises(LoadError) as caught:
+            read_files(folder, setting)
+        assert [str(problem) for problem in caught.value.problems] == [
+            f"{folder.name}/{name}:1:1: is not read, because its name does not end in `.yaml` or `.yml`: "
+            "rename or remove it"
+            for name in names
+        ]
+
+    def test_tests_are_the_policies_alone(self, folder: Path) -> None:
+        for file in folder.iterdir():
+            file.unlink()
+        for name in ("a.yaml", "a_test.yaml", "b_test.yml"):
+            (folder / name).write_text("[]\n")
+        assert [file.name for file in read_files(folder).files] == [f"{folder.name}/a.yaml"]
+        names = [file.name for file in read_files(folder, "revocations").files]
+        assert names == [f"{folder.name}/{name}" for name in ("a.yaml", "a_test.yaml", "b_test.yml")]
+
     def test_a_folder_is_read_below_in_order_of_relative_paths(self, folder: Path) -> None:
         for name in (
             "b/z.yml",
@@ -115,6 +139,10 @@ class TestWhatIsWrong:
     def test_a_folder_without_a_policy(self, folder: Path) -> None:
         (folder / "orders.yaml").rename(folder / "orders_test.yaml")
         assert "no policy file in this folder: add a *.yaml" in problems_of(folder)[0]
+        assert "(*_test.yaml and names that start with a dot do not count)" in problems_of(folder)[0]
+        (folder / "orders_test.yaml").unlink()
+        with pytest.raises(LoadError, match=r"\(names that start with a dot do not count\)"):
+            read_files(folder, "revocations")
 
     def test_every_problem_at_once(self, folder: Path) -> None:
         (folder / "a.yaml").symlink_to("nothing")

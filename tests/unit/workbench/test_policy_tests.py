@@ -233,6 +233,12 @@ def test_a_test_file_can_name_its_policies(folder: Path) -> None:
     assert run(folder, "[alice, GET https://a.example/, allow]\n[bob, GET https://c.example/, 403]", head=head).ok
 
 
+def test_named_policies_are_one_set_in_path_order_each_once(folder: Path) -> None:
+    (folder / "b.yaml").write_text("- {from: https://a.example, allow_public_unauthenticated_access: true}\n")
+    for names in ("[a.yaml, b.yaml]", "[b.yaml, a.yaml]", "[b.yaml, ., a.yaml]"):
+        assert run(folder, "[anonymous, GET https://a.example/, 401]", head=f"{PRINCIPALS}policies: {names}\n").ok
+
+
 def test_a_single_test_file_can_be_named_and_is_run_once(folder: Path) -> None:
     run(folder, "[alice, GET https://a.example/, allow]")
     report = policy_tests.test_policies([folder / "a_test.yaml", folder])
