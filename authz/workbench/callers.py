@@ -5,13 +5,21 @@ Nothing here makes a principal for the service: what comes out is for telling, a
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from typing import Final
 
 from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes
-from authz.identity.cognito import UnverifiedToken, UserPool, error_but_for_the_signature, peek, verify
+from authz.identity.cognito import (
+    UnverifiedToken,
+    UserPool,
+    Verified,
+    error_but_for_the_signature,
+    peek,
+    verify,
+)
 from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.identity.fetch import FetchResult, HttpFetch
@@ -58,15 +66,15 @@ def _text(claims: Mapping[str, Json], name: str) -> str:
 
 
 class GivenClaims:
-    """The caller is who `--claims` says; without `iss`, of the first pool that is configured."""
+    """The caller is who `--claims` says; without `iss`, of the first pool that is configured, by whose rules it counts."""
 
     def __init__(self, claims: Mapping[str, Json], shapes: ClaimShapes, settings: Settings | None) -> None:
-        pools = () if settings is None else settings.pools
-        principal = principal_of_claims(
-            claims,
-            trust_unverified_email=any(entry.pool.trust_unverified_email for entry in pools),
-            issuer=pools[0].pool.issuers[0] if pools else GIVEN_ISSUER,
-        )
+        issuer = _text(claims, "iss")
+        if not issuer:
+            issuer = GIVEN_ISSUER if settings is None else settings.pools[0].pool.issuers[0]
+        entry = None if settings is None else _by_issuer(settings).get(issuer)
+        trusts = entry is not None and entry.pool.trust_unverified_email
+        principal = principal_of_claims(claims, trust_unverified_email=trusts, issuer=issuer)
         self._principal = shapes.shape(principal)
 
     async def __call__(self, _: Request, __: float) -> Caller:
@@ -108,13 +116,11 @@ class PresentedToken:
             unverified = peek(credential.token)
         except TokenError as error:
             return Caller(error=error)
-        pools = {} if self._settings is None else _by_issuer(self._settings)
-        entry = pools.get(unverified.issuer)
-        trusts = entry is not None and entry.pool.trust_unverified_email
-        claims = unverified.unverified_claims
-        read = self._shapes.shape(principal_of_claims(claims, trust_unverified_email=trusts))
+        any_pool = _any_pool(unverified.issuer)
         if self._settings is None:
-            return _unverified(unverified, read, _any_pool(unverified.issuer), now, "give --config to verify the token")
+            return self._unverified(request, unverified, any_pool, now, "give --config to verify the token")
+        entry = _by_issuer(self._settings).get(unverified.issuer)
+        read = self._shapes.shape(_read(unverified, any_pool if entry is None else entry.pool))
         if entry is None:
             unknown = TokenError(Reason.TOKEN_ISSUER_UNKNOWN, "no configured user pool issues such tokens")
             return Caller(error=unknown, claims_of_bad_token=read)
@@ -129,18 +135,44 @@ class PresentedToken:
                 verified = enrich(verified, verify(beside, key, for_id_tokens(entry.pool), now))
         except TokenError as error:
             if error.reason is Reason.KEYS_UNAVAILABLE:
-                return _unverified(unverified, read, entry.pool, now, "the keys of its pool cannot be reached")
+                return self._unverified(request, unverified, entry.pool, now, "the keys of its pool cannot be reached")
             return Caller(error=error, claims_of_bad_token=read)
         finally:
             await fetch.close()
         return Caller(self._shapes.shape(verified.principal), trust="verified")
 
+    def _unverified(
+        self, request: Request, unverified: UnverifiedToken, pool: UserPool, now: float, why: str
+    ) -> Caller:
+        """Give the caller that unverifiable tokens speak of, unless the service would refuse one in any case."""
+        trust = f"unverified: {why}"
+        read = _read(unverified, pool)
+        try:
+            _refuse_but_for_the_signature(unverified, pool, now)
+            beside = None if self._settings is None else _id_token_beside(request, read, self._settings)
+            if beside is not None:
+                _refuse_but_for_the_signature(beside, for_id_tokens(pool), now)
+                read = enrich(_for_good(read), _for_good(_read(beside, pool))).principal
+        except TokenError as error:
+            return Caller(error=error, trust=trust, claims_of_bad_token=self._shapes.shape(read))
+        return Caller(self._shapes.shape(read), trust=trust)
 
-def _unverified(unverified: UnverifiedToken, read: Principal, pool: UserPool, now: float, why: str) -> Caller:
-    """Give the caller that an unverifiable token speaks of, unless the service would refuse it in any case."""
-    trust = f"unverified: {why}"
+
+def _read(unverified: UnverifiedToken, pool: UserPool) -> Principal:
+    return principal_of_claims(
+        unverified.unverified_claims, trust_unverified_email=pool.trust_unverified_email, issuer=unverified.issuer
+    )
+
+
+def _refuse_but_for_the_signature(unverified: UnverifiedToken, pool: UserPool, now: float) -> None:
     error = error_but_for_the_signature(unverified, pool, now)
-    return Caller(read, trust=trust) if error is None else Caller(error=error, trust=trust, claims_of_bad_token=read)
+    if error is not None:
+        raise error
+
+
+def _for_good(principal: Principal) -> Verified:
+    """Give what `enrich` asks for; these tokens' times were looked at already."""
+    return Verified(principal, -math.inf, math.inf)
 
 
 def _any_pool(issuer: str) -> UserPool:

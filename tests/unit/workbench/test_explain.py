@@ -289,6 +289,21 @@ class TestTokens:
         assert story["caller"]["trust"] == "unverified: the keys of its pool cannot be reached"
         assert outcome(story)[0] == "allow"
 
+    def test_without_keys_the_id_token_beside_it_is_read_too(self, stand: Stand) -> None:
+        stand.entry(jwks_uri=f"http://127.0.0.1:{free_ports()}/jwks.json", token_use="access")
+        stand.settings["enrich_from"] = {"header": "x-auth-id-token"}
+        for changes, reasons in (
+            ({}, ["email-ok"]),
+            ({"sub": "bob"}, ["token-claim-invalid"]),
+            ({"exp": NOW}, ["token-expired"]),
+            ({"iss": "https://other.example"}, ["token-issuer-unknown"]),
+        ):
+            header = f"x-auth-id-token: {stand.pool.id_token(**changes)}"
+            url = "https://mail.example.com:8443/"
+            story = stand.story(None, url=url, token=stand.pool.token(), headers=(header,))
+            assert outcome(story)[2][:1] == reasons
+            assert story["caller"]["trust"] == "unverified: the keys of its pool cannot be reached"
+
     def test_an_unverified_one_is_judged_by_the_settings_of_its_pool(self, stand: Stand) -> None:
         stand.entry(jwks_uri=f"http://127.0.0.1:{free_ports()}/jwks.json", trust_unverified_email=True)
         token = stand.pool.id_token(email_verified=False)
