@@ -29,6 +29,7 @@ class Events:
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._in_force: PolicySet | None = None
+        self._keys: dict[str, int] = {}  # issuer → how many were told last
         self._letting_go: set[asyncio.Task[None]] = set()
 
     def reloaded(self, policies: PolicySet) -> None:
@@ -61,12 +62,20 @@ class Events:
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         """Tell that a fetch ended."""
         self._metrics.fetched(issuer, result, keys)
-        if result is FetchResult.OK:
+        before = self._keys.get(issuer, 0)
+        self._keys[issuer] = keys
+        if result is FetchResult.OK or keys > before:
             log.info("keys fetched", extra={"fields": {"issuer": issuer, "keys": keys}})
+        elif before > 0 and keys == 0:
+            log.error(
+                "the keys are too old, and no new ones come: tokens of this issuer are answered with 503",
+                extra={"fields": {"issuer": issuer}},
+            )
 
     def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
         """Tell that keys came from the cache folder."""
         self._metrics.restored(issuer, keys, fetched_at)
+        self._keys[issuer] = keys
         log.info("keys restored from cache_dir", extra={"fields": {"issuer": issuer, "keys": keys}})
 
     def rejected(self, issuer: str, why: str) -> None:

@@ -1,0 +1,52 @@
+"""What is told of keys: that they came, went and came back, each once."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from authz.events import Events
+from authz.identity.fetch import FetchResult
+from authz.metrics import Metrics
+
+ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI"
+FETCHED = "keys fetched"
+LOST = "the keys are too old, and no new ones come: tokens of this issuer are answered with 503"
+
+
+@pytest.fixture
+def events() -> Events:
+    return Events(Metrics(version="0", wall=lambda: 0.0))
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    messages = [record.message for record in caplog.records]
+    caplog.clear()
+    return messages
+
+
+def test_keys_that_are_lost_and_come_back_are_told_once_each(
+    events: Events, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "authz")
+    for result, keys, messages in (
+        (FetchResult.ERROR_STATUS, 0, []),  # there never were any
+        (FetchResult.OK, 2, [FETCHED]),
+        (FetchResult.UNCHANGED, 2, []),
+        (FetchResult.ERROR_STATUS, 2, []),  # still good
+        (FetchResult.ERROR_STATUS, 0, [LOST]),
+        (FetchResult.ERROR_STATUS, 0, []),
+        (FetchResult.UNCHANGED, 2, [FETCHED]),  # the same ones, good again
+        (FetchResult.OK, 1, [FETCHED]),
+    ):
+        events.fetched(ISSUER, result, keys)
+        assert told(caplog) == messages
+
+
+def test_keys_of_the_cache_folder_can_be_lost_too(events: Events, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "authz")
+    events.restored(ISSUER, 2, 0.0)
+    events.fetched(ISSUER, FetchResult.ERROR_STATUS, 0)
+    events.fetched("https://another", FetchResult.ERROR_STATUS, 0)
+    assert told(caplog) == ["keys restored from cache_dir", LOST]
