@@ -30,7 +30,7 @@ from prometheus_client.exposition import generate_latest
 
 from authz.audit import configure_logging
 from authz.channel import EXPOSITION, MISSING, UP, Orders, read_missing, receive, send, write_orders
-from authz.gathering import Gathering
+from authz.gathering import Gathering, read_exposition
 from authz.lines import LineWriter
 from authz.memory import share_arenas
 from authz.metrics import CONTENT_TYPE, Registry
@@ -44,6 +44,7 @@ ANSWER_SECONDS: Final = 2.0  # a scraper waits 10 s, a readiness probe often 1 s
 PROBE_SECONDS: Final = 2.0
 HUNG_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0  # workers need 1.5 s to be noticed and up to 5 s for calls in flight
+TELL_SECONDS: Final = 0.5
 
 _OUTPUT_RETRY_SECONDS: Final = 0.1
 _CHUNK_BYTES: Final = 64 * 1024
@@ -122,8 +123,13 @@ class Worker:
     async def live(self) -> int:
         """Start the process, and give its exit code when it has ended (negative: the signal that killed it)."""
         ours, theirs = socket.socketpair()
-        with theirs:
+        try:
             process, copying = await self._start(theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
         self._process = process
         log.info(
             "worker started",
@@ -198,6 +204,11 @@ class Worker:
         if not done:
             answer.cancel()
         return answer.result() if done and not answer.cancelled() else None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that is there now; None between one and the next."""
+        return None if self._process is None else self._process.pid
 
     def signal(self, number: signal.Signals) -> None:
         """Send the signal to the process, if there is one."""
@@ -327,10 +338,10 @@ class Supervisor:
     async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
         """Let all workers drain together; force who takes too long."""
         self._stop.set()
-        self._tell(signal.SIGTERM)
-        if not keeping:
-            return
-        _, late = await asyncio.wait(keeping, timeout=DRAIN_SECONDS)
+        late, until = set(keeping), time.monotonic() + DRAIN_SECONDS
+        while late and time.monotonic() < until:
+            self._tell(signal.SIGTERM)  # again and again: one that was just being started could not be told yet
+            _, late = await asyncio.wait(late, timeout=TELL_SECONDS)
         if late:
             self._tell(signal.SIGKILL)
         await asyncio.gather(*keeping)
@@ -359,10 +370,13 @@ class Supervisor:
     async def exposition(self) -> tuple[bytes, str]:
         """Give the metrics of all workers together, and our own."""
         self._set_states(await asyncio.gather(*map(self._missing_of, self._workers)))
+        asked = [worker.pid for worker in self._workers]
         expositions = await asyncio.gather(*(worker.ask(EXPOSITION) for worker in self._workers))
-        for worker, exposition in zip(self._workers, expositions, strict=True):
+        for worker, pid, exposition in zip(self._workers, asked, expositions, strict=True):
             if exposition is not None:
-                await asyncio.to_thread(self._gathering.heard, str(worker.index), exposition.decode())
+                families = await asyncio.to_thread(read_exposition, exposition.decode())
+                if worker.pid == pid:  # of one that has ended meanwhile, the sums are kept already
+                    self._gathering.heard(str(worker.index), families)
         together = await asyncio.to_thread(generate_latest, self._gathering)
         return together + generate_latest(self._registry), CONTENT_TYPE
 

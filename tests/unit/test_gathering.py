@@ -3,7 +3,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 
-from authz.gathering import Gathering
+from authz.gathering import Gathering, read_exposition
 from authz.metrics import Registry
 
 ROUTE = 'https://a.example regex="\\d+"\n'  # whatever a label may hold
@@ -32,7 +32,7 @@ def together(gathering: Gathering) -> dict[tuple[str, tuple[str, ...]], float]:
 def gathered(**expositions: str) -> Gathering:
     gathering = Gathering()
     for name, exposition in expositions.items():
-        gathering.heard(name.removeprefix("worker"), exposition)
+        gathering.heard(name.removeprefix("worker"), read_exposition(exposition))
     return gathering
 
 
@@ -56,7 +56,7 @@ def test_gauges_keep_their_worker() -> None:
 
 def test_what_is_heard_anew_replaces_what_was_heard_before() -> None:
     gathering = gathered(worker0=counted(2, routes=7))
-    gathering.heard("0", counted(3, routes=9))
+    gathering.heard("0", read_exposition(counted(3, routes=9)))
     found = together(gathering)
     assert found["decisions_total", (ROUTE,)] == 3
     assert found["routes", ("0",)] == 9
@@ -67,7 +67,7 @@ def test_an_ended_worker_leaves_its_counts_and_takes_its_gauges() -> None:
     gathering.ended("0")
     assert together(gathering)["decisions_total", (ROUTE,)] == 5
     assert ("routes", ("0",)) not in together(gathering)
-    gathering.heard("0", counted(1, routes=9))  # the next one of that number
+    gathering.heard("0", read_exposition(counted(1, routes=9)))  # the next one of that number
     gathering.ended("0")
     gathering.ended("0")
     assert together(gathering)["decisions_total", (ROUTE,)] == 6

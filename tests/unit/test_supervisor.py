@@ -9,6 +9,8 @@ from typing import cast
 import pytest
 
 from authz import supervisor
+from authz.channel import MISSING
+from authz.gathering import read_exposition
 from authz.settings import Settings
 from authz.supervisor import Output, Supervisor, Worker, ending
 
@@ -90,3 +92,58 @@ async def test_a_worker_that_does_not_answer_is_ended(
     await asyncio.wait_for(Supervisor(settings, Output())._probe(cast("Worker", worker)), 10)
     assert worker.signals == [signal.SIGKILL]
     assert "a worker does not answer and is ended" in caplog.text
+
+
+class Counting(Silent):
+    """A worker that counted five decisions, and ends while that is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pid: int | None = 1
+
+    async def ask(self, question: bytes, _seconds: float = 0.0) -> bytes:  # type: ignore[override]
+        await asyncio.sleep(0)
+        return b"[]" if question == MISSING else b"# TYPE d_total counter\nd_total 5.0\n"
+
+
+async def test_what_a_worker_counted_before_its_end_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Counting()
+    settings = Settings(policies=Path("policies"), inline=False, pools=(), workers=2)
+    watching = Supervisor(settings, Output())
+    watching._workers = [cast("Worker", worker)]
+    assert b"d_total 5.0" in (await watching.exposition())[0]
+
+    def read_late(text: str) -> object:
+        watching._gathering.ended("0")
+        worker.pid = None
+        return read_exposition(text)
+
+    monkeypatch.setattr(supervisor, "read_exposition", read_late)
+    assert b"d_total 5.0" in (await watching.exposition())[0]
+
+
+class Starting:
+    """A worker that cannot be told anything before it has started."""
+
+    index = 0
+
+    def __init__(self) -> None:
+        self.told = asyncio.Event()
+        self.has_started = False
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.has_started and number is signal.SIGTERM:
+            self.told.set()
+
+    async def live(self) -> None:
+        await asyncio.sleep(0.05)
+        self.has_started = True
+        await self.told.wait()
+
+
+async def test_a_worker_that_is_just_being_started_is_told_to_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "TELL_SECONDS", 0.01)
+    worker = Starting()
+    watching = Supervisor(Settings(policies=Path("policies"), inline=False, pools=(), workers=2), Output())
+    watching._workers = [cast("Worker", worker)]
+    await asyncio.wait_for(watching._end([asyncio.create_task(worker.live())]), 5)
