@@ -75,9 +75,9 @@ class Settling:
         self._judged = None
 
 
-def internal_error(path: Path, error: Exception) -> LoadError:
+def internal_error(path: Path, setting: str, error: Exception) -> LoadError:
     """Make an unforeseen failure a refusal. Only its kind is told: its text may quote anything."""
-    problem = f"internal error ({type(error).__name__}) while loading the policies: please report it"
+    problem = f"internal error ({type(error).__name__}) while loading `{setting}`: please report it"
     return LoadError([Problem(Source(shown(str(path)), 1, 1), problem)])
 
 
@@ -190,7 +190,7 @@ class PolicyStore(Generic[T]):
         except LoadError:
             raise
         except Exception as error:
-            raise internal_error(self._path, error) from error
+            raise internal_error(self._path, self._source.setting, error) from error
 
     async def _turn(self) -> float:
         """Look once and do what is due. Gives the seconds until the next look."""
@@ -208,7 +208,7 @@ class PolicyStore(Generic[T]):
             return poll if await self._judge(listing) else 0.0
         except Exception as error:  # noqa: BLE001 - the loop must outlive what nobody foresaw; the old set stays
             self._settling.ask_again()
-            self._refuse(None, internal_error(self._path, error))
+            self._refuse(None, internal_error(self._path, self._source.setting, error))
             return poll
 
     async def _judge(self, listing: Listing) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -72,9 +73,10 @@ def _settings(options: Mapping[str, Any]) -> Settings | None:
 
 def _policies(options: Mapping[str, Any], settings: Settings | None) -> PolicySet:
     path = options["policies"]
-    if settings is None or path is not None:
-        return parse_policies(read_files(path).files, PolicyOptions() if settings is None else policy_options(settings))
-    return parse_policies(read_files(settings.policies).files, policy_options(settings))
+    known = PolicyOptions() if settings is None else policy_options(settings)
+    if settings is None or path is not None:  # such files are no configuration, whose other keys are not judged
+        return parse_policies(read_files(path).files, replace(known, inline=False))
+    return parse_policies(read_files(settings.policies).files, known)
 
 
 def _asked(options: Mapping[str, Any]) -> Asked:

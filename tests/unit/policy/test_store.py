@@ -354,7 +354,7 @@ class TestFirstLoad:
 
     def test_an_unforeseen_failure_is_a_refusal_that_quotes_nothing(self, folder: Path) -> None:
         (folder / "orders.yaml").write_bytes(b"bug\n")
-        with pytest.raises(LoadError, match=r"internal error \(KeyError\)") as caught:
+        with pytest.raises(LoadError, match=r"internal error \(KeyError\) while loading `policies`") as caught:
             store_of(folder, Told()).load()
         assert "secret" not in str(caught.value)
 

@@ -332,6 +332,13 @@ class TestTokens:
         story = stand.story(token=stand.pool.token(groups=["admins"], now=NOW - 7200, exp=NOW - 40), **options)
         assert outcome(story)[1:] == (401, ["token-expired"])
 
+    def test_policies_beside_a_configuration_with_routes_of_its_own_are_read_as_policies(self, stand: Stand) -> None:
+        stand.settings.pop("policies")
+        stand.settings["routes"] = [{"from": "https://app.example.com"}]
+        (stand.folder / "policies" / "app.yaml").write_text("bogus: 1\nroutes: []\n")
+        with pytest.raises(LoadError, match="unknown key `bogus`"):
+            stand.story(policies=stand.folder / "policies")
+
     def test_of_a_file(self, stand: Stand) -> None:
         path = stand.folder / "token.txt"
         path.write_text(stand.pool.token(groups=["admins"]) + "\n", encoding="utf-8")
