@@ -32,8 +32,6 @@ EXIT_BAD_ARGUMENTS: Final = 2
 EXIT_NOT_LOADED: Final = 3
 EXIT_TESTS_FAILED: Final = 4
 
-_SERVE_OPTIONS: Final = ("listen", "admin", "policies", "workers", "log-level", "log-format", "log-decisions")
-
 
 def main() -> NoReturn:
     """Run the command line."""
@@ -157,8 +155,8 @@ def _exit_code(run: Callable[[], int]) -> int:
 def check_command(config: Path | None, output: str, policies: Sequence[Path]) -> None:
     """Load everything as `serve` would, and report every problem as file:line:column: message.
 
-    Give a configuration, or policy files and folders alone: all the files are one set, and each folder is one. Exit code
-    3 when something does not load.
+    Give a configuration, or policy files and folders alone: all the files are one set, and each folder is one.
+    Exit code 3 when something does not load.
     """
     if policies and _is_from_environment("config"):
         config = None  # AUTHZ_CONFIG is for who gives nothing
@@ -555,6 +553,3 @@ def _demo() -> Callable[[Mapping[str, Any]], int]:
             f"the demo needs `{error.name}`, which is not installed: pip install 'cognito-authz[demo]'"
         ) from None
     return run
-
-
-__all__ = ["Settings", "cli", "main"]

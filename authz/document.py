@@ -118,10 +118,10 @@ _UNREADABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u20
 
 
 def _why_unreadable(character: str) -> str:
-    name = f"U+{ord(character):04X}"
+    name, instead = f"U+{ord(character):04X}", "delete it, or write it as an escape in double quotes"
     if character in _LINE_ENDS:
-        return f"found {name}, a line end that editors do not show: delete it, or write it as an escape in double quotes"
-    return f"found the control character {name}: delete it, or write it as an escape in double quotes"
+        return f"found {name}, a line end that editors do not show: {instead}"
+    return f"found the control character {name}: {instead}"
 
 
 def _place_in(text: str, position: int, file: str) -> Source:

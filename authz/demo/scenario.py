@@ -22,7 +22,6 @@ from authz.demo.processes import StandError
 from authz.model import Reason
 
 NOBODY: Final = "nobody"
-REACHED: Final = "(the upstream got it)"
 FORCE_SECONDS: Final = 1.0  # a saved policy must be in force by then
 
 

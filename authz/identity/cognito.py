@@ -239,7 +239,7 @@ _UNUSED_MEMBERS: Final[Mapping[str, Callable[[Json], bool]]] = {
 
 
 def _check_signature(unverified: UnverifiedToken, key: RSAPublicKey) -> None:
-    if key.key_size < MIN_KEY_BITS:  # jwks.py refuses such keys too; this is the last door
+    if key.key_size < MIN_KEY_BITS:  # key_document.py refuses such keys too; this is the last door
         raise TokenError(Reason.TOKEN_SIGNATURE_INVALID, f"the key has less than {MIN_KEY_BITS} bits")
     try:
         key.verify(unverified.signature, unverified.signing_input, _PADDING, _HASH)

@@ -32,15 +32,10 @@ _BASE64URL = re.compile(r"[A-Za-z0-9_-]{1,1400}", re.ASCII)  # 8192 bits are 136
 
 
 class KeyDocument(NamedTuple):
-    """A key document as read: its usable keys by kid, and why the others are not."""
+    """A JWKS (RFC 7517) as read: its usable keys by kid, at least one, and why the others are not."""
 
     keys: Mapping[str, RSAPublicKey]
     refused: tuple[str, ...]  # `key 2: …`, by place; no value of the document
-
-
-def parse_jwks(document: bytes) -> Mapping[str, RSAPublicKey]:
-    """Give the usable keys of a JWKS (RFC 7517) by kid, at least one. Raises KeysError."""
-    return read_jwks(document).keys
 
 
 def read_jwks(document: bytes) -> KeyDocument:

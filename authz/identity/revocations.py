@@ -79,10 +79,6 @@ class RevocationList:
                         return term.source
         return None
 
-    def is_revoked(self, principal: Principal, now: float) -> bool:
-        """Tell whether some entry counts against the principal."""
-        return self.find(principal, now) is not None
-
 
 def _values(principal: Principal) -> Iterator[_Values]:
     """Give what the principal has for `_NAMES`; twice when its two tokens give it two names."""

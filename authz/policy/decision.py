@@ -1,6 +1,6 @@
 """(Facts, Route) → Decision. Pure: everything it needs is handed in.
 
-How a policy is judged (Pomerium's PPL, reference/pomerium.md section 3.2):
+How a policy is judged (Pomerium's policy language, PPL):
 
 1. Every criterion gives a truth and a reason; nothing short-circuits.
 2. `and`: all hold; `or`: any; `not`: none of them holds; `nor`: not all of them hold. Inversion flips the truth and

@@ -7,7 +7,8 @@ start at the folder of the file that names them.
 The keys `routes` and `policy` hold policies; `policy/parser.py` reads them.
 
 Rooms, each importing only those after it: `loading` (the whole), `environment`, `pools`, `headers`, `sections`,
-`addresses`, `refusals` (its parts), `values` (maps and single values), `types` (what comes out), `templates`.
+`addresses`, `key_pairs`, `refusals` (its parts), `values` (maps and single values), `types` (what comes out),
+`templates`.
 """
 
 from authz.settings.loading import load_settings

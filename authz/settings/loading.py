@@ -36,7 +36,7 @@ _KEYS: Final = (
 
 
 def load_settings(path: Path, *, environ: Mapping[str, str], overrides: Mapping[str, str]) -> Settings:
-    """Read the configuration file. `overrides` are the serve flags that were given, by their names without dashes.
+    """Read the configuration file. `overrides` are the serve flags that were given, by their names without `--`.
 
     Raises LoadError with every problem of file, environment and flags.
     """

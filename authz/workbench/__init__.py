@@ -1,1 +1,1 @@
-"""FOR PEOPLE: policy tests, explanations and schemas. Nothing here is on the request path."""
+"""FOR PEOPLE: policy tests, explanations, schemas, importers and the doctor. Nothing here is on the request path."""

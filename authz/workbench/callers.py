@@ -66,7 +66,7 @@ def _text(claims: Mapping[str, Json], name: str) -> str:
 
 
 class GivenClaims:
-    """The caller is who `--claims` says; without `iss`, of the first pool that is configured, by whose rules it counts."""
+    """The caller is who `--claims` says; without `iss`, of the first pool that is configured."""
 
     def __init__(self, claims: Mapping[str, Json], shapes: ClaimShapes, settings: Settings | None) -> None:
         issuer = _text(claims, "iss")

@@ -19,6 +19,7 @@ from authz.policy.criteria import show_values
 from authz.policy.criterion import Facts
 from authz.policy.decision import Effect, Operator
 from authz.policy.explanation import Condition, Explanation, JudgedBlock, explain
+from authz.policy.near_misses import is_typo
 from authz.policy.parser import PolicySet
 from authz.policy.path import Host, canonical_host, canonical_path, check_method
 from authz.policy.routes import PathKind, Route
@@ -34,7 +35,7 @@ class Caller(NamedTuple):
 
     principal: Principal | None = None
     error: TokenError | None = None  # what is wrong with the token
-    trust: str = "nobody signed in"  # for people: "verified", "unverified: …", "given claims"
+    trust: str = "nobody signed in"  # for people: "verified", "unverified: …", "claims as given, no token"
     claims_of_bad_token: Principal | None = None  # what a bad token says, to tell what the policy alone would do
 
 
@@ -156,8 +157,6 @@ def _why_not(route: Route, host: Host, path: str, *, found: bool) -> str | None:
 
 def _other_host(route: Route, host: Host) -> str | None:
     """Mention another host only when it looks like the one that was meant."""
-    from authz.policy.near_misses import is_typo  # noqa: PLC0415 - only here
-
     return f"its host is `{route.host.name}`: a typo?" if is_typo(route.host.name, host.name) else None
 
 

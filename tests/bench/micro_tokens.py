@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import padding
 
 from authz.identity.cognito import Verified, peek, verify
 from authz.identity.jwks import KeySet
-from authz.identity.key_document import parse_jwks
+from authz.identity.key_document import read_jwks
 from authz.identity.verified import VerifiedTokens, fingerprint_of
 from tests.bench import messages
 from tests.bench.micro_policy import measure
@@ -25,7 +25,7 @@ def main() -> None:
     pool = messages.new_pool()
     token, now = messages.reader(pool), pool.clock()
     trust = pool.trust(token_use=frozenset({"access"}))
-    keys = KeySet(parse_jwks(pool.jwks()))
+    keys = KeySet(read_jwks(pool.jwks()).keys)
 
     def verified() -> Verified:
         unverified = peek(token)

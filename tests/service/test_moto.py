@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 from authz.errors import TokenError
 from authz.identity.cognito import UserPool, peek, verify
 from authz.identity.fetch import HttpFetch
-from authz.identity.key_document import parse_jwks
+from authz.identity.key_document import read_jwks
 from authz.model import Principal, Reason
 
 REGION = "eu-west-1"
@@ -65,7 +65,7 @@ def tokens(cognito: Any, pool_id: str, client_id: str) -> dict[str, str]:
 async def verified(endpoint: str, pool_id: str, client_id: str, token: str, token_use: str) -> Principal:
     fetch = HttpFetch()
     try:
-        keys = parse_jwks(await fetch(f"{endpoint}/{pool_id}/.well-known/jwks.json", 5.0))
+        keys = read_jwks(await fetch(f"{endpoint}/{pool_id}/.well-known/jwks.json", 5.0)).keys
     finally:
         await fetch.close()
     pool = UserPool(

@@ -193,7 +193,7 @@ def seconds_of(revocations: RevocationList, entries: int, checks: int) -> float:
     """Give the seconds that so many checks take, at best: what else the machine does is not measured."""
     now = time.time()
     callers = [caller(number % (2 * entries)) for number in range(0, 200 * 7919, 7919)]
-    assert {revocations.is_revoked(one, now) for one in callers} == {True, False}
+    assert {revocations.find(one, now) is not None for one in callers} == {True, False}
     best = float("inf")
     for _ in range(5):
         started = time.perf_counter()

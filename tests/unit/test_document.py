@@ -254,10 +254,8 @@ def test_a_control_character_is_refused_where_it_stands(text: str, character: st
 @pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
 def test_a_line_end_that_editors_do_not_show_is_refused(character: str) -> None:
     _, problems = read(f"a: 1\nb: 2 # not yet:{character}  c: 3\n")
-    assert problems == [
-        f"2:16: found U+{ord(character):04X}, a line end that editors do not show: "
-        "delete it, or write it as an escape in double quotes"
-    ]
+    instead = "delete it, or write it as an escape in double quotes"
+    assert problems == [f"2:16: found U+{ord(character):04X}, a line end that editors do not show: {instead}"]
     assert plain(good(f'"a\\u{ord(character):04x}b"')) == f"a{character}b"
 
 

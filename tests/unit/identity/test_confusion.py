@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from authz.errors import KeysError, TokenError
 from authz.identity.cognito import peek, verify
 from authz.identity.jwks import KeySet
-from authz.identity.key_document import parse_jwks, read_jwks
+from authz.identity.key_document import read_jwks
 from authz.identity.verified import VerifiedTokens, fingerprint_of
 from authz.model import Reason
 from tests.support.user_pool import NOW, FakeUserPool, base64url, jwk, kid_of
@@ -113,7 +113,7 @@ def test_a_kid_is_a_name_within_its_pool_only() -> None:
     assert judge(theirs) is Reason.TOKEN_ISSUER_UNKNOWN, "their issuer, our kid, their key"
     ours = POOL.token(key=other.access_key, header={"kid": name})
     assert judge(ours) is Reason.TOKEN_SIGNATURE_INVALID, "our issuer, our kid, their key"
-    keys = parse_jwks(json.dumps({"keys": [jwk(other.access_key, kid=name)]}).encode())
+    keys = read_jwks(json.dumps({"keys": [jwk(other.access_key, kid=name)]}).encode()).keys
     with pytest.raises(TokenError) as caught:
         verify(peek(POOL.token()), keys[name], other.trust(), NOW)
     assert caught.value.reason is Reason.TOKEN_ISSUER_UNKNOWN, "their keys never speak for our issuer"
@@ -141,5 +141,5 @@ def test_a_remembered_signature_stands_for_no_other_claims() -> None:
 )
 def test_only_rsa_keys_are_keys(entry: dict[str, str]) -> None:
     with pytest.raises(KeysError, match="no usable key"):
-        parse_jwks(json.dumps({"keys": [entry]}).encode())
+        read_jwks(json.dumps({"keys": [entry]}).encode())
     assert set(read_jwks(POOL.jwks(entry)).keys) == set(POOL.keys)

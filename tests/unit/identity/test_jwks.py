@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from authz.errors import KeysError, TokenError
 from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult
 from authz.identity.jwks import MAX_WAITERS, JwksSettings, KeyStore
-from authz.identity.key_document import parse_jwks, read_jwks
+from authz.identity.key_document import read_jwks
 from authz.model import Reason
 from tests.support.jwks_server import DROP, jwk, jwks, modulus, number
 
@@ -70,7 +70,7 @@ def test_the_rsa_key_of_rfc_7517_is_read_and_the_ec_key_beside_it_left_out() -> 
     ],
 )
 def test_a_key_is_taken(key: dict[str, Any]) -> None:
-    assert list(parse_jwks(jwks(key))) == [key["kid"]]
+    assert list(read_jwks(jwks(key)).keys) == [key["kid"]]
 
 
 UNUSABLE = [
@@ -116,12 +116,12 @@ def test_an_unusable_key_is_left_out(key: Any, why: str) -> None:
 @pytest.mark.parametrize(("key", "why"), UNUSABLE)
 def test_a_document_with_no_other_key_is_refused(key: Any, why: str) -> None:
     with pytest.raises(KeysError, match=f"no usable key; key 1: .*{why}"):
-        parse_jwks(jwks(key))
+        read_jwks(jwks(key))
 
 
 def test_of_many_unusable_keys_the_first_three_are_named() -> None:
     with pytest.raises(KeysError) as caught:
-        parse_jwks(jwks(1, 2, 3, 4))
+        read_jwks(jwks(1, 2, 3, 4))
     assert [part.partition(":")[0] for part in str(caught.value).split("; ")] == [
         "no usable key",
         "key 1",
@@ -155,30 +155,30 @@ def test_of_many_unusable_keys_the_first_three_are_named() -> None:
 )
 def test_a_document_is_refused_whole(document: bytes, why: str) -> None:
     with pytest.raises(KeysError, match=why):
-        parse_jwks(document)
+        read_jwks(document)
 
 
 def test_fifty_keys_are_read() -> None:
-    assert len(parse_jwks(jwks(*(jwk(f"k{i}", i) for i in range(50))))) == 50
+    assert len(read_jwks(jwks(*(jwk(f"k{i}", i) for i in range(50)))).keys) == 50
 
 
 def test_the_same_key_twice_is_one_key() -> None:
-    assert list(parse_jwks(jwks(jwk("one"), jwk("one")))) == ["one"]
+    assert list(read_jwks(jwks(jwk("one"), jwk("one"))).keys) == ["one"]
 
 
 def test_a_kid_shared_with_an_unusable_key_stands_for_the_usable_one() -> None:
-    assert parse_jwks(jwks(jwk("one", alg="RS512"), jwk("one")))["one"].key_size == 2048
+    assert read_jwks(jwks(jwk("one", alg="RS512"), jwk("one"))).keys["one"].key_size == 2048
 
 
 def test_the_keys_cannot_be_changed() -> None:
     with pytest.raises(TypeError):
-        parse_jwks(jwks(jwk()))["planted"] = None  # type: ignore[index]
+        read_jwks(jwks(jwk())).keys["planted"] = None  # type: ignore[index]
 
 
 def test_a_parser_that_gives_a_private_key_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("authz.identity.key_document.RSAAlgorithm.from_jwk", lambda _: object())
     with pytest.raises(KeysError, match="not a public key"):
-        parse_jwks(jwks(jwk()))
+        read_jwks(jwks(jwk()))
 
 
 _json_values = st.recursive(
@@ -193,7 +193,7 @@ _members = st.sampled_from(["kty", "kid", "alg", "use", "key_ops", "n", "e", "d"
 @given(st.binary() | st.dictionaries(_members, _json_values).map(lambda changes: jwks(jwk() | changes, changes)))
 def test_any_bytes_are_keys_or_a_keys_error(document: bytes) -> None:
     try:
-        keys = parse_jwks(document)
+        keys = read_jwks(document).keys
     except KeysError:
         return
     assert keys
@@ -869,5 +869,5 @@ def test_the_defaults_are_those_of_the_interface() -> None:
 
 
 def test_the_numbers_of_a_key_are_those_of_the_document() -> None:
-    key = parse_jwks(jwks(jwk("one", 5)))["one"]
+    key = read_jwks(jwks(jwk("one", 5))).keys["one"]
     assert key.public_numbers() == RSAPublicNumbers(65_537, (1 << 2047) + 11)
