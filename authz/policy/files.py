@@ -11,8 +11,8 @@ import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 from typing import Final, NamedTuple
 

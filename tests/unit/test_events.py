@@ -26,9 +26,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return messages
 
 
-def test_keys_that_are_lost_and_come_back_are_told_once_each(
-    events: Events, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_keys_that_are_lost_and_come_back_are_told_once_each(events: Events, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "authz")
     for result, keys, messages in (
         (FetchResult.ERROR_STATUS, 0, []),  # there never were any
