@@ -42,7 +42,7 @@ $(VENV)/.xds: constraints.txt | $(VENV)/.test
 bench: $(VENV)/.test  ## the benchmark; prints the table and writes bench.json (BENCH=--quick: does it run?)
 	@$(BIN)/python -m tests.bench $(BENCH)
 
-torture: $(VENV)/.torture  ## every promise put to the test, within an hour; prints the table (TORTURE="--only 3": some)
+torture: $(VENV)/.torture  ## every promise put to the test, in about an hour; prints the table (TORTURE="--only 3": some)
 	@$(BIN)/python -m tests.torture $(TORTURE)
 
 soak: $(VENV)/.test  ## half an hour of random everything: does memory grow? (SOAK="--minutes 2": shorter)

@@ -2,7 +2,7 @@
 
     python -m tests.bench [--quick] [--only PART …]
 
-It takes about seven minutes on two cores. `--quick` takes two, and proves no more than that everything runs. Exit
+It takes seven to nine minutes on two cores. `--quick` takes two, and proves no more than that everything runs. Exit
 codes: 0 measured (whether goals were reached, the table says), 1 a part failed, 2 something is missing on this machine.
 """
 

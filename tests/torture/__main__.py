@@ -2,7 +2,7 @@
 
     python -m tests.torture [--share 0.02] [--only NUMBER …]
 
-It takes less than an hour on two cores; `--share` does less of everything that is counted. The figures, with their
+It takes about an hour on two cores; `--share` does less of everything that is counted. The figures, with their
 date, are written to torture.json; a run of some parts keeps the others' figures of former runs. Exit codes: 0 every
 promise was kept, 1 one was not.
 """
