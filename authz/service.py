@@ -34,9 +34,10 @@ from authz.settings import Listen, Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.envoy import Answers
 from authz.transport.event_loop import EventLoop
+from authz.transport.guard import Guard
 from authz.transport.rush import Rush
 from authz.transport.server import Door, Server, keep_health
-from authz.transport.tls import Certificates, Guard
+from authz.transport.tls import Certificates
 
 DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
 GRACE_SECONDS: Final = 5.0  # for calls in flight

@@ -28,8 +28,9 @@ from authz.policy import explanation
 from authz.settings import Listen
 from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
 from authz.transport.envoy import NOBODY, Answers, Stamp, StandingDenial, request_id_of, to_request
+from authz.transport.guard import Guard
 from authz.transport.rush import Rush
-from authz.transport.tls import Certificates, Guard
+from authz.transport.tls import Certificates
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 METHOD: Final = "Check"

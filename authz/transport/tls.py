@@ -1,38 +1,27 @@
-"""TLS on the gRPC port: certificates that follow their files, and which proxies may ask.
+"""TLS on the gRPC port: certificates that follow their files. Which proxies may ask, `guard.py` says.
 
 Rules. The files are looked at before every handshake, and every few seconds besides, so that a bad renewal is told
 before the next connection. What gRPC asks for before a handshake is asked in a thread of gRPC's own: the event loop
 never waits for a disk. Certificate, key and client authorities change together or not at all: files that are missing,
 half written or no pair leave the last good ones in force, and the log says so once. A new `client_ca` counts for new
 connections; those that are open were let in by the old one and stay. TLS is 1.2 at least: gRPC offers nothing older.
-
-Whom `client_ca` signed may connect and ask for health, which tells nothing but "serving". Deciding is for the names in
-`allowed_sans`; others are answered with a deny, not with an RPC error: an Envoy with `failure_mode_allow` takes an
-error for an allow.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import grpc
 from cryptography import x509
 
-from authz.audit import DecisionLog, unread
-from authz.metrics import Metrics
-from authz.model import Deny, Reason
 from authz.settings import TlsSettings
 from authz.settings.key_pairs import why_no_pair
-from authz.transport.envoy import Answers, StandingDenial
 
 LOOK_SECONDS: Final = 2.0
 _SETTLED_SECONDS: Final = 2.0  # a file system's clock may be so coarse: two writes in it look like one
@@ -138,62 +127,3 @@ def _why_unusable(contents: _Contents) -> str | None:
 
 def _configuration(contents: _Contents) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(contents.key, contents.certificate)], contents.client_ca)
-
-
-class CallContext(Protocol):
-    """What gRPC says about a call; as much of it as is read here."""
-
-    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Give what the handshake found out about the peer."""
-        ...
-
-    def time_remaining(self) -> float | None:
-        """Give the seconds until the caller gives up; None: it never does."""
-        ...
-
-
-Check: TypeAlias = Callable[[bytes, CallContext], Awaitable[bytes]]
-
-
-class Guard:
-    """Stands before the door and lets only the proxies in `allowed_sans` ask."""
-
-    def __init__(
-        self,
-        check: Check,
-        allowed_sans: Iterable[str],
-        *,
-        answers: Answers,
-        decisions: DecisionLog,
-        metrics: Metrics,
-    ) -> None:
-        allowed = [name.encode() for name in allowed_sans]
-        # As the handshake found them, each kind apart: a DNS name that reads `spiffe://…` is no URI.
-        self._uris = frozenset(name for name in allowed if b"://" in name)
-        self._names = frozenset(allowed) - self._uris
-        self._check = check
-        # Built before the first call, as the door's last answer is.
-        self._refusal = StandingDenial(answers, Deny(Reason.PROXY_REFUSED))
-        self._decisions = decisions
-        self._metrics = metrics
-        self._prefix, self._numbers = secrets.token_hex(8), count(1)
-
-    async def check(self, data: bytes, context: CallContext) -> bytes:
-        """Hand the call on, or deny it without reading it."""
-        try:
-            peer = context.auth_context()
-            uris, names = peer.get("peer_uri", ()), peer.get("peer_dns", ())
-            refused = self._uris.isdisjoint(uris) and self._names.isdisjoint(names)
-        except Exception:  # noqa: BLE001 - before the last door, and as it: who cannot be known is refused
-            return self._refuse(())
-        return self._refuse([*uris, *names]) if refused else await self._check(data, context)
-
-    def _refuse(self, names: Sequence[bytes]) -> bytes:
-        decision_id = f"{self._prefix}-{next(self._numbers):x}"
-        with suppress(Exception):  # telling must not break the deny
-            shown = ", ".join(name.decode("ascii", "replace") for name in names) or "no DNS name and no URI"
-            denied = Deny(Reason.PROXY_REFUSED, detail=f"the proxy's certificate has {shown}: not in tls.allowed_sans")
-            self._metrics.decided(denied, 0.0)
-            if self._decisions.wanted(denied):
-                self._decisions.record(unread(denied, decision_id, time.time()))
-        return self._refusal.with_id(decision_id)

@@ -13,7 +13,8 @@ from authz.metrics import Metrics
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import TlsSettings
 from authz.transport.envoy import Answers, AnswerSettings
-from authz.transport.tls import CallContext, Certificates, Guard
+from authz.transport.guard import CallContext, Guard
+from authz.transport.tls import Certificates
 from tests.support.authority import Authority, Pair, install, replace
 from tests.support.running_service import reply_of
 
