@@ -18,6 +18,11 @@ _POOL_ID = re.compile(r"[\w-]{1,53}_[0-9a-zA-Z]+", re.ASCII)  # Amazon Cognito A
 _ISSUER = re.compile(r"https?://[!-\"$->A-~]+")  # printable ASCII without `#`, `?` and `@`
 _DISCOVERY: Final = "/.well-known/openid-configuration"
 _JWKS: Final = "/.well-known/jwks.json"
+# Where user pools issue tokens: this host and the pool's id, nothing else (reference/cognito.md section 2).
+_COGNITO: Final = re.compile(
+    r"https?://(issuer-)?cognito-idp(-fips)?\.[a-z0-9-]+\.amazonaws\.(com(\.cn)?|eu)(:[0-9]+)?(?=/|$)"
+)
+_SIGN_IN_DOMAIN: Final = re.compile(r"https?://[^/]+\.amazoncognito\.com(:[0-9]+)?(/|$)")
 _ANY: Final = frozenset({"any"})
 _LONG_LEEWAY: Final = timedelta(seconds=60)
 
@@ -89,12 +94,28 @@ def _user_pool(node: Node, name: str, problems: Problems) -> _UserPoolName | Non
         domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
         return _UserPoolName(text, f"https://cognito-idp.{region}.{domain}/{text}")
     issuer = text.removesuffix(_DISCOVERY)
-    if _ISSUER.fullmatch(issuer) and not issuer.endswith("/"):
+    is_url = _ISSUER.fullmatch(issuer)
+    if is_url and (advice := _instead_of(issuer.rstrip("/"))) is not None:
+        problems.error(node, f"{name}: found {describe(node)}, which is no issuer: {advice}")
+        return None
+    if is_url and not issuer.endswith("/"):
         last = issuer.rpartition("/")[2]
         return _UserPoolName(last if _POOL_ID.fullmatch(last) else issuer, issuer)
     expected = "a pool id such as `eu-west-1_AbCdEfGhI`, or its issuer URL without a slash at the end"
     problems.error(node, f"{name}: found {_describe_url(node)}, expected {expected}")
     return None
+
+
+def _instead_of(url: str) -> str | None:
+    """Say what to write instead of a URL that no token can name as its issuer, or None."""
+    issuer = url.removesuffix(_JWKS).removesuffix(_DISCOVERY)
+    if _SIGN_IN_DOMAIN.match(issuer):
+        pool = "`https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI`"
+        return f"it is a domain to sign in at; write the user pool's, such as {pool}"
+    cognito = _COGNITO.match(issuer)
+    if cognito and not _POOL_ID.fullmatch(issuer[cognito.end() + 1 :]):
+        return f"write `{cognito.group()}/` and the pool's id, nothing else"
+    return None if issuer == url else f"it is a document below one; write `{issuer}`"
 
 
 def _derived_jwks_uri(entry: Section, named: _UserPoolName) -> str | None:
@@ -117,6 +138,8 @@ def _issuers(node: Node, name: str, problems: Problems) -> tuple[str, ...] | Non
         elif issuer is not None and not _ISSUER.fullmatch(issuer):
             expected = "an http(s) URL without blanks, user name, query or fragment"
             problems.error(item, f"{name}[{number}]: found {_describe_url(item)}, expected {expected}")
+        elif issuer is not None and (advice := _instead_of(issuer)) is not None:
+            problems.error(item, f"{name}[{number}]: found {describe(item)}, which is no issuer: {advice}")
         elif issuer is not None:
             issuers.append(issuer)
     return tuple(issuers) or None
@@ -138,6 +161,11 @@ def _client(node: Node, name: str, problems: Problems) -> str | None:
     client = text_of(node, name, problems)
     if client is not None and re.search(r"\s", client):
         problems.error(node, f"{name}: found {describe(node)}, a client id has no blanks: write a list of ids")
+        return None
+    if client is not None and client not in _ANY and client.lower() in {"any", "*"}:
+        problems.error(
+            node, f"{name}: found {describe(node)}, no client id: write ids, or `any` to accept every client"
+        )
         return None
     return client
 

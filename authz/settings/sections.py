@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 from authz.document import Fields, Node, Problems, Scalar, describe, text_of
-from authz.identity.claims import BRACKETS
+from authz.identity.claims import BRACKETS, JUDGED_CLAIMS
 from authz.identity.jwks import JwksSettings
 from authz.identity.revocations import MATCHED_CLAIMS
 from authz.settings.key_pairs import why_no_pair
@@ -48,16 +48,44 @@ def claims_of(node: Node, name: str, problems: Problems) -> Mapping[str, ClaimSe
         section = section_of(value, entry, ("split", "alias"), problems)
         if section is not None:
             claims[key.text] = _claim(section, entry)
+    for key, _ in fields.entries:
+        _refuse_idle_alias(key, f"{name}.{key.text}", claims, problems)
     return claims
 
 
+def _refuse_idle_alias(key: Scalar, entry: str, claims: Mapping[str, ClaimSettings], problems: Problems) -> None:
+    """Refuse an alias of an alias, or of itself alone: it would silently be nothing, and a deny rule on it would miss.
+
+    Beside others its own name has a meaning: the claim stays as it is where it is there already.
+    """
+    aliases = {name: claim.alias for name, claim in claims.items() if claim.alias}
+    sources = aliases.get(key.text, ())
+    if set(sources) == {key.text}:
+        message = f"found its own name alone, which changes nothing: write the other name, or delete `{entry}`"
+        problems.error(key, f"{entry}.alias: {message}")
+    for source in sources:
+        for name in sorted(aliases.keys() & _ways_to(source) - {key.text}):
+            instead = ", ".join(f"`{listed}`" for listed in aliases[name])
+            message = f"found `{source}`, but `{name}` is an alias too: write what it stands for instead, {instead}"
+            problems.error(key, f"{entry}.alias: {message}")
+
+
+def _ways_to(name: str) -> set[str]:
+    """Give the names in which a dotted name may be looked up, `a` and `a.b` for `a.b`."""
+    return {name, *(name[:end] for end, character in enumerate(name) if character == ".")}
+
+
 def refuse_changed_claims(root: Section, settings: Settings) -> None:
-    """Refuse to reshape what the revocation list looks at: an entry would silently hold for nobody."""
+    """Refuse to reshape what is judged as it was signed: rules and headers would say something else of the caller.
+
+    An entry of the revocation list would silently hold for nobody.
+    """
     node = root.node("claims")
-    if settings.revocations is None or not isinstance(node, Fields):
-        return
-    for key, _ in node.entries:
-        if key.text in MATCHED_CLAIMS:
+    for key, _ in node.entries if isinstance(node, Fields) else ():
+        if key.text in JUDGED_CLAIMS:
+            message = "the token is judged by this claim as it was signed: delete it, or choose another name"
+            root.problems.error(key, f"claims.{key.text}: {message}")
+        elif settings.revocations is not None and key.text in MATCHED_CLAIMS:
             root.problems.error(
                 key, f"claims.{key.text}: `revocations` looks at this claim as it was signed: delete it"
             )

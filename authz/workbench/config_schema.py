@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
-from authz.identity.claims import BRACKETS
+from authz.identity.claims import BRACKETS, JUDGED_CLAIMS
 from authz.settings import LogFormat, LoggedDecisions, LogLevel
 from authz.workbench.policy_schema import ROUTE_LISTS, TARGET, policy_definitions, redirects
 from authz.workbench.schema_parts import (
@@ -79,8 +79,9 @@ _ADDRESS: Final = _value(
 )
 _POOL_NAME: Final = _value({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,53}_[0-9a-zA-Z]+$|^https?://.*[^/]$"})
 _KEYS_URI: Final = _value({"type": "string", "pattern": "^https?://[^/]|^file:///"})
-_CLIENT: Final = _value({"type": "string", "pattern": "^\\S+$"})
-_ONE_CLIENT: Final = _value({"type": "string", "pattern": "^[^,\\s]+$"})
+_NO_CLIENT: Final = {"pattern": r"^(\*|(?!any$)[Aa][Nn][Yy])$"}
+_CLIENT: Final = _value({"type": "string", "pattern": "^\\S+$", "not": _NO_CLIENT})
+_ONE_CLIENT: Final = _value({"type": "string", "pattern": "^[^,\\s]+$", "not": _NO_CLIENT})
 _USES: Final = ("access", "id")
 _POOL: Final = map_of(
     {
@@ -216,7 +217,11 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
     ),
     "claims": described(
         "What to make of claims that are not as policies want them.",
-        {"type": "object", "additionalProperties": _CLAIM},
+        {
+            "type": "object",
+            "propertyNames": {"not": {"enum": sorted(JUDGED_CLAIMS)}},
+            "additionalProperties": _CLAIM,
+        },
         examples=[{"custom:groups": {"split": BRACKETS}}],
     ),
     "allow_path_parameters": described("Remove `;` parameters from paths instead of refusing them.", _SWITCH),
@@ -241,5 +246,7 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
         _PATH,
         examples=["revocations.yaml"],
     ),
-    "max_header_bytes": described("What all identity headers together may take.", _COUNT, default=8192),
+    "max_header_bytes": described(
+        "The longest value of one identity header, in bytes; a longer one is omitted, never cut.", _COUNT, default=8192
+    ),
 }

@@ -342,6 +342,25 @@ def test_keys_may_come_from(uri: str) -> None:
     assert pool(jwks_uri=f"'{uri}'").jwks_uri == uri
 
 
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        pytest.param("https://issuer-cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI", id="AWS's other form"),
+        pytest.param("https://cognito-idp.us-west-2.amazonaws.com/us-east-1_AbCdEfGhI", id="a replica's region"),
+        pytest.param("https://cognito-idp.eusc-de-east-1.amazonaws.eu/eusc-de-east-1_AbCdEfGhI", id="another domain"),
+        pytest.param("https://cognito-idp.internal/jwks.json", id="another host of that name"),
+        pytest.param("https://issuer.example/amazoncognito.com/", id="a path of that name, and a slash"),
+    ],
+)
+def test_an_issuer_may_be(issuer: str) -> None:
+    assert pool(issuers=issuer).pool.issuers == (issuer,)
+
+
+@pytest.mark.parametrize("client", ["Anybody", "any1", "a*"])
+def test_a_client_may_be_called(client: str) -> None:
+    assert pool(clients=f"[{client}]").pool.clients == {client}
+
+
 @pytest.mark.parametrize("clients", ["any", "[any]"])
 def test_every_client_is_accepted_where_that_is_written_out(clients: str) -> None:
     assert pool(clients=clients).pool.clients is None
@@ -376,6 +395,28 @@ def test_a_long_leeway_is_warned_of() -> None:
 def test_a_leeway_of_a_minute_is_not() -> None:
     loaded = load(f"{VALID}    leeway: 60s\n")
     assert (loaded.warnings, loaded.pools[0].pool.leeway) == ((), 60.0)
+
+
+# Claims.
+
+
+@pytest.mark.parametrize("name", ["cognito:username", "username", "scope", "cognito:groups", "email.primary", "Sub"])
+def test_a_claim_by_which_no_token_is_judged_may_be_split(name: str) -> None:
+    assert load(f"{VALID}claims: {{'{name}': {{split: ','}}}}\n").claims == {name: ClaimSettings(split=",")}
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        pytest.param(("username", "cognito:username"), id="its own name before another one"),
+        pytest.param(("scope",), id="a claim that is split"),
+        pytest.param(("email",), id="a claim by which the token is judged"),
+        pytest.param(("username.first",), id="a part of what has its own name"),
+    ],
+)
+def test_an_alias_may_be_of(sources: tuple[str, ...]) -> None:
+    written = f"{{scope: {{split: ' '}}, username: {{alias: [{', '.join(sources)}]}}}}"
+    assert load(f"{VALID}claims: {written}\n").claims["username"] == ClaimSettings(alias=sources)
 
 
 # Addresses.

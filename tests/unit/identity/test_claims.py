@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from authz.identity.claims import BRACKETS, ClaimShapes, split_claim
 from authz.model import Json
+from authz.policy.caller_criteria import claim_values
 from tests.support.policies import principal
 
 
@@ -16,7 +17,12 @@ from tests.support.policies import principal
     [
         ("[a,b]", BRACKETS, ["a", "b"]),
         ("[a, b]", BRACKETS, ["a", "b"]),
-        ("a,b", BRACKETS, ["a", "b"]),
+        ("a,b", BRACKETS, ["a,b"]),  # without brackets it is one value, which Cognito did not encode either
+        ("ops,admins]", BRACKETS, ["ops,admins]"]),
+        ("R+D", BRACKETS, ["R+D"]),
+        ("[R%2BD]", BRACKETS, ["R+D"]),
+        ("100%25", BRACKETS, ["100%25"]),
+        (" ", BRACKETS, []),
         ("[]", BRACKETS, []),
         ("[", BRACKETS, ["["]),
         ("[a", BRACKETS, ["[a"]),
@@ -82,6 +88,62 @@ def test_an_alias_of_nothing_is_nothing() -> None:
 
 def test_an_alias_sees_the_split_claim() -> None:
     assert shaped({"a": "x y"}, splits={"a": " "}, aliases={"b": ["a"]}) == {"a": ["x", "y"], "b": ["x", "y"]}
+
+
+class TestDottedNames:
+    """Policies look up the literal name, then the way into nested maps; so does `claims`."""
+
+    def test_a_nested_claim_is_split_under_its_dotted_name(self) -> None:
+        claims: dict[str, Json] = {"acme": {"roles": "user,admin"}}
+        assert shaped(claims, splits={"acme.roles": ","}) == {**claims, "acme.roles": ["user", "admin"]}
+
+    def test_a_nested_claim_gets_a_second_name(self) -> None:
+        claims: dict[str, Json] = {"acme": {"list": ["admin"]}}
+        assert shaped(claims, aliases={"roles": ["acme.roles", "acme.list"]}) == {**claims, "roles": ["admin"]}
+
+    def test_an_alias_sees_the_split_nested_claim(self) -> None:
+        claims: dict[str, Json] = {"acme": {"roles": "a b"}}
+        both = shaped(claims, splits={"acme.roles": " "}, aliases={"roles": ["acme.roles"]})
+        assert both["roles"] == ["a", "b"]
+
+    @pytest.mark.parametrize(
+        ("claims", "expected"),
+        [
+            pytest.param({"a.b": "x,y", "a": {"b": "z"}}, ["x", "y"], id="the literal name first"),
+            pytest.param({"a.b": 5, "a": {"b": "z"}}, 5, id="the literal name first, whatever it holds"),
+            pytest.param({"a": {"b": ["x,y"]}}, None, id="a list is split already"),
+            pytest.param({"a": {"b": {"c": "x,y"}}}, None, id="a map is no text"),
+            pytest.param({"a": "x,y"}, None, id="nothing below a text"),
+        ],
+    )
+    def test_only_the_text_that_policies_see_is_split(self, claims: dict[str, Json], expected: Json) -> None:
+        assert shaped(claims, splits={"a.b": ","}).get("a.b") == expected
+
+    def test_of_several_ways_the_first_with_a_value_counts(self) -> None:
+        claims: dict[str, Json] = {"a": {"b.c": {}, "b": {"c": []}}, "a.b": {"c": "x,y"}}
+        assert shaped(claims, splits={"a.b.c": ","})["a.b.c"] == ["x", "y"]
+
+    def test_a_map_gets_a_second_name_too(self) -> None:
+        assert shaped({"a": {"b": {"c": "x"}}}, aliases={"d": ["a.b"]})["d"] == {"c": "x"}
+
+
+NAMES = st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(".".join)
+VALUES = st.sampled_from([None, "x", "", [], ["x", "y"], 5])
+INNERMOST = st.dictionaries(NAMES, VALUES, max_size=3)
+INNER = st.dictionaries(NAMES, VALUES | INNERMOST, max_size=3)
+CLAIMS = st.dictionaries(NAMES, VALUES | INNER, max_size=3)
+
+
+@given(CLAIMS, NAMES)
+def test_policies_see_under_an_alias_what_they_see_under_its_source(claims: dict[str, Json], name: str) -> None:
+    assert claim_values(shaped(claims, aliases={"alias": [name]}), "alias") == claim_values(claims, name)
+
+
+@given(CLAIMS, NAMES)
+def test_policies_see_what_was_split(claims: dict[str, Json], name: str) -> None:
+    before = claim_values(claims, name)
+    after = claim_values(shaped(claims, splits={name: "|"}), name)
+    assert list(after) == [value for value in before if value != ""]
 
 
 def test_an_address_that_does_not_count_gets_no_second_name() -> None:
