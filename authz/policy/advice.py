@@ -1,7 +1,7 @@
 """What loads, and probably does not do what its author thinks: warnings and notes, never errors.
 
 Each says what was found, why it matters and what to write. This room looks at routes and rules; `criterion_advice.py`
-looks at criteria, `shadows.py` at routes that others hide.
+looks at criteria, `pattern_advice.py` at paths, `shadows.py` at routes that others hide.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Scalar, shorten
-from authz.errors import Problem, Severity
+from authz.document import Scalar
+from authz.errors import Problem
 from authz.model import Source
 from authz.policy.criterion import Criterion
 from authz.policy.criterion_advice import EXACT, AcceptedTokens, Advice, CriterionAdviser, operands
 from authz.policy.decision import Block, Effect, Operator, Policy
-from authz.policy.routes import PathKind, Route
-from authz.policy.shadows import shadow_warnings, split_pattern
+from authz.policy.pattern_advice import advise_on_path
+from authz.policy.routes import Route
+from authz.policy.shadows import shadow_warnings
 
 
 def advise(routes: Sequence[Route], accepted: AcceptedTokens, *, checks_certificates: bool) -> list[Problem]:
@@ -58,18 +59,43 @@ def constant_truth(block: Block) -> bool | None:
     return None if None in members else not decisive
 
 
+_SIGNED_IN: Final = "authenticated_user"
+
+
+def _lets_signed_in_in(block: Block) -> bool:
+    """Tell whether an allow block holds for every signed-in caller, because it asks nothing else of one."""
+    if block.operator is Operator.OR:
+        return any(criterion.name == _SIGNED_IN for criterion in block.criteria)
+    return block.operator is Operator.AND and all(criterion.name in _ASKS_NO_MORE for criterion in block.criteria)
+
+
+_ASKS_NO_MORE: Final = frozenset({_SIGNED_IN, "accept"})
+
+
+def _first_that_asks_more(policy: Policy) -> tuple[Criterion, Block] | None:
+    """Give the first allow criterion on the caller that is not met by each who signed in."""
+    for block in policy.allow:
+        is_open = _lets_signed_in_in(block)
+        for criterion in block.criteria:
+            if criterion.of_caller and not (is_open and criterion.name == _SIGNED_IN):
+                return criterion, block
+    return None
+
+
 class _RouteAdviser:
     """Looks at routes one by one."""
 
     def __init__(self, advice: Advice, criteria: CriterionAdviser) -> None:
+        self._advice = advice
         self._warn = advice.warn
         self._criteria = criteria
 
     def look_at(self, route: Route) -> None:
         """Advise on a route, its rules and its criteria."""
         what = f"route `{route.name.label}`"
-        self._path(route, what)
+        advise_on_path(self._advice, route.path, route.path.source or route.source, what)
         self._public(route.policy, what)
+        self._signed_in(route.policy, what)
         for effect, blocks in ((Effect.ALLOW, route.policy.allow), (Effect.DENY, route.policy.deny)):
             self._joined_by_or(effect, blocks, what)
             for block in blocks:
@@ -78,37 +104,6 @@ class _RouteAdviser:
                     breathe()
                     if not _is_plain_user(criterion, block):
                         self._criteria.look_at(criterion, f"{what}: {_called(criterion, block)}")
-
-    def _path(self, route: Route, what: str) -> None:
-        kind, text = route.path.kind, route.path.text
-        source = route.path.source or route.source
-        label = f"{what}: `{kind}`"
-        if kind is PathKind.REGEX:
-            self._regex(text, source, label)
-        elif "*" in text:
-            start = text.partition("*")[0]
-            instead = f"`prefix: {start}`" if text == f"{start}*" else "`regex:` and `[^/]*` for one segment"
-            self._warn(source, f"{label}: the `*` in `{shorten(text)}` is an ordinary character: write {instead}")
-
-    def _regex(self, pattern: str, source: Source, label: str) -> None:
-        shown = f"`{shorten(pattern)}`"
-        start, rest = split_pattern(pattern)
-        if r"\?" in pattern:
-            self._warn(source, f"{label}: {shown} asks for a `?`, and the query is not part of the path: leave it out")
-        elif start and not start.startswith("/"):
-            self._warn(
-                source,
-                f"{label}: {shown} never matches, because every path starts with `/`: write "
-                f"`/{pattern.removeprefix('^')}`",
-            )
-        elif start and not rest:
-            self._warn(
-                source,
-                f"{label}: {shown} takes the path `{start}` alone, because a regex must cover the whole path: write "
-                f"`path: {start}`, or `prefix: {start}` if everything below is meant",
-            )
-        elif rest in (".*", ".*$") and start in ("", "/"):
-            self._warn(source, f"{label}: {shown} takes every path: leave it out, which means the same", Severity.NOTE)
 
     def _public(self, policy: Policy, what: str) -> None:
         denials = _identity_denials(policy)
@@ -138,6 +133,19 @@ class _RouteAdviser:
                     f"{what}: `{useless[0].name}` has no effect, because allow rules are joined by or and another one "
                     "lets everyone in: delete it, or the public access",
                 )
+
+    def _signed_in(self, policy: Policy, what: str) -> None:
+        opener = next(filter(_lets_signed_in_in, policy.allow), None)
+        found = None if opener is None or is_public(policy) else _first_that_asks_more(policy)
+        if opener is not None and found is not None:
+            criterion, block = found
+            rule = "" if block.operator is Operator.OR else "the rule with "
+            key = f"`{_SIGNED_IN}` at {opener.source}" if opener.rule else f"`{_PLAIN_KEYS[_SIGNED_IN]}`"
+            self._warn(
+                criterion.source,
+                f"{what}: {rule}{_called(criterion, block)} has no effect, because allow rules are joined by or and "
+                f"{key} lets every signed-in user in: delete that if only some of them may pass, or else this",
+            )
 
     def _joined_by_or(self, effect: Effect, blocks: Sequence[Block], what: str) -> None:
         rules: dict[Source, dict[Operator, Block]] = {}
@@ -215,6 +223,7 @@ def _called(criterion: Criterion, block: Block) -> str:
 
 
 _PLAIN_KEYS: Final[Mapping[str, str]] = {
+    _SIGNED_IN: "allow_any_authenticated_user",
     "claim": "allowed_idp_claims",
     "domain": "allowed_domains",
     "email": "allowed_users",

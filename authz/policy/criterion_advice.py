@@ -6,6 +6,7 @@ places, so that a long file is not drowned.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final
@@ -207,6 +208,10 @@ class CriterionAdviser:
                     f"{what}: the `?` in `{shorten(text)}` stands for an encoded one (`%3F`), because the query is not "
                     "part of the path: leave the query out",
                 )
+            elif (never := _never_in_path(operator, text)) is not None:
+                self._warn(
+                    value.source, f"{what}: the {never[0]} in `{shorten(text)}` is in no request's path{never[1]}"
+                )
             elif operator in (*EXACT, *_NEGATIVE, "starts_with") and not text.startswith("/"):
                 self._warn(
                     value.source,
@@ -250,6 +255,25 @@ def operands(criterion: Criterion) -> Iterator[tuple[str, Scalar]]:
     for operator, value in entries:
         items = value.items if isinstance(value, Items) else (value,)
         yield from ((operator, item) for item in items if isinstance(item, Scalar))
+
+
+def _never_in_path(operator: str, text: str) -> tuple[str, str] | None:
+    """Give what is in the text and in no canonical path, and what to do about it."""
+    found = _REFUSED_IN_PATHS.search(text)
+    if found is not None:
+        what = f"`{found[0]}`" if found[0].isprintable() else "control character"
+        return what, _INSTEAD.get(found[0], ", because such a request is refused: leave it out")
+    # Only what stands between slashes, or ends the path, is a whole segment.
+    names = text.split("/")[1 : -1 if operator in ("starts_with", "contains") else None]
+    dots = next((name for name in names if name in (".", "..")), None)
+    return None if dots is None else (f"segment `{dots}`", ", because such a request is refused: leave it out")
+
+
+_REFUSED_IN_PATHS: Final = re.compile(r"//|[;\\\x00-\x1F\x7F]")
+_INSTEAD: Final[Mapping[str, str]] = {
+    "//": ", because such a request is refused: write `/`",
+    ";": ", because parameters are refused, or removed before matching: leave them out",
+}
 
 
 def _claim_name(criterion: Criterion) -> str:

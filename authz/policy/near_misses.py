@@ -21,6 +21,7 @@ _ID_TOKEN_CLAIMS: Final = frozenset({
     "zoneinfo",
 })  # fmt: skip
 _ACCESS_TOKEN_CLAIMS: Final = frozenset({"client_id", "scope", "username", "version", "device_key"})
+_OF_CLAIMS: Final = ("claim/", "groups")  # what `claims:` can split
 MAX_EDITS: Final = 2
 _MIN_LENGTH_FOR_EDITS: Final = 4
 _MAX_LENGTH_FOR_EDITS: Final = 64
@@ -101,9 +102,9 @@ def _near(expected: Json, value: Json, criterion: Criterion) -> Hint | None:
         return Hint("differs by case only", f"`{shorten(value)}` differs from `{shorten(expected)}` by case only")
     if expected.strip() == value.strip():
         return Hint("differs by blanks only", f"`{shorten(value)}` differs from `{shorten(expected)}` by blanks only")
-    if expected in value.strip("[]").replace(" ", ",").split(","):
+    if criterion.name.startswith(_OF_CLAIMS) and expected in value.strip("[]").replace(" ", ",").split(","):
         claim = _claim_name(criterion)
-        split = '"[,]"' if value.startswith("[") else '","' if "," in value else '" "'
+        split = '"[,]"' if value.startswith("[") and value.endswith("]") else '","' if "," in value else '" "'
         text = f"the claim is one text that holds a list; split it: claims: {{{claim}: {{split: {split}}}}}"
         return Hint("the claim is one text that holds a list; see `claims:` with `split`", text)
     if is_typo(expected, value):

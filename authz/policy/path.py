@@ -114,6 +114,19 @@ def decoded_path(canonical: str) -> str:
     return decoded.decode("utf-8")
 
 
+def decoded_text(text: str) -> str:
+    """Give text that a policy compares with the decoded path, but holds escapes, as it must be written.
+
+    Raises RequestError, with the reason, for escapes that are in no request's path.
+    """
+    escaped = "".join(char if char.isascii() else _escape(char) for char in text)
+    escaped = _ESCAPE.sub(lambda match: _decode_escape(match) if match[1] else "%25", escaped)
+    if _DOUBLE_ESCAPE.search(escaped):
+        raise RequestError("the path holds a doubly encoded character")
+    _check_utf8(escaped)
+    return decoded_path(escaped)
+
+
 def canonical_host(raw: str) -> Host:
     """Give the host of `raw` (an authority: host, perhaps with a port).
 
@@ -166,6 +179,8 @@ def canonical_pattern(text: str, *, prefix: bool = False) -> str:
     """
     if "?" in text:
         raise RequestError("the query is not part of the path")
+    if ";" in text:
+        raise RequestError("`;` parameters are refused, or removed before matching")
     escaped = "".join(char if char.isascii() else _escape(char) for char in text)
     return canonical_path(escaped + "x")[:-1] if prefix else canonical_path(escaped)
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, list_of, text_of
+from authz.errors import RequestError
 from authz.model import Json, Reason, Request
 from authz.policy import times
 from authz.policy.certificates import certificate_matcher, is_trusted, read_certificate
 from authz.policy.criterion import Build, Builder, Facts, Finding, Parts, warn_unused
 from authz.policy.matchers import string_matcher
-from authz.policy.path import decoded_path
+from authz.policy.path import decoded_path, decoded_text
 
 
 def _request_text(read: Callable[[Facts], str], yes: Reason, no: Reason) -> Build:
@@ -32,6 +33,37 @@ def _request_text(read: Callable[[Facts], str], yes: Reason, no: Reason) -> Buil
         )
 
     return build
+
+
+def http_path(builder: Builder) -> Parts | None:
+    """Build `http_path`: the canonical path, decoded. It never holds an escape, so a text with one is an error."""
+    escaped = [value for value in _scalars(builder.data) if _ESCAPE.search(value.text)]
+    for value in escaped:
+        builder.problems.error(value, f"`http_path`: found {describe(value)}, {_without_escapes(value.text)}")
+    parts = _decoded_path(builder)
+    return None if escaped else parts
+
+
+_ESCAPE: Final = re.compile("%[0-9A-Fa-f]{2}")
+
+
+def _scalars(data: Node) -> Iterator[Scalar]:
+    match data:
+        case Scalar():
+            yield data
+        case Items():
+            for item in data.items:
+                yield from _scalars(item)
+        case Fields():  # pragma: no branch - the last kind there is
+            for _, value in data.entries:
+                yield from _scalars(value)
+
+
+def _without_escapes(text: str) -> str:
+    try:
+        return f"and the path is compared decoded: write `{decoded_text(text)}`"
+    except RequestError as error:
+        return f"which no request can match, because {error}: delete it"
 
 
 def is_cors_preflight(request: Request) -> bool:
@@ -186,7 +218,7 @@ def _time(compile_: Callable[[Node, Problems], times.TimeCriterion | None], yes:
 http_method: Final = _request_text(
     lambda facts: facts.request.method, Reason.HTTP_METHOD_OK, Reason.HTTP_METHOD_UNAUTHORIZED
 )
-http_path: Final = _request_text(
+_decoded_path: Final = _request_text(
     lambda facts: decoded_path(facts.path), Reason.HTTP_PATH_OK, Reason.HTTP_PATH_UNAUTHORIZED
 )
 date: Final = _time(times.date_criterion, Reason.DATE_OK, Reason.DATE_UNAUTHORIZED)

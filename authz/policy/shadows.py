@@ -55,9 +55,10 @@ def _prefix(text: str) -> Area:
     return Area(AreaKind.PREFIX, "" if text == "/" else text)  # every path starts with `/`
 
 
-# One plain or escaped character that no quantifier follows.
-_PLAIN: Final = re.compile(r"(?:\\([^A-Za-z0-9])|([^\\.^$|?*+()\[\]{}]))(?![?*+{])")
-_ESCAPE_OR_CLASS: Final = re.compile(r"\\.|\[\^?\]?[^\]]*\]")
+# One plain or escaped character that no quantifier follows, and no flags, which one may follow: `/a(?i)*`.
+_PLAIN: Final = re.compile(r"(?:\\([^A-Za-z0-9])|([^\\.^$|?*+()\[\]{}]))(?![?*+{]|\(\?[A-Za-z-]+\))")
+CLASS_OR_ESCAPE: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|\[:\^?[a-z]+:\]|[^\]\\])*\]", re.DOTALL)
+"""What a pattern holds besides plain text, groups and quantifiers: `\\d`, `[^/]`, `[\\]]`, `[[:alpha:]]`."""
 _GROUP: Final = re.compile(r"\([^()]*\)")
 
 
@@ -75,7 +76,7 @@ def split_pattern(pattern: str) -> tuple[str, str]:
 
 def _is_choice(pattern: str) -> bool:
     r"""Tell whether a `|` stands outside of every group. A pattern with `\Q` is not read, and may be one."""
-    flat = _ESCAPE_OR_CLASS.sub("", pattern)
+    flat = CLASS_OR_ESCAPE.sub("", pattern)
     while (inner := _GROUP.sub("", flat)) != flat:
         flat = inner
     return "|" in flat or "\\Q" in pattern

@@ -59,6 +59,11 @@ def policy_definitions() -> dict[str, Any]:
         "criterion": _criterion(),
         "string_matcher": _string_matcher(),
         "list_matcher": _list_matcher(),
+        "without_escapes": {
+            "not": {"type": "string", "pattern": "%[0-9A-Fa-f]{2}"},
+            "additionalProperties": ref("without_escapes"),
+            "items": ref("without_escapes"),
+        },
         "claim_value": {"type": ["string", "number", "boolean"], "minLength": 1},
     }
 
@@ -211,7 +216,6 @@ _CRITERION_DATA: Final[Mapping[str, Schema]] = {
             "email",
             "domain",
             "http_method",
-            "http_path",
             "scope",
             "client_id",
             "token_use",
@@ -220,6 +224,7 @@ _CRITERION_DATA: Final[Mapping[str, Schema]] = {
         ),
         ref("string_matcher"),
     ),
+    "http_path": {"allOf": [ref("string_matcher"), ref("without_escapes")]},
     "groups": ref("list_matcher"),
     "source_ip": one_or_list(),
     "client_certificate": map_of(

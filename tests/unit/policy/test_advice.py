@@ -109,7 +109,10 @@ def test_very_many_hosts_beside_wildcards_are_not_compared() -> None:
         pytest.param("/x[(]a|b[)]", "", "/x[(]a|b[)]", id="brackets in a class are no group"),
         pytest.param("/x[]|]", "/x", "[]|]", id="a class that starts with its bracket"),
         pytest.param(r"/\Q(\E|b\Q)\E", "", r"/\Q(\E|b\Q)\E", id="quoted text is not read"),
+        pytest.param(r"/x[\](]|/b[\])]", "", r"/x[\](]|/b[\])]", id="an escaped bracket in a class does not end it"),
+        pytest.param("/x[[:alpha:](]|b[[:alpha:])]", "", "/x[[:alpha:](]|b[[:alpha:])]", id="a class within a class"),
         pytest.param("(?i)/a", "", "(?i)/a", id="flags"),
+        pytest.param("/a(?i)*", "/", "a(?i)*", id="a quantifier after flags takes the character before them"),
     ],
 )
 def test_a_pattern_is_split_after_its_plain_text(pattern: str, start: str, rest: str) -> None:

@@ -107,6 +107,12 @@ class TestValues:
     def test_says_nothing_without_a_likely_mistake(self, criterion: str, claims: dict[str, Any]) -> None:
         assert hint_of(criterion, principal(claims)) is None
 
+    def test_only_claims_can_be_split(self) -> None:
+        caller, known = compiled("email: bob"), facts(principal(email="alice bob"))
+        path, request = compiled("http_path: b"), facts(path="/a,b")
+        assert hint(caller, known, Reason.EMAIL_UNAUTHORIZED) is None
+        assert hint(path, request, Reason.HTTP_PATH_UNAUTHORIZED) is None
+
     @pytest.mark.parametrize(("others", "told"), [(99, True), (100, False)])
     def test_looks_at_the_first_hundred_values_alone(self, others: int, told: bool) -> None:
         found = hint_of("claim/team: orders", principal({"team": ["x"] * others + ["Orders"]}))

@@ -142,6 +142,11 @@ def test_pomeriums_routing_keys_load_and_are_listed_as_envoys() -> None:
     assert str(found.envoy_keys[0][1]) == "policies/app.yaml:2:3"
 
 
+@pytest.mark.parametrize("key", ["lb_policy", "least_request_lb_config", "ring_hash_lb_config", "maglev_lb_config"])
+def test_pomeriums_older_keys_for_load_balancing_are_known(key: str) -> None:
+    assert [name for name, _ in policy_set(route_with(f"{key}: x\nallowed_users: a")).envoy_keys] == [key]
+
+
 @pytest.mark.parametrize(
     ("keys", "problems"),
     [
