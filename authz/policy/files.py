@@ -298,6 +298,14 @@ def changed_within(listing: Listing, span: timedelta, now_ns: int) -> bool:
     return any(max(state.modified_ns, state.changed_ns) > limit for state in listing.files)
 
 
+def changed_around(listing: Listing, span: timedelta, now_ns: int) -> bool:
+    """Tell whether any file's time is less than `span` away from now, on either side: clocks differ."""
+    nearest = int(span.total_seconds() * 1e9)
+    return any(
+        abs(moment - now_ns) < nearest for state in listing.files for moment in (state.modified_ns, state.changed_ns)
+    )
+
+
 def cut_off(files: Sequence[PolicyFile], in_force: Sequence[PolicyFile]) -> list[Problem]:
     """Find the files that look like an interrupted write of the very version that is in force."""
     before = {file.name: file.data for file in in_force}

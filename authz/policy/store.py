@@ -21,11 +21,21 @@ from watchfiles import awatch
 
 from authz.errors import LoadError, Problem
 from authz.model import Source
-from authz.policy.files import FolderState, Listing, PolicyFile, PolicySource, changed_within, cut_off, shown
+from authz.policy.files import (
+    FolderState,
+    Listing,
+    PolicyFile,
+    PolicySource,
+    changed_around,
+    changed_within,
+    cut_off,
+    shown,
+)
 from authz.turns import in_turns
 
 LOAD_ATTEMPTS: Final = 20  # with 150 ms each: three seconds for a writer to finish while we start
 EVENTS_RETRY: Final = timedelta(seconds=1)  # until the watcher is started again; the poll goes on meanwhile
+COARSEST_TICK: Final = timedelta(seconds=2)  # of a file system's clock: NFS, ext3 and FAT hold 1 s or 2 s
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -150,7 +160,7 @@ class PolicyStore(Generic[T]):
         listing, files = self._read_settled()
         compiled = self._compiled(files)
         self._report_stale_mounts(listing)
-        self._settling.judged(listing)
+        self._judged(listing)
         self._folders = listing.folders
         self._take(files, compiled)
         return compiled
@@ -228,8 +238,13 @@ class PolicyStore(Generic[T]):
             self._refused = self.error = None
         elif files != self._refused or asked:
             await self._try(files, asked=asked)
-        self._settling.judged(listing)
+        self._judged(listing)
         return True
+
+    def _judged(self, listing: Listing) -> None:
+        """Look at the set no more until it changes, once a change would show: a file system may count by seconds."""
+        if not changed_around(listing, COARSEST_TICK, time.time_ns()):
+            self._settling.judged(listing)
 
     async def _try(self, files: tuple[PolicyFile, ...], *, asked: bool) -> None:
         try:
