@@ -9,6 +9,7 @@ HTAB are blank (RFC 9110 section 5.6.3). Nothing here says whether a token is go
 from __future__ import annotations
 
 import re
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from authz.errors import TokenError
@@ -16,7 +17,7 @@ from authz.identity.cognito import peek
 from authz.model import Reason, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 
 class TokenPlace(NamedTuple):
@@ -59,10 +60,26 @@ def without_cookies(request: Request, names: Collection[str], issuers: Collectio
 
     What is left is joined with `; `. Empty when nothing is left; None when there was nothing to remove and the header
     may stay as it is.
+
+    Where no token stands beside it a comma stays, also one that could begin a cookie: `info={"id":1,"sig":"YQ=="}` is
+    one. Envoy joins nothing with commas but several cookie headers of HTTP/1, which no browser sends (RFC 6265 section
+    5.4), and with `encode_raw_headers` not even those.
     """
-    cookies = list(_cookies(request))
-    left = [cookie for cookie in cookies if _cookie_name(cookie) not in names and not _holds_token(cookie, issuers)]
-    return None if len(left) == len(cookies) else "; ".join(left)
+
+    def is_removed(cookie: str) -> bool:
+        return _cookie_name(cookie) in names or _holds_token(cookie, issuers)
+
+    headers = request.headers.get("cookie", ())
+    pieces = [bare for header in headers for piece in header.split(";") if (bare := piece.strip(_BLANKS))]
+    left = [rest for piece in pieces for rest in _what_is_left(piece, is_removed)]
+    return None if left == pieces else "; ".join(filter(None, (rest.strip(_BLANKS) for rest in left)))
+
+
+def _what_is_left(piece: str, is_removed: Callable[[str], bool]) -> Iterable[str]:
+    """Give what stands before, between and after the cookies that are removed; all of it when there is none."""
+    if "," not in piece:  # nearly always
+        return () if is_removed(piece) else (piece,)
+    return (",".join(rest) for removed, rest in groupby(_JOINED.split(piece), is_removed) if not removed)
 
 
 def headers_with_tokens(request: Request, issuers: Collection[str]) -> Sequence[str]:
@@ -144,8 +161,9 @@ def _whole_value(value: str, name: str) -> str:
 
 
 # Envoy joins repeated cookie headers of HTTP/1 with a comma in its default encoding. A comma begins a new cookie only
-# when a name and `=` follow: `theme=a,b` is one cookie, and must reach the upstream as one.
-_COOKIE_END = re.compile(r";|,(?=[^;,=]*=)")
+# when a name and `=` follow: `theme=a,b` is one cookie.
+_JOINED = re.compile(r",(?=[^;,=]*=)")
+_COOKIE_END = re.compile(f";|{_JOINED.pattern}")
 
 
 def _cookies(request: Request) -> Iterator[str]:
@@ -157,7 +175,7 @@ def _cookies(request: Request) -> Iterator[str]:
 
 
 def _cookie_name(cookie: str) -> str:
-    return cookie.partition("=")[0].rstrip(_BLANKS)
+    return cookie.partition("=")[0].strip(_BLANKS)
 
 
 def _cookie_token(request: Request, name: str) -> str:

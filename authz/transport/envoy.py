@@ -112,7 +112,18 @@ class _RawHeaders(Mapping[str, tuple[str, ...]]):
 
 
 def _value(entry: pb.HeaderValue) -> str:
-    return entry.raw_value.decode("latin-1") if entry.raw_value else entry.value
+    """Read a value as UTF-8, which answers are written in: cookies that are written back must be what they were.
+
+    A value that is no UTF-8 is read as Latin-1 (RFC 9110 section 5.5), whole. Written back, its lone bytes arrive as
+    UTF-8, since a text of protobuf can hold nothing else; in its other encoding Envoy makes each of them a `!`.
+    """
+    raw = entry.raw_value
+    if not raw:
+        return entry.value
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw.decode("latin-1")
 
 
 def _lower(name: str) -> str:

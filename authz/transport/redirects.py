@@ -12,11 +12,12 @@ from urllib.parse import quote
 
 from authz.errors import RequestError
 from authz.model import Request
-from authz.policy.path import canonical_host
+from authz.policy.path import Host, canonical_host
 from authz.policy.refusals import URL
 from authz.transport.preference import Form, preferred_form
 
 MAX_URL_LENGTH: Final = 4096  # characters, encoded; Envoy and browsers bound what a Location header may hold
+_DEFAULT_PORTS: Final = {"https": 443, "http": 80}
 
 
 def redirect_target(request: Request, status: int, targets: Mapping[int, str]) -> str | None:
@@ -29,7 +30,7 @@ def redirect_target(request: Request, status: int, targets: Mapping[int, str]) -
     except RequestError:
         return None
     authority = host.name if host.port is None else f"{host.name}:{host.port}"
-    if _is_here(target, authority, request.path):
+    if _is_here(target, host, request.path):
         return None
     origin = f"{request.scheme if request.scheme in ('http', 'https') else 'https'}://{authority}"
     url = quote(origin + request.path, safe="", errors="replace")
@@ -48,12 +49,17 @@ def is_navigation(request: Request) -> bool:
     )
 
 
-def _is_here(target: str, authority: str, path: str) -> bool:
-    """Tell whether the target is the refused page itself: a sign-in page that is refused must not call itself."""
+def _is_here(target: str, host: Host, path: str) -> bool:
+    """Tell whether the target is the refused page itself: a sign-in page that is refused must not call itself.
+
+    The request's scheme does not count: behind a proxy that ends TLS it is another than the browser's.
+    """
     place = target.partition("#")[0].partition("?")[0]
     if not place.startswith("/"):
-        there, slash, rest = place.partition("://")[2].partition("/")
-        if there.lower() != authority:
+        scheme, _, rest = place.partition("://")
+        authority, slash, rest = rest.partition("/")
+        there, port = canonical_host(authority), _DEFAULT_PORTS[scheme]
+        if (there.name, there.port or port) != (host.name, host.port or port):
             return False
         place = slash + rest or "/"
     return place == path.partition("?")[0]

@@ -7,6 +7,7 @@ import shlex
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
+from urllib.parse import quote
 
 from authz.model import Json, Request
 
@@ -74,12 +75,13 @@ _CURL_WITH_VALUE: Final = frozenset({
     "-o", "--output", "-m", "--max-time", "--connect-timeout", "-x", "--proxy", "--cacert", "--cert", "-E", "--key",
     "--capath", "--resolve", "--connect-to",
     "-w", "--write-out", "-c", "--cookie-jar", "--retry", "--retry-delay",
-    "-r", "--range", "-T", "--upload-file", "-K", "--config", "--interface", "-D", "--dump-header", "--limit-rate",
-    "--ciphers", "--tls-max", "-F", "--form", "--unix-socket", "--dns-servers", "--max-redirs",
+    "-r", "--range", "-K", "--config", "--interface", "-D", "--dump-header", "--limit-rate",
+    "--ciphers", "--tls-max", "--unix-socket", "--dns-servers", "--max-redirs",
 })  # fmt: skip
 _CURL_DATA: Final = frozenset({
     "-d", "--data", "--data-raw", "--data-binary", "--data-ascii", "--data-urlencode", "--json",
 })  # fmt: skip
+_CURL_FORM: Final = frozenset({"-F", "--form", "--form-string"})
 _CURL_SHORT_WITH_VALUE: Final = frozenset("oHXdbAeumxEwcrTKDF")
 
 
@@ -123,7 +125,9 @@ class _Curl:
         self._urls: list[str] = []
         self._headers: dict[str, tuple[str, ...]] = {}
         self._has_data = False
+        self._has_form = False
         self._get = False
+        self._upload = ""
 
     def take(self, word: str, rest: Iterable[str]) -> None:
         def value() -> str:
@@ -156,6 +160,11 @@ class _Curl:
         elif word in _CURL_DATA:
             value()
             self._has_data = True
+        elif word in _CURL_FORM:
+            value()
+            self._has_form = True
+        elif word in ("-T", "--upload-file"):
+            self._upload = value()
         elif word in _CURL_WITH_VALUE:
             value()
         elif not word.startswith("-"):
@@ -178,9 +187,22 @@ class _Curl:
                 "the curl command has no URL" if not urls else "the curl command has several URLs: keep one"
             )
         scheme, host, path = _split_given(urls[0])
-        method = self._method or ("POST" if self._has_data and not self._get else "GET")
+        method = self._method or self._implied_method()
         host = self._headers.pop("host", (host,))[0]
-        return Asked(Request(method, host, path, self._headers), scheme)
+        return Asked(Request(method, host, self._uploaded_to(path), self._headers), scheme)
+
+    def _implied_method(self) -> str:
+        """Give what curl sends without `-X`; `-G` moves data alone into the query (measured, curl 7.88)."""
+        if self._upload:
+            return "PUT"
+        return "POST" if self._has_form or (self._has_data and not self._get) else "GET"
+
+    def _uploaded_to(self, path: str) -> str:
+        """Give the path with the name of the uploaded file, which curl adds where the URL ends with `/`."""
+        place, mark, query = path.partition("?")
+        if self._upload in ("", "-", ".") or not place.endswith("/"):
+            return path
+        return place + quote(self._upload.rpartition("/")[2], safe="", errors="surrogateescape") + mark + query
 
 
 _HOST_KEYS: Final = ("host", "authority", ":authority")
@@ -218,8 +240,6 @@ def _first(entry: Mapping[str, Json], names: Sequence[str]) -> str | None:
 
 
 def _logged(entry: Mapping[str, Json]) -> Mapping[str, Json]:
-    """Give the decision that a line tells: ours at the top level, Envoy's under the metadata key of our sample."""
-    inner = entry.get("authz")
-    source = inner if isinstance(inner, Mapping) else entry
+    """Give the decision that a line tells."""
     known = ("decision", "reason", "reasons", "route", "policy", "policy_revision", "subject", "client_id", "why")
-    return {name: source[name] for name in known if source.get(name) not in (None, "")}
+    return {name: entry[name] for name in known if entry.get(name) not in (None, "")}

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from authz.errors import TokenError
 from authz.identity.credentials import (
@@ -154,6 +156,26 @@ def test_shows_no_token() -> None:
         pytest.param(request(cookie="BearerToken=C; a=1;; "), "a=1", id="empty cookies are dropped"),
         pytest.param(request(cookie="BearerToken=C,D; theme=a,b"), "theme=a,b", id="commas stay in their values"),
         pytest.param(request(cookie="BearerToken; a=1"), "a=1", id="a cookie without a value"),
+        pytest.param(
+            request(cookie='BearerToken=C; info={"id":1,"sig":"YQ=="}'),
+            'info={"id":1,"sig":"YQ=="}',
+            id="JSON after it",
+        ),
+        pytest.param(
+            request(cookie='info={"id":1,"sig":"YQ=="}; BearerToken=C'), 'info={"id":1,"sig":"YQ=="}', id="JSON before"
+        ),
+        pytest.param(
+            request(cookie=("a=1; BearerToken=C", "b=2,c=3", "d=4, e=5")), "a=1; b=2,c=3; d=4, e=5", id="another header"
+        ),
+        pytest.param(request(cookie="b=2,c=3"), None, id="a comma that may begin a cookie, and nothing to remove"),
+        pytest.param(
+            request(cookie="a=1,b=2,BearerToken=C,c=3,d=4"),
+            "a=1,b=2; c=3,d=4",
+            id="only where it stood is a cookie's end",
+        ),
+        pytest.param(request(cookie="BearerToken=C, a=1 ,BearerToken=D"), "a=1", id="first and last of three joined"),
+        pytest.param(request(cookie="a=1, BearerToken =C\t,b=2"), "a=1; b=2", id="blanks at the joints"),
+        pytest.param(request(cookie="a=1; ,BearerToken=C"), "a=1", id="nothing before the comma"),
     ],
 )
 def test_without_cookies(sent: Request, left: str | None) -> None:
@@ -197,6 +219,24 @@ class TestTokensWhereverTheyStand:
         value = value.replace(",", "%2C")
         sent = request(cookie=("a=1", f"copy={value}; b=2"))
         assert without_cookies(sent, (), {POOL.issuer}) == ("a=1; b=2" if holds else None)
+
+
+# Joints of cookies, blanks among them, and what may stand between; `@` is a token of ours, wherever it stands.
+BITS = ("@", "BearerToken=", "BearerToken", "copy=", "a", "b=2", "c=d,e", "=", '"', "é", ";", "; ", ",", ", ", "\t,")
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(st.lists(st.sampled_from(BITS), max_size=12).map("".join), max_size=3))
+def test_no_token_is_ever_left_and_nothing_else_is_lost(headers: list[str]) -> None:
+    sent = request(cookie=tuple(header.replace("@", OURS) for header in headers))
+    left = without_cookies(sent, {"BearerToken"}, {POOL.issuer})
+    if left is None:
+        left = ";".join(sent.headers["cookie"])
+    assert not list(headers_with_tokens(request(x=left), {POOL.issuer}))
+    assert find_credential(request(cookie=left), (COOKIE,)) is None
+    for cookie in ";".join(headers).split(";"):
+        if "@" not in cookie and "BearerToken" not in cookie:
+            assert cookie.strip(" \t") in left
 
 
 def test_cookies_and_pseudo_headers_are_no_headers_to_remove() -> None:

@@ -109,11 +109,15 @@ def test_raw_headers_come_one_by_one() -> None:
     add(key="Cookie", raw_value=b"a=1")
     add(key="cookie", raw_value=b"b=2")
     add(key="x-latin", raw_value=b"caf\xe9")
+    add(key="x-utf-8", raw_value="café €".encode())
+    add(key="x-both", raw_value=b"caf\xc3\xa9 caf\xe9")
     add(key="x-text", value="text")
     add(key="x-empty")
     assert to_request(message).headers == {
         "cookie": ("a=1", "b=2"),
         "x-latin": ("café",),
+        "x-utf-8": ("café €",),
+        "x-both": ("cafÃ© café",),
         "x-text": ("text",),
         "x-empty": ("",),
     }
@@ -530,6 +534,30 @@ def test_hidden_credentials_leave_the_other_cookies(cookie: str | None, remainin
     assert {"authorization", "x-other-token"} < set(to_remove)
     assert to_set.get("cookie", "") == (remaining or "")
     assert ("cookie" in to_remove) is (remaining == "")
+
+
+KNOWN = Allow(ROUTE, (Reason.USER_OK,))
+
+
+@pytest.mark.parametrize("name", ["café", "Kateřina", "日本", "\N{KELVIN SIGN}", "\x85", "\N{BOM}"])
+def test_cookies_in_utf_8_stay_as_they_are_in_both_encodings(name: str) -> None:
+    cookie = f"{name}={name}; BearerToken=x; {name}"
+    raw = pb.HeaderMap(headers=[pb.HeaderValue(key="cookie", raw_value=cookie.encode())])
+    for message in (check_request(header_map=raw), check_request(headers={"cookie": cookie})):
+        asked = to_request(message)
+        response = answers(tokens=(COOKIE,), hide_credentials=True).answer(asked, KNOWN, STAMP).response
+        assert headers_of(response)["cookie"].encode() == f"{name}={name}; {name}".encode()
+
+
+@given(st.binary(max_size=30))
+def test_any_bytes_of_a_cookie_can_be_written_back(value: bytes) -> None:
+    """A text of protobuf is UTF-8; lone bytes are read as Latin-1, and none of them ends or begins a cookie."""
+    value = value.translate(None, delete=b";,=\t ")
+    raw = pb.HeaderMap(headers=[pb.HeaderValue(key="cookie", raw_value=b"BearerToken=x; a=" + value)])
+    asked = to_request(check_request(header_map=raw))
+    response = answers(tokens=(COOKIE,), hide_credentials=True).answer(asked, KNOWN, STAMP).response
+    written = headers_of(pb.CheckResponse.FromString(response.SerializeToString()))["cookie"].removeprefix("a=")
+    assert value in (written.encode(), written.encode("latin-1", "replace"))
 
 
 def test_without_token_cookies_no_cookie_is_touched() -> None:

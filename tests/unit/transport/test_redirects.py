@@ -115,10 +115,26 @@ def test_a_long_address_becomes_the_front_page_and_not_half_an_address() -> None
         ("https://App.example.com/sign-in", "app.example.com", "/sign-in"),
         ("https://app.example.com?u={url}", "app.example.com", "/"),
         ("https://app.localhost:8443/in", "app.localhost:8443", "/in?a"),
+        ("https://app.example.com:443/sign-in", "app.example.com", "/sign-in"),
+        ("https://app.example.com:443?u={url}", "app.example.com", "/"),
+        ("https://app.example.com:443/sign-in", "app.example.com:443", "/sign-in"),
+        ("https://app.example.com/sign-in", "app.example.com:443", "/sign-in"),
+        ("https://app.example.com./sign-in", "app.example.com", "/sign-in"),
+        ("https://App.Example.com.:443/sign-in", "app.example.com.", "/sign-in"),
+        ("https://app.example.com/sign-in", "App.example.com.:443", "/sign-in"),
+        ("http://localhost:80/in", "localhost", "/in"),
+        ("http://localhost/in", "localhost:80", "/in"),
+        ("https://[0:0::1]/in", "[::1]:443", "/in"),
     ],
 )
 def test_a_refused_sign_in_page_is_not_sent_to_itself(where: str, host: str, path: str) -> None:
     assert target(targets={401: where}, host=host, path=path) is None
+
+
+def test_the_scheme_before_a_proxy_that_ends_tls_does_not_matter() -> None:
+    where = {401: "https://app.example.com/sign-in"}
+    for host in ("app.example.com", "app.example.com:443"):
+        assert target(targets=where, scheme="http", host=host, path="/sign-in") is None
 
 
 @pytest.mark.parametrize(
@@ -127,6 +143,9 @@ def test_a_refused_sign_in_page_is_not_sent_to_itself(where: str, host: str, pat
         ("/sign-in?return={url}", "app.example.com", "/sign-in/x"),
         ("https://login.example.com/", "app.example.com", "/"),
         ("https://app.localhost:8443/in", "app.localhost", "/in"),
+        ("https://app.localhost/in", "app.localhost:8443", "/in"),
+        ("https://app.example.com/in", "app.example.com:80", "/in"),
+        ("http://localhost/in", "localhost:443", "/in"),
     ],
 )
 def test_another_page_is_sent_there(where: str, host: str, path: str) -> None:

@@ -86,6 +86,15 @@ class TestCurl:
             pytest.param("curl --json '{{}}' {url}", "POST", {}, id="--json"),
             pytest.param("curl --data-raw 'x -H y' -X PATCH {url}", "PATCH", {}, id="-X beats data"),
             pytest.param("curl -G -d a=1 {url}", "GET", {}, id="-G"),
+            pytest.param("curl -F a=b {url}", "POST", {}, id="-F"),
+            pytest.param("curl --form a=@file --form-string c=d {url}", "POST", {}, id="--form and --form-string"),
+            pytest.param("curl -sFa=b -G {url}", "POST", {}, id="-G takes nothing from a form"),
+            pytest.param("curl -X PUT -F a=b {url}", "PUT", {}, id="-X beats a form"),
+            pytest.param("curl -T file {url}", "PUT", {}, id="-T"),
+            pytest.param("curl --upload-file=file {url}", "PUT", {}, id="--upload-file="),
+            pytest.param("curl -G -T file {url}", "PUT", {}, id="-G takes nothing from a file"),
+            pytest.param("curl -X PATCH -Tfile {url}", "PATCH", {}, id="-X beats a file"),
+            pytest.param("curl -T '' {url}", "GET", {}, id="no file"),
             pytest.param("curl --url {url}", "GET", {}, id="--url"),
             pytest.param("curl -o /dev/null -w '%{{http_code}}' -m 5 {url}", "GET", {}, id="options with values"),
             pytest.param("curl -o/dev/null -m5 {url}", "GET", {}, id="values glued to their options"),
@@ -108,6 +117,22 @@ class TestCurl:
 
     def test_a_host_header_is_the_host(self) -> None:
         assert curl("curl -H 'Host: b.example' https://127.0.0.1/").host == "b.example"
+
+    # As curl 7.88 sends them.
+    @pytest.mark.parametrize(
+        ("file", "url", "path"),
+        [
+            ("my file.txt", "https://a.example/d/", "/d/my%20file.txt"),
+            ("./some/file", "https://a.example", "/file"),
+            ("file", "https://a.example/d/?q=1", "/d/file?q=1"),
+            ("file", "https://a.example/d", "/d"),
+            ("-", "https://a.example/d/", "/d/"),
+            (".", "https://a.example/d/", "/d/"),
+            ("\udcff", "https://a.example/", "/%FF"),
+        ],
+    )
+    def test_a_file_is_sent_to_its_name(self, file: str, url: str, path: str) -> None:
+        assert from_curl(["curl", "-T", file, url]).request == Request("PUT", "a.example", path, {})
 
     def test_the_scheme_is_kept(self) -> None:
         assert from_curl(["curl", "http://a.example"]).scheme == "http"
@@ -183,9 +208,8 @@ class TestLogLines:
         assert (asked.logged["reasons"], asked.logged["why"]) == (["claim-unauthorized"], {"condition": "x"})
         assert "subject" not in asked.logged
 
-    def test_of_envoy_with_our_metadata_under_one_key(self) -> None:
-        line = {"authority": "a.example", ":path": "/x", "authz": {"decision": "allow"}}
-        asked = from_log_line(json.dumps(line))
+    def test_of_envoy_with_other_names(self) -> None:
+        asked = from_log_line(json.dumps({"authority": "a.example", ":path": "/x", "decision": "allow"}))
         assert asked.request[:3] == ("GET", "a.example", "/x")
         assert asked.logged == {"decision": "allow"}
 
@@ -211,7 +235,7 @@ class TestLogLines:
     )
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
-    @given(st.dictionaries(st.sampled_from([*OURS, "authz", ":path", "authority"]), json_values))
+    @given(st.dictionaries(st.sampled_from([*OURS, ":path", "authority"]), json_values))
     def test_any_object_is_a_request_or_an_input_error(self, line: dict[str, Any]) -> None:
         try:
             asked = from_log_line(json.dumps(line))
