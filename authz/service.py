@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import signal
-import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -30,13 +29,14 @@ from authz.policy.files import PolicyFile, opened_from
 from authz.policy.parser import PolicySet, parse_policies
 from authz.policy.quiet import look_once, quietly
 from authz.policy.store import PolicyStore
-from authz.settings import Listen, Settings
+from authz.settings import Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.envoy import Answers
 from authz.transport.event_loop import EventLoop
 from authz.transport.guard import Guard
 from authz.transport.rush import Rush
 from authz.transport.server import Door, Server, keep_health
+from authz.transport.sockets import refuse_a_taken_socket
 from authz.transport.tls import Certificates
 
 DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
@@ -175,7 +175,7 @@ class Service:
         return missing
 
     async def _keep_health(self, server: Server) -> None:
-        await keep_health(server, self._missing)
+        await keep_health(server, lambda: [*self._missing(), *(["draining"] if self._draining else [])])
         self._serving = True
 
     async def run(self) -> None:
@@ -235,13 +235,13 @@ class Service:
         admin = self._settings.admin
         if admin is None:
             return None
-        return await start_admin(host=admin.host, port=admin.port, path=admin.path, pages=self._pages)
+        return await start_admin(admin, self._pages)
 
     async def _drain(self, server: Server) -> None:
         log.info("draining")
         was_ready = not self.readiness()
         self._draining = True
-        await server.set_serving(False)
+        server.set_serving(False)
         if was_ready:
             await asyncio.sleep(DRAIN_SECONDS)
         await server.stop(GRACE_SECONDS)
@@ -257,18 +257,6 @@ def tell_of_failure(task: asyncio.Task[None]) -> None:
 
 MAX_VERIFIED_TOKENS: Final = 20_000
 MAX_VERIFIED_BYTES: Final = 48 * 1024 * 1024
-
-
-def refuse_a_taken_socket(listen: Listen) -> None:
-    """Raise OSError when somebody answers on our Unix socket: gRPC would silently take the path over."""
-    if listen.path is None:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(listen.path)
-        except OSError:  # nobody there, or a file left behind, which gRPC replaces
-            return
-    raise OSError(f"another process listens on {listen.path}")
 
 
 def serve(settings: Settings, *, beside: Beside | None = None) -> None:

@@ -41,6 +41,7 @@ FIRST_DELAY_SECONDS: Final = 0.1
 LONGEST_DELAY_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 30.0  # who lived that long starts with the first delay again
 ANSWER_SECONDS: Final = 2.0  # a scraper waits 10 s, a readiness probe often 1 s
+START_SECONDS: Final = 60.0  # 10,000 routes take five on a slow machine
 PROBE_SECONDS: Final = 2.0
 HUNG_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0  # workers need 1.5 s to be noticed and up to 5 s for calls in flight
@@ -281,7 +282,7 @@ class Supervisor:
         admin = self._settings.admin
         if admin is None:
             return None
-        return await start_admin(host=admin.host, port=admin.port, path=admin.path, pages=self)
+        return await start_admin(admin, self)
 
     async def _keep(self, worker: Worker) -> None:
         """Let the worker live again and again."""
@@ -299,7 +300,7 @@ class Supervisor:
                 self._exit_code = code if code > 0 else 1
                 self._stop.set()
                 return
-            told_to_end = code == 0
+            told_to_end = code in (0, -signal.SIGTERM)  # the second, before it could listen to signals
             delay = 0.0 if told_to_end or time.monotonic() - began >= STEADY_SECONDS else delay
             log.log(
                 logging.INFO if told_to_end else logging.ERROR,
@@ -326,8 +327,13 @@ class Supervisor:
             self._stop.set()
 
     async def _probe(self, worker: Worker) -> None:
-        """End the worker when its event loop no longer turns."""
-        await worker.up.wait()
+        """End the worker when it does not come up, or its event loop no longer turns."""
+        try:
+            await asyncio.wait_for(worker.up.wait(), START_SECONDS)
+        except TimeoutError:
+            log.error("a worker does not come up and is ended", extra={"fields": {"worker": worker.index}})  # noqa: TRY400 - nothing failed here
+            worker.signal(signal.SIGKILL)
+            return
         while True:
             await asyncio.sleep(PROBE_SECONDS)
             if worker.up.is_set() and await worker.ask(MISSING, HUNG_SECONDS) is None and worker.up.is_set():

@@ -1,9 +1,13 @@
-"""A certificate and its private key, as PEM: whether a server can show the one and prove it with the other."""
+"""A certificate and its private key, as PEM: whether a server can show the one and prove it with the other.
+
+Of keys, those that gRPC's and Envoy's TLS (BoringSSL) both take and offer: RSA, and ECDSA with P-256 or P-384.
+"""
 
 from __future__ import annotations
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 
@@ -21,4 +25,7 @@ def why_no_pair(certificate_pem: bytes, key_pem: bytes) -> str | None:
     form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
     if key.public_key().public_bytes(*form) != public_key.public_bytes(*form):
         return "the key of another certificate"
+    curve = public_key.curve if isinstance(public_key, ec.EllipticCurvePublicKey) else None
+    if not isinstance(public_key, rsa.RSAPublicKey) and not isinstance(curve, ec.SECP256R1 | ec.SECP384R1):
+        return "a key of a kind that TLS here cannot use: expected RSA, P-256 or P-384"
     return None

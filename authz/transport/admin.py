@@ -12,6 +12,8 @@ from typing import Final, Protocol
 from aiohttp import web
 
 from authz.metrics import Metrics
+from authz.settings import Listen
+from authz.transport.sockets import refuse_a_taken_socket
 
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _KEEPALIVE_SECONDS: Final = 30.0  # two scrapes at Prometheus' usual 15 s share a connection
@@ -65,17 +67,9 @@ class AdminServer:
         await self._runner.cleanup()
 
 
-async def start_admin(
-    *,
-    host: str | None = None,
-    port: int | None = None,
-    path: str | None = None,
-    pages: Pages,
-) -> AdminServer:
-    """Serve the pages on `host` and `port` (no host: every interface), or on the Unix socket at `path`.
-
-    Raises OSError when the address cannot be bound.
-    """
+async def start_admin(listen: Listen, pages: Pages) -> AdminServer:
+    """Serve the pages. Raises OSError when the address cannot be bound, or somebody answers on the socket already."""
+    refuse_a_taken_socket(listen)
     runner = web.AppRunner(
         _application(pages),
         access_log=None,
@@ -88,9 +82,16 @@ async def start_admin(
         auto_decompress=False,
     )
     await runner.setup()
-    site = web.TCPSite(runner, host or None, port or 0) if path is None else web.UnixSite(runner, path)
+    site = (
+        web.TCPSite(runner, listen.host or None, listen.port)
+        if listen.path is None
+        else web.UnixSite(runner, listen.path)
+    )
     try:
         await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise OSError(f"admin: cannot listen on {listen.target}: {error.strerror or error}") from error
     except BaseException:
         await runner.cleanup()
         raise

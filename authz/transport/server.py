@@ -17,7 +17,7 @@ from typing import Final
 
 import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from authz.audit import DecisionLog, DecisionRecord
 from authz.authorizer import Authorizer, Visit
@@ -29,6 +29,7 @@ from authz.settings import Listen
 from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
 from authz.transport.envoy import NOBODY, Answers, Stamp, StandingDenial, request_id_of, to_request
 from authz.transport.guard import Guard
+from authz.transport.health import Health
 from authz.transport.rush import Rush
 from authz.transport.tls import Certificates
 
@@ -196,7 +197,7 @@ class Server:
 
     def __init__(self, door: Door | Guard, listen: Listen, tls: Certificates | None) -> None:
         self._listen = listen
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs do not know it
+        self._health = Health(("", SERVICE))
         self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
         # Bytes in, bytes out: a message that protobuf refuses is answered at the door, not by gRPC.
         check = grpc.unary_unary_rpc_method_handler(door.check)
@@ -211,17 +212,15 @@ class Server:
 
     async def start(self) -> None:
         """Listen. Not serving yet, as far as health is concerned."""
-        await self.set_serving(False)
         await self._server.start()
 
-    async def set_serving(self, serving: bool) -> None:
-        """Say so to health checks, by both names that Envoy may ask for."""
-        status = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
+    def set_serving(self, serving: bool) -> None:
+        """Say so to health checks."""
+        self._health.set_serving(serving)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls and let those in flight end."""
+        self._health.end()
         await self._server.stop(grace_seconds)
 
 
@@ -243,5 +242,5 @@ async def keep_health(server: Server, readiness: Callable[[], Sequence[str]], in
     """Turn to serving once nothing is missing. It stays so: one pool's lost keys must not refuse everybody."""
     while readiness():  # noqa: ASYNC110 - keys and policies come from several places; a look is cheaper than wiring events
         await asyncio.sleep(interval_seconds)
-    await server.set_serving(True)
+    server.set_serving(True)
     log.info("ready")

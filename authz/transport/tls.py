@@ -10,7 +10,10 @@ connections; those that are open were let in by the old one and stay. TLS is 1.2
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -109,8 +112,17 @@ class Certificates:
         return tuple((stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
     def _read(self) -> _Contents:
-        certificate, key, *client_ca = (file.read_bytes() for file in self._files)
+        certificate, key, *client_ca = map(_read_regular, self._files)
         return _Contents(certificate, key, client_ca[0] if client_ca else None)
+
+
+def _read_regular(path: Path) -> bytes:
+    """Read a file; OSError for a pipe in its place, which would keep every handshake waiting."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read()
 
 
 def _why_unusable(contents: _Contents) -> str | None:

@@ -13,6 +13,7 @@ import pytest
 
 from authz.metrics import Metrics
 from authz.model import Deny, Reason
+from authz.settings import Listen
 from authz.transport.admin import AdminServer, OwnPages, start_admin
 
 
@@ -34,7 +35,7 @@ class Stand:
 async def stand() -> AsyncIterator[Stand]:
     stand = Stand()
     pages = OwnPages(lambda: stand.missing, stand.metrics)
-    stand.server = await start_admin(host="127.0.0.1", port=0, pages=pages)
+    stand.server = await start_admin(Listen("127.0.0.1", 0), pages)
     async with aiohttp.ClientSession() as stand.client:
         yield stand
     await stand.server.close()
@@ -143,7 +144,7 @@ async def test_rubbish_closes_its_own_connection_alone(stand: Stand, data: bytes
 async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "admin.sock")
     for _ in range(2):  # a socket left behind by a former run is no obstacle
-        server = await start_admin(path=path, pages=OwnPages(list, Metrics(version="1", wall=lambda: 0.0)))
+        server = await start_admin(Listen(path=path), OwnPages(list, Metrics(version="1", wall=lambda: 0.0)))
         assert server.port == 0
         async with (
             aiohttp.ClientSession(connector=aiohttp.UnixConnector(path)) as client,
@@ -155,7 +156,23 @@ async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
 
 async def test_a_port_that_is_taken_is_an_os_error(stand: Stand) -> None:
     with pytest.raises(OSError, match="address already in use"):
-        await start_admin(host="127.0.0.1", port=stand.server.port, pages=OwnPages(list, stand.metrics))
+        await start_admin(Listen("127.0.0.1", stand.server.port), OwnPages(list, stand.metrics))
+
+
+async def test_an_address_that_cannot_be_is_told_with_its_setting(tmp_path: Path) -> None:
+    pages = OwnPages(list, Metrics(version="1", wall=lambda: 0.0))
+    path = str(tmp_path / "missing" / "admin.sock")
+    with pytest.raises(OSError, match=f"^admin: cannot listen on unix:{path}: No such file or directory$"):
+        await start_admin(Listen(path=path), pages)
+
+
+async def test_a_socket_that_another_answers_on_is_not_taken_over(tmp_path: Path) -> None:
+    pages = OwnPages(list, Metrics(version="1", wall=lambda: 0.0))
+    address = Listen(path=str(tmp_path / "admin.sock"))
+    first = await start_admin(address, pages)
+    with pytest.raises(OSError, match="another process listens on"):
+        await start_admin(address, pages)
+    await first.close()
 
 
 async def test_after_closing_nobody_listens(stand: Stand) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from authz.lines import LineWriter
 from authz.metrics import Metrics
-from authz.service import Service, refuse_a_taken_socket
+from authz.service import Service
 from authz.settings import Listen, load_settings
 from authz.transport.server import Server
+from authz.transport.sockets import refuse_a_taken_socket
 from tests.support.user_pool import FakeUserPool
 
 

@@ -94,6 +94,18 @@ async def test_a_worker_that_does_not_answer_is_ended(
     assert "a worker does not answer and is ended" in caplog.text
 
 
+async def test_a_worker_that_never_comes_up_is_ended(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "START_SECONDS", 0.01)
+    worker = Silent()
+    worker.up.clear()
+    settings = Settings(policies=Path("policies"), inline=False, pools=(), workers=2)
+    await asyncio.wait_for(Supervisor(settings, Output())._probe(cast("Worker", worker)), 10)
+    assert worker.signals == [signal.SIGKILL]
+    assert "a worker does not come up and is ended" in caplog.text
+
+
 class Counting(Silent):
     """A worker that counted five decisions, and ends while that is read."""
 

@@ -19,6 +19,7 @@ from authz.policy.files import (
     Listing,
     PolicyFile,
     PolicySource,
+    changed_around,
     changed_within,
     cut_off,
     is_policy_file,
@@ -258,6 +259,18 @@ class TestSettling:
     def test_the_age_of_the_youngest_file(self, changed_ns: int, modified_ns: int, young: bool) -> None:
         assert changed_within(listing(changed_ns, modified_ns), SETTLE, now_ns=1_000_000_000) is young
 
+    @pytest.mark.parametrize(
+        ("changed_ns", "modified_ns", "near"),
+        [
+            pytest.param(850_000_000, 0, False, id="as far as the span"),
+            pytest.param(850_000_001, 0, True, id="just before"),
+            pytest.param(0, 1_149_999_999, True, id="just after, by another clock"),
+            pytest.param(1_150_000_000, 0, False, id="long after"),
+        ],
+    )
+    def test_a_time_that_the_next_change_could_have_too(self, changed_ns: int, modified_ns: int, near: bool) -> None:
+        assert changed_around(listing(changed_ns, modified_ns), SETTLE, now_ns=1_000_000_000) is near
+
 
 class TestCutOff:
     IN_FORCE = (PolicyFile("a.yaml", b"one: 1\r\ntwo: 2\r\n"), PolicyFile("b.yaml", b"x"))
@@ -334,6 +347,19 @@ async def watch_while(store: PolicyStore[bytes], told: Told, count: int) -> None
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
+
+
+async def test_a_save_that_no_time_tells_apart_from_the_one_before_is_noticed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told()
+    store = store_of(folder, told)
+    store.load()
+    frozen = store._source.look()  # a file system whose clock does not tick between two saves of the same size
+    monkeypatch.setattr(PolicySource, "look", lambda _: frozen)
+    (folder / "orders.yaml").write_text("sredro\n")
+    await watch_while(store, told, 1)
+    assert store.current == b"sredro\n"
 
 
 class TestFirstLoad:

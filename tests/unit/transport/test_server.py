@@ -285,7 +285,7 @@ class TestHealth:
         told: list[bool] = []
 
         class Server:
-            async def set_serving(self, serving: bool) -> None:
+            def set_serving(self, serving: bool) -> None:
                 told.append(serving)
 
         await keep_health(Server(), lambda: next(missing), interval_seconds=0)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -86,6 +87,13 @@ class TestCertificates:
         files.client_ca.unlink()
         assert certificates.changed() is None
         assert str(files.client_ca) in caplog.text
+
+    def test_a_pipe_in_its_place_keeps_nobody_waiting(self, files: Files, caplog: pytest.LogCaptureFixture) -> None:
+        certificates = Certificates(files.settings)
+        files.client_ca.unlink()
+        os.mkfifo(files.client_ca)
+        assert certificates.changed() is None
+        assert f"{files.client_ca} cannot be read: not a regular file" in caplog.text
 
     def test_no_pair_at_the_start(self, files: Files) -> None:
         files.pair.key.write_bytes(b"")

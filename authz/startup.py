@@ -1,0 +1,28 @@
+"""What a serving process does first, before anything is loaded that could take long."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+
+
+def heed_signals() -> None:
+    """Take signals until the event loop does, which may be seconds later.
+
+    SIGHUP asks for what a start does anyway, and would end us. SIGTERM does nothing to the first process of a container
+    that has not said what to do with it; the container would then be killed after its grace period.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+
+
+def open_standard_descriptors() -> None:
+    """Open what was closed (`authz serve >&-`): else the next file of ours would become standard output, log and all."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: this one
