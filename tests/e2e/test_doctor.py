@@ -98,6 +98,23 @@ def test_a_sick_envoy_is_found_out(tmp_path: Path) -> None:
     assert all(one.path.startswith("configs[") for one in found)
 
 
+def test_headers_that_pass_too_many_or_too_few_are_found_out(tmp_path: Path) -> None:
+    """What people have who started from our samples of before, and from Envoy Gateway."""
+
+    def edit(_: Any, manager: Any) -> None:
+        mutations = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+        mutations[0] = {"remove_on_match": {"key_matcher": {"prefix": "x-auth-"}}}
+        guard = manager["http_filters"][-2]["typed_config"]
+        guard["allowed_headers"] = {"patterns": [{"exact": name} for name in ("authorization", "cookie", "accept")]}
+        guard["decoder_header_mutation_rules"] = {"disallow_all": True, "allow_expression": {"regex": ".*"}}
+
+    assert {one.id for one in examined(tmp_path, "api", edit)} == {
+        FindingId.IDENTITY_SPELLINGS_NOT_STRIPPED,
+        FindingId.REQUEST_HEADERS_DROPPED,
+        FindingId.MUTATIONS_NOT_LIMITED,
+    }
+
+
 def test_what_web_sockets_and_a_matching_tree_lead_to_is_examined_too(tmp_path: Path) -> None:
     def edit(_: Any, manager: Any) -> None:
         host = manager["route_config"]["virtual_hosts"][0]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import re
 import signal
 import subprocess
 import time
@@ -84,6 +85,51 @@ async def test_spoofed_identity_headers_are_ours_to_remove_where_envoy_does_not_
             assert not spoofed & {"root", "admins", "root@example.com"}
 
 
+TWINS = ("x-auth-groups", "X-Auth-Groups", "x.auth.groups", "x-auth.groups", "x.auth-groups", "x.auth.anything")
+
+
+@pytest.mark.parametrize("sample", ["api.yaml", "browser.yaml"])
+async def test_no_spelling_of_an_identity_header_passes_where_authz_has_no_say(envoy_stand: Stand, sample: str) -> None:
+    """Where ext_authz is off, or in shadow mode, the early strip is the only lock."""
+    theirs = yaml.safe_load((SAMPLES / sample).read_text())["static_resources"]["listeners"][0]["filter_chains"][0]
+    strip = theirs["filters"][0]["typed_config"]["early_header_mutation_extensions"]
+
+    def off_or_shadow(manager: Any) -> None:
+        manager["early_header_mutation_extensions"] = strip
+        ext_authz_of(manager)["shadow_mode"] = True
+        kind = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
+        per_route = {"envoy.filters.http.ext_authz": {"@type": kind, "disabled": True}}
+        off = {"match": {"prefix": "/off"}, "route": {"cluster": "upstream"}, "typed_per_filter_config": per_route}
+        manager["route_config"]["virtual_hosts"][0]["routes"].insert(0, off)
+
+    async with envoy_stand.another_envoy(off_or_shadow) as port:
+        for path in ("/off", "/in-shadow"):
+            reply = await send(port, path, *((name, "admins") for name in TWINS), host="admin.localhost")
+            assert reply.status == 200
+            assert not [name for name in reply.received if "auth" in name], path
+
+
+async def test_the_headers_that_envoy_gateway_sends_are_those_that_authz_reads(envoy_stand: Stand) -> None:
+    """Envoy Gateway makes `allowed_headers` of `headersToExtAuth`: what is not listed cannot be read."""
+    [listed] = re.findall(r"headersToExtAuth: \[(.*)\]", (SAMPLES / "README.md").read_text())
+
+    def these_alone(manager: Any) -> None:
+        ext_authz_of(manager)["allowed_headers"] = {"patterns": [{"exact": name} for name in listed.split(", ")]}
+
+    async with envoy_stand.another_envoy(these_alone) as port:
+        for case in scenario.CASES:
+            everything, narrowed = [await envoy_stand.client(one).ask(case) for one in (None, port)]
+            assert narrowed[:3] == everything[:3], sentence(case)
+        grpc = await send(port, "/", ("content-type", "application/grpc"), host="admin.localhost")
+        assert grpc.headers["grpc-status"] == "16"
+        assert not grpc.headers["grpc-message"].startswith("{")
+
+
+def ext_authz_of(manager: Any) -> Any:
+    filters = {one["name"]: one["typed_config"] for one in manager["http_filters"]}
+    return filters["envoy.filters.http.ext_authz"]
+
+
 @pytest.mark.parametrize("header", ["x_auth_subject", "x_anything"])
 async def test_headers_with_underscores_are_refused_by_envoy(envoy_stand: Stand, header: str) -> None:
     reply = await envoy_stand.send("/", (header, "root"), host="www.localhost")
@@ -146,8 +192,7 @@ async def test_the_access_log_tells_the_decision(envoy_stand: Stand) -> None:
 
 
 def joined_headers(manager: Any) -> None:
-    filters = {one["name"]: one["typed_config"] for one in manager["http_filters"]}
-    filters["envoy.filters.http.ext_authz"]["encode_raw_headers"] = False
+    ext_authz_of(manager)["encode_raw_headers"] = False
 
 
 async def test_encode_raw_headers_on_and_off_give_the_same_decisions(envoy_stand: Stand) -> None:

@@ -14,6 +14,7 @@ from authz.errors import Severity
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.workbench.doctor import FindingId, Promises
 from authz.workbench.doctor.clusters import QUEUE
+from authz.workbench.doctor.headers import READ
 
 ENVOY = Path(__file__).parents[2] / "envoy"
 SAMPLES = {name: (ENVOY / name).read_text(encoding="utf-8") for name in ("api.yaml", "browser.yaml")}
@@ -123,9 +124,9 @@ def another(parts: Parts) -> Any:
     return {**parts.call, "envoy_grpc": {"cluster_name": "somewhere"}}
 
 
-def mutated_by_the_route(parts: Parts) -> None:
+def mutated_by_the_route(parts: Parts, *, at: int = -1) -> None:
     kind = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
-    parts.filters.insert(0, {"name": "mutate", "typed_config": {"@type": kind}})
+    parts.filters.insert(at, {"name": "mutate", "typed_config": {"@type": kind}})
     mutations = {"request_mutations": [{"remove": "x-auth-groups"}]}
     per_route = {"mutate": {"@type": f"{kind}PerRoute", "mutations": mutations}}
     parts.route.setdefault("typed_per_filter_config", {}).update(per_route)
@@ -176,6 +177,26 @@ def original_destination(parts: Parts) -> None:
 def keep_only_other_mutations(parts: Parts) -> None:
     mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
     mutations[0] = {"remove_on_match": {"key_matcher": {"exact": "x-auth-subject"}}}
+
+
+def strip(parts: Parts, *matchers: Any) -> None:
+    """Take identity headers off early by these matchers alone."""
+    mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    mutations[:1] = [{"remove_on_match": {"key_matcher": matcher}} for matcher in matchers]
+
+
+def may_change(parts: Parts, **rules: Any) -> None:
+    parts.asks["decoder_header_mutation_rules"] = {"disallow_is_error": True, **rules}
+
+
+def may_change_named(parts: Parts) -> None:
+    """Let authz change what the samples once named, and nothing else."""
+    may_change(parts, disallow_all=True, allow_expression={"regex": "x[-._]auth[-._][-._a-z0-9]+|authorization|cookie"})
+
+
+def send(parts: Parts, *names: str) -> None:
+    """Let authz get these headers alone."""
+    parts.asks["allowed_headers"] = {"patterns": [{"exact": name} for name in names]}
 
 
 HALF = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}, "runtime_key": "authz"}
@@ -256,12 +277,75 @@ BREAKS = [
         ID.TOKEN_HEADERS_DROPPED,
         promises=Promises(credential_headers=("authorization", "x-other-token")),
     ),
+    Break(
+        "the client's address is not among allowed_headers",
+        lambda p: send(p, "authorization", *READ),
+        ID.TOKEN_HEADERS_DROPPED,
+        promises=Promises(client_ip_header="x-real-ip"),
+    ),
+    Break(
+        "the form of a refusal is not among allowed_headers",
+        lambda p: send(p, "authorization", *(name for name in READ if name != "content-type")),
+        ID.REQUEST_HEADERS_DROPPED,
+        WARNING,
+    ),
+    Break(
+        "what tells a script from a person is among disallowed_headers",
+        lambda p: p.asks.update(disallowed_headers={"patterns": [{"prefix": "sec-"}]}),
+        ID.REQUEST_HEADERS_DROPPED,
+        WARNING,
+    ),
+    Break(
+        "copies of tokens are not among allowed_headers",
+        lambda p: send(p, "authorization", *READ),
+        ID.REQUEST_HEADERS_DROPPED,
+        WARNING,
+        Promises(hides_credentials=True),
+    ),
     Break("no raw headers", lambda p: lose(p.asks, "encode_raw_headers"), ID.RAW_HEADERS_MISSING, WARNING),
     Break("mutations not validated", lambda p: lose(p.asks, "validate_mutations"), ID.MUTATIONS_NOT_VALIDATED, WARNING),
     Break("mutations free", lambda p: lose(p.asks, "decoder_header_mutation_rules"), ID.MUTATIONS_NOT_LIMITED, WARNING),
     Break(
+        "mutations free by an expression",
+        lambda p: may_change(p, disallow_all=True, allow_expression={"regex": ".*"}),
+        ID.MUTATIONS_NOT_LIMITED,
+        WARNING,
+    ),
+    Break(
+        "mutations free for the host",
+        lambda p: may_change(p, disallow_system=True, allow_all_routing=True),
+        ID.MUTATIONS_NOT_LIMITED,
+        WARNING,
+    ),
+    Break("mutations free for the path", may_change, ID.MUTATIONS_NOT_LIMITED, WARNING),
+    Break(
+        "an identity header that is Envoy's",
+        lambda p: may_change(p, disallow_system=True),
+        ID.IDENTITY_HEADERS_REFUSED,
+        promises=Promises(identity_headers=("x-envoy-tenant",)),
+    ),
+    Break(
+        "another token header that may not be taken off",
+        may_change_named,
+        ID.CREDENTIALS_KEPT,
+        promises=Promises(credential_headers=("authorization", "x-other-token"), hides_credentials=True),
+    ),
+    Break(
+        "cookies that may not be taken off",
+        lambda p: may_change(p, disallow_all=True, allow_expression={"regex": "x-.*|referer"}),
+        ID.CREDENTIALS_KEPT,
+        promises=Promises(credential_headers=("cookie",), hides_credentials=True),
+    ),
+    Break(
+        "copies of tokens that may not be taken off",
+        may_change_named,
+        ID.CREDENTIALS_KEPT,
+        WARNING,
+        Promises(hides_credentials=True),
+    ),
+    Break(
         "an identity header that may not be set",
-        lambda _: None,
+        may_change_named,
         ID.IDENTITY_HEADERS_REFUSED,
         promises=Promises(identity_headers=("x-auth-subject", "x-tenant")),
     ),
@@ -303,6 +387,27 @@ BREAKS = [
         ID.IDENTITY_HEADERS_NOT_STRIPPED,
     ),
     Break("an early strip of one", keep_only_other_mutations, ID.IDENTITY_HEADERS_NOT_STRIPPED),
+    Break(
+        "an early strip of one spelling",
+        lambda p: strip(p, {"prefix": "x-auth-"}),
+        ID.IDENTITY_SPELLINGS_NOT_STRIPPED,
+        WARNING,
+    ),
+    Break(
+        "an early strip of two spellings",
+        lambda p: strip(p, {"prefix": "x-auth-"}, {"prefix": "x.auth."}),
+        ID.IDENTITY_SPELLINGS_NOT_STRIPPED,
+        WARNING,
+    ),
+    Break(
+        "an early strip without the spelling that is not refused",
+        lambda p: (
+            strip(p, {"safe_regex": {"regex": "x[-.]auth[-.].*"}}),
+            lose(p.manager, "common_http_protocol_options", "headers_with_underscores_action"),
+        ),
+        ID.IDENTITY_SPELLINGS_NOT_STRIPPED,
+        WARNING,
+    ),
     Break(
         "an identity header of another name",
         lambda _: None,

@@ -40,6 +40,12 @@ class Manager:
         """Its ext_authz filters."""
         return [one for one in self.filters if one.family == "ext_authz"]
 
+    @property
+    def followers(self) -> tuple[Filter, ...]:
+        """Its filters after the last ext_authz: those that get a request that was judged."""
+        positions = [number for number, one in enumerate(self.filters) if one.family == "ext_authz"]
+        return self.filters[positions[-1] + 1 :] if positions else ()
+
     def services(self) -> Iterator[Place]:
         """Give every gRPC service that is asked: the filters', and those that a host or route asks instead."""
         hosts = list(self.virtual_hosts())

@@ -8,7 +8,7 @@ from typing import Final
 from authz.errors import Severity
 from authz.workbench.doctor.configuration import Manager
 from authz.workbench.doctor.findings import Finding, FindingId, finding
-from authz.workbench.doctor.matching import regex_matches, string_matches
+from authz.workbench.doctor.headers import check_headers
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
 
@@ -37,7 +37,7 @@ def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
             yield finding(FindingId.NOT_SEEN, guard.place, f"`{guard.name}` is configured elsewhere")
             continue
         yield from _asking(guard.config)
-        yield from _headers(guard.config, promises)
+        yield from check_headers(guard.config, promises)
         if not guard.config["grpc_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
     for service in manager.services():
@@ -91,46 +91,6 @@ def _percent(fraction: Place) -> float:
     return (fraction["numerator"].number or 0) * 100 / _PERCENT.get(fraction["denominator"].text, 1_000_000)
 
 
-def _headers(config: Place, promises: Promises) -> Iterator[Finding]:
-    """Check what authz gets to see and what it may change."""
-    dropped = [name for name in promises.credential_headers if not _is_sent(config, name)]
-    if dropped:
-        held = config["allowed_headers"] if config["allowed_headers"].exists else config["disallowed_headers"]
-        found = f"authz does not get {', '.join(f'`{name}`' for name in dropped)}"
-        yield finding(FindingId.TOKEN_HEADERS_DROPPED, held, found)
-    if config["encode_raw_headers"].truth is not True:
-        found = "headers that were sent twice arrive glued together, odd bytes replaced"
-        yield finding(FindingId.RAW_HEADERS_MISSING, config["encode_raw_headers"], found)
-    if config["validate_mutations"].truth is not True:
-        found = "a line break in an answer's header would split the response"
-        yield finding(FindingId.MUTATIONS_NOT_VALIDATED, config["validate_mutations"], found)
-    yield from _mutation_rules(config["decoder_header_mutation_rules"], promises)
-
-
-def _is_sent(config: Place, name: str) -> bool:
-    allowed, disallowed = config["allowed_headers"], config["disallowed_headers"]
-    if any(string_matches(one, name) for one in disallowed["patterns"]):
-        return False
-    return not allowed.exists or any(string_matches(one, name) for one in allowed["patterns"])
-
-
-def _mutation_rules(rules: Place, promises: Promises) -> Iterator[Finding]:
-    if rules["disallow_all"].truth is not True:
-        found = "an answer may change `:path` and `host`"
-        yield finding(FindingId.MUTATIONS_NOT_LIMITED, rules, found)
-    refused = [name for name in promises.identity_headers if not _may_change(rules, name)]
-    if refused:
-        names = ", ".join(f"`{name}`" for name in refused)
-        yield finding(FindingId.IDENTITY_HEADERS_REFUSED, rules, f"authz may not set {names}")
-
-
-def _may_change(rules: Place, name: str) -> bool:
-    if rules["disallow_expression"].exists and regex_matches(rules["disallow_expression"], name):
-        return False
-    allowed = rules["allow_expression"].exists and regex_matches(rules["allow_expression"], name)
-    return allowed or rules["disallow_all"].truth is not True
-
-
 def _call(service: Place) -> Iterator[Finding]:
     """Check how long Envoy waits for authz, and how it asks again."""
     timeout = service["timeout"]
@@ -159,16 +119,11 @@ def _one_try(back_off: Place, timeout: float) -> Iterator[Finding]:
 
 def _followers(manager: Manager) -> Iterator[Finding]:
     """Check what gets to change a request after it was judged."""
-    for one in manager.filters[_after_guard(manager) :]:
+    for one in manager.followers:
         yield from check_follower(one.family, one.place)
         if one.family == "router":
             for upstream_filter in one.config["upstream_http_filters"]:
                 yield from check_follower(_family(upstream_filter), upstream_filter)
-
-
-def _after_guard(manager: Manager) -> int:
-    positions = [number for number, one in enumerate(manager.filters) if one.family == "ext_authz"]
-    return positions[-1] + 1 if positions else len(manager.filters)
 
 
 def _family(place: Place) -> str:

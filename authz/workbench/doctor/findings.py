@@ -23,10 +23,12 @@ class FindingId(StrEnum):
     SHADOW_MODE = "shadow-mode"
     CLEAR_ROUTE_CACHE = "clear-route-cache"
     TOKEN_HEADERS_DROPPED = "token-headers-dropped"  # noqa: S105 - no secret
+    REQUEST_HEADERS_DROPPED = "request-headers-dropped"
     RAW_HEADERS_MISSING = "raw-headers-missing"
     MUTATIONS_NOT_VALIDATED = "mutations-not-validated"
     MUTATIONS_NOT_LIMITED = "mutations-not-limited"
     IDENTITY_HEADERS_REFUSED = "identity-headers-refused"
+    CREDENTIALS_KEPT = "credentials-kept"
     STATUS_ON_ERROR = "status-on-error"
     TIMEOUT_MISSING = "timeout-missing"
     RETRY_MISSING = "retry-missing"
@@ -35,6 +37,7 @@ class FindingId(StrEnum):
     FILTER_AFTER_EXT_AUTHZ = "filter-after-ext-authz"
     UNKNOWN_FILTER_AFTER_EXT_AUTHZ = "unknown-filter-after-ext-authz"
     IDENTITY_HEADERS_NOT_STRIPPED = "identity-headers-not-stripped"
+    IDENTITY_SPELLINGS_NOT_STRIPPED = "identity-spellings-not-stripped"
     IDENTITY_HEADERS_CHANGED_LATE = "identity-headers-changed-late"
     ROUTE_REWRITES = "route-rewrites"
     UPSTREAM_FROM_HEADER = "upstream-from-header"
@@ -89,13 +92,17 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.TOKEN_HEADERS_DROPPED: Advice(
         _ERROR, "delete allowed_headers and disallowed_headers, or let these headers through to authz"
     ),
+    FindingId.REQUEST_HEADERS_DROPPED: Advice(
+        _WARNING, "delete allowed_headers and disallowed_headers: what authz does not get it neither reads nor removes"
+    ),
     FindingId.RAW_HEADERS_MISSING: Advice(_WARNING, "encode_raw_headers: true"),
     FindingId.MUTATIONS_NOT_VALIDATED: Advice(_WARNING, "validate_mutations: true"),
-    FindingId.MUTATIONS_NOT_LIMITED: Advice(
-        _WARNING, "decoder_header_mutation_rules with disallow_all, disallow_is_error and an allow_expression"
-    ),
+    FindingId.MUTATIONS_NOT_LIMITED: Advice(_WARNING, "decoder_header_mutation_rules as in envoy/api.yaml"),
     FindingId.IDENTITY_HEADERS_REFUSED: Advice(
-        _ERROR, "add the names to allow_expression under decoder_header_mutation_rules"
+        _ERROR, "decoder_header_mutation_rules as in envoy/api.yaml, or the names added to its allow_expression"
+    ),
+    FindingId.CREDENTIALS_KEPT: Advice(
+        _ERROR, "decoder_header_mutation_rules as in envoy/api.yaml: `hide_credentials` takes tokens off any header"
     ),
     FindingId.STATUS_ON_ERROR: Advice(_WARNING, "status_on_error: {code: ServiceUnavailable}"),
     FindingId.TIMEOUT_MISSING: Advice(_WARNING, "timeout: 0.25s"),
@@ -112,6 +119,9 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     ),
     FindingId.IDENTITY_HEADERS_NOT_STRIPPED: Advice(
         _ERROR, "take them off with early_header_mutation_extensions; on a route it would come too late"
+    ),
+    FindingId.IDENTITY_SPELLINGS_NOT_STRIPPED: Advice(
+        _WARNING, 'remove_on_match: {key_matcher: {safe_regex: {regex: "x[-._]auth[-._].*"}}}, as in envoy/api.yaml'
     ),
     FindingId.IDENTITY_HEADERS_CHANGED_LATE: Advice(
         _ERROR, "delete it here, where it undoes what authz set; early_header_mutation_extensions is the place"

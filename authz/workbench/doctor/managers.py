@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from authz.errors import Severity
@@ -69,16 +69,45 @@ def _as_found(place: Place, field: str) -> str:
 def _stripping(manager: Place, promises: Promises) -> Iterator[Finding]:
     extensions = manager["early_header_mutation_extensions"]
     mutations = [one for extension in extensions for one in _mutations(extension)]
-    kept = [name for name in promises.identity_headers if not any(_removes(one, name) for one in mutations)]
+    kept = [name for name in promises.identity_headers if not _is_removed(mutations, name)]
     if kept:
         found = f"clients can send {', '.join(f'`{name}`' for name in kept)} themselves"
         yield finding(FindingId.IDENTITY_HEADERS_NOT_STRIPPED, extensions, found)
+    yield from _spelled_otherwise(manager, promises, extensions, mutations)
+
+
+def _spelled_otherwise(
+    manager: Place, promises: Promises, extensions: Place, mutations: Sequence[Place]
+) -> Iterator[Finding]:
+    """Check names that CGI and its heirs read as an identity header's: for those, another name is no other header."""
+    action = manager["common_http_protocol_options"]["headers_with_underscores_action"].text
+    marks = "-." if action in _SAFE_UNDERSCORES else "-._"
+    stripped = [name for name in promises.identity_headers if _is_removed(mutations, name)]
+    kept = [(one, name) for name in stripped for one in _spellings(name, marks) if not _is_removed(mutations, one)]
+    if kept:
+        one, name = kept[0]
+        found = f"clients can send `{one}` and kin, which some upstreams read as `{name}`"
+        yield finding(FindingId.IDENTITY_SPELLINGS_NOT_STRIPPED, extensions, found)
+
+
+def _spellings(name: str, marks: str) -> Iterator[str]:
+    """Give other spellings of a name: each of its marks replaced by another, all of them and one at a time."""
+    places = [number for number, character in enumerate(name) if character in "-._"]
+    for mark in marks:
+        for chosen in dict.fromkeys((tuple(places), *((one,) for one in places))):
+            spelled = "".join(mark if number in chosen else c for number, c in enumerate(name))
+            if spelled != name:
+                yield spelled
 
 
 def _mutations(extension: Place) -> Iterator[Place]:
     kind, config = unwrapped(extension["typed_config"])
     if family(kind) == "header_mutation":
         yield from config["mutations"]
+
+
+def _is_removed(mutations: Sequence[Place], name: str) -> bool:
+    return any(_removes(one, name) for one in mutations)
 
 
 def _removes(mutation: Place, name: str) -> bool:

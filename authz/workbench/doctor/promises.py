@@ -14,7 +14,9 @@ class Promises:
     """The defaults are those of a configuration that says nothing; what nobody can guess is None."""
 
     identity_headers: Sequence[str] = tuple(name for name, _ in DEFAULT_IDENTITY_HEADERS)
-    credential_headers: Sequence[str] = tuple(place.name for place in DEFAULT_TOKENS)
+    credential_headers: Sequence[str] = tuple(place.name for place in DEFAULT_TOKENS)  # `cookie` for any cookie
+    hides_credentials: bool = False
+    client_ip_header: str | None = None
     workers: int | None = None
     routes: Sequence[Route] | None = None
 
@@ -23,7 +25,11 @@ class Promises:
         """Take them from what was loaded."""
         places = [*settings.tokens, *([settings.enrich_from] if settings.enrich_from else [])]
         headers = [place.name if place.kind == "header" else "cookie" for place in places]
-        if settings.client_ip_header:
-            headers.append(settings.client_ip_header)
-        names = tuple(name for name, _ in settings.identity_headers)
-        return cls(names, tuple(dict.fromkeys(headers)), settings.workers, tuple(routes))
+        return cls(
+            identity_headers=tuple(name for name, _ in settings.identity_headers),
+            credential_headers=tuple(dict.fromkeys(headers)),
+            hides_credentials=settings.hide_credentials,
+            client_ip_header=settings.client_ip_header,
+            workers=settings.workers,
+            routes=tuple(routes),
+        )

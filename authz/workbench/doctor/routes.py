@@ -32,7 +32,7 @@ def check_routes(manager: Manager, promises: Promises) -> Iterator[Finding]:
         for guard in manager.guards:
             yield from _left_out(manager, guard, host, route)
         for holder in (manager.routes, host, route, *_clusters(route)):
-            yield from _changed_late(holder, promises)
+            yield from _changed_late(manager, holder, promises)
         for field in _REWRITES:
             rewrite = route["route"][field]
             if rewrite.exists and rewrite.truth is not False:
@@ -79,7 +79,7 @@ def _said(holder: Place, filter_name: str) -> Word | None:
     return Word(disabled.truth is True, disabled)
 
 
-def _changed_late(holder: Place, promises: Promises) -> Iterator[Finding]:
+def _changed_late(manager: Manager, holder: Place, promises: Promises) -> Iterator[Finding]:
     names = frozenset(promises.identity_headers)
     for removed in holder["request_headers_to_remove"]:
         if removed.text.lower() in names:
@@ -89,7 +89,10 @@ def _changed_late(holder: Place, promises: Promises) -> Iterator[Finding]:
         if added["header"]["key"].text.lower() in names:
             found = f"`{added['header']['key'].text}` is set after authz set it"
             yield finding(FindingId.IDENTITY_HEADERS_CHANGED_LATE, added, found)
-    for _, override in holder["typed_per_filter_config"].entries():
+    late = {one.name for one in manager.followers}
+    for name, override in holder["typed_per_filter_config"].entries():
+        if name not in late:  # what is done before the decision is no harm to it
+            continue
         kind, config = unwrapped(override)
         if family(kind) in {"lua", "header_mutation"} and config["disabled"].truth is not True:
             yield from _mutated_late(config, names)

@@ -112,6 +112,11 @@ typed_config:
   encode_raw_headers: true
   emit_filter_state_stats: true
   max_denied_response_body_bytes: 4096
+  decoder_header_mutation_rules:
+    disallow_all: true
+    disallow_is_error: true
+    allow_expression: {regex: "[^:].*"}
+    disallow_expression: {regex: "host|content-length|transfer-encoding|x-forwarded-for"}
 """
 _AUTHZ_CLUSTER: Final = """
 name: authz
@@ -216,19 +221,18 @@ def _filters(imported: Import) -> list[Wire]:
     manager: dict[str, Any] = yaml.safe_load(_CONNECTION_MANAGER)
     manager["early_header_mutation_extensions"] = [_stripping(imported)]
     sign_in = [_sign_in_filter()] if imported.logins else []
-    manager["http_filters"] = [*sign_in, _ext_authz(imported), _router()]
+    manager["http_filters"] = [*sign_in, yaml.safe_load(_EXT_AUTHZ_FILTER), _router()]
     manager["route_config"] = {"name": "imported", "virtual_hosts": _virtual_hosts(imported)}
     return [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
 
 
 def _stripping(imported: Import) -> Wire:
     """Take off what only we may say, before routing and before every filter."""
-    exact = [*_identity_headers(imported), "x-envoy-oauth-status"]
-    mutations: list[Wire] = [
-        {"remove_on_match": {"key_matcher": {"prefix": prefix}}} for prefix in ("x-auth-", *imported.stripped)
-    ]
+    patterns = [f"{_any_spelling(prefix)}.*" for prefix in ("x-auth-", *imported.stripped)]
+    patterns += [_any_spelling(name) for name in _identity_headers(imported)]
+    mutations: list[Wire] = [{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": one}}}} for one in patterns]
+    exact = ("x-envoy-oauth-status", "x-envoy-auth-failure-mode-allowed", "x-envoy-auth-partial-body")
     mutations += [{"remove": name} for name in exact]
-    mutations += [{"remove": name} for name in ("x-envoy-auth-failure-mode-allowed", "x-envoy-auth-partial-body")]
     kind = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"
     return {
         "name": "envoy.http.early_header_mutation.header_mutation",
@@ -236,25 +240,13 @@ def _stripping(imported: Import) -> Wire:
     }
 
 
+def _any_spelling(name: str) -> str:
+    """Give a pattern for a header's name, `x.auth.groups` for `x-auth-groups` too: some upstreams read them as one."""
+    return "".join("[-._]" if c in "-._" else re.escape(c) for c in name)
+
+
 def _identity_headers(imported: Import) -> list[str]:
     return [name for name in imported.settings.get("identity_headers", {}) if not name.startswith("x-auth-")]
-
-
-def _token_headers(imported: Import) -> list[str]:
-    """Give the headers that hold a token, which `hide_credentials` takes off."""
-    return [place["header"] for place in imported.settings.get("tokens", ()) if "header" in place]
-
-
-def _ext_authz(imported: Import) -> Wire:
-    names = [re.sub(r"[-_.]", "[-._]", name) for name in (*_identity_headers(imported), *_token_headers(imported))]
-    changeable = "|".join(dict.fromkeys(("x[-._]auth[-._][-._a-z0-9]+", "authorization", "cookie", *names)))
-    found: dict[str, Any] = yaml.safe_load(_EXT_AUTHZ_FILTER)
-    found["typed_config"]["decoder_header_mutation_rules"] = {
-        "disallow_all": True,
-        "disallow_is_error": True,
-        "allow_expression": {"regex": changeable},
-    }
-    return found
 
 
 def _sign_in_filter() -> Wire:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from authz.workbench.doctor import Finding, FindingId, Promises, examine
 from authz.workbench.doctor.clusters import QUEUE
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.findings import ADVICE
+from authz.workbench.doctor.headers import COPIES, READ
 from authz.workbench.doctor.place import family
 from authz.workbench.doctor.verb import diagnose
 from authz.workbench.importers import import_kong, import_pomerium
@@ -34,8 +36,12 @@ from tests.support.broken_envoys import (
     Break,
     Parts,
     lose,
+    may_change,
+    may_change_named,
+    mutated_by_the_route,
     off,
     policies,
+    strip,
     tls,
     upgraded,
 )  # fmt: skip
@@ -78,6 +84,31 @@ def test_nothing_is_wrong_with_what_an_import_writes(source: Path, tmp_path: Pat
     importer(source, tmp_path / "out", force=False)
     envoy, config = tmp_path / "out" / "envoy.yaml", tmp_path / "out" / "authz.yaml"
     assert [one for one in diagnose(str(envoy), config) if one.severity is not Severity.NOTE] == []
+
+
+HIDING = Promises(credential_headers=("authorization", "x-other-token", "cookie"), hides_credentials=True)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_our_samples_let_authz_hide_credentials(name: str) -> None:
+    assert doctor(SAMPLES[name], HIDING) == []
+
+
+NAMES = [  # every character that a name may hold (RFC 9110 section 5.6.2), and all that begins like `host`
+    *(text for character in "!#$%&'*+-.^_`|~09az" for text in (character, f"{character}x")),
+    *("h", "ho", "hos", "hosts", "host-x", "ghost", "x-host", "x-forwarded-for-x", "content-length-x", *COPIES),
+]
+NOT_FOR_US = (":", ":path", ":authority", ":method", "host", "content-length", "transfer-encoding", "x-forwarded-for")
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_every_header_but_those_that_lead_astray_is_ours_to_change_in_our_samples(sample: str) -> None:
+    def refused(header: str) -> bool:
+        promises = Promises(credential_headers=(header,), hides_credentials=True)
+        return ID.CREDENTIALS_KEPT in {one.id for one in doctor(SAMPLES[sample], promises)}
+
+    assert [name for name in NAMES if refused(name)] == []
+    assert [name for name in NOT_FOR_US if not refused(name)] == []
 
 
 # --- every way to break one ---------------------------------------------------------------------------------------
@@ -160,6 +191,7 @@ HEALTHY = {
     ),
     "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
     "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
+    "headers mutated by a route before": lambda p: mutated_by_the_route(p, at=0),
     "lua before": lambda p: p.add_filter("lua", before=len(p.filters)),
     "web sockets through the same filters": lambda p: p.manager.update(upgrade_configs=[{"upgrade_type": "websocket"}]),
     "web sockets through a guard of their own": lambda p: upgraded(p, p.guard),
@@ -168,8 +200,13 @@ HEALTHY = {
         p.endpoint.update(REMOTE),
         tls(p, validation_context={"trusted_ca": {"filename": "ca.pem"}}),
     ),
-    "the token among allowed_headers": lambda p: p.asks.update(
-        allowed_headers={"patterns": [{"contains": "auth"}, {"suffix": "-id"}]}
+    "the token and what else is read among allowed_headers": lambda p: p.asks.update(
+        allowed_headers={"patterns": [{"contains": "auth"}, {"suffix": "-id"}, *({"exact": name} for name in READ)]}
+    ),
+    "mutations limited by what is excepted": lambda p: may_change(p, disallow_expression={"regex": ":.*|host"}),
+    "mutations limited by Envoy's own words": lambda p: may_change(p, disallow_system=True),
+    "an early strip of every spelling in turn": lambda p: strip(
+        p, {"prefix": "x-auth-"}, {"prefix": "X.AUTH", "ignore_case": True}, {"safe_regex": {"regex": r"x-auth\..*"}}
     ),
     "no panic, by default value": lambda p: p.authz["common_lb_config"].update(healthy_panic_threshold={}),
     "a breaker as large as our queue": lambda p: p.authz["circuit_breakers"]["thresholds"][0].update(
@@ -237,6 +274,83 @@ def test_a_pattern_that_cannot_be_read_takes_nothing() -> None:
     mutations = parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
     mutations[0] = {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": "x-auth-("}}}}
     assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.IDENTITY_HEADERS_NOT_STRIPPED]
+
+
+# --- what authz.yaml says -----------------------------------------------------------------------------------------
+
+TWO_PLACES = """
+policies: policies.yaml
+cognito:
+  - {user_pool: eu-west-1_AbCdEfGhI, clients: [c], token_use: [access]}
+tokens: [{header: authorization}, {header: x-other-token}]
+client_ip_header: x-real-ip
+"""
+
+
+def diagnosed(parts: Parts, folder: Path, config: str) -> list[Finding]:
+    (folder / "envoy.json").write_text(json.dumps(parts.root), encoding="utf-8")
+    (folder / "policies.yaml").write_text(APP, encoding="utf-8")
+    (folder / "authz.yaml").write_text(config, encoding="utf-8")
+    return diagnose(str(folder / "envoy.json"), folder / "authz.yaml")
+
+
+def test_what_authz_shall_take_off_it_must_be_allowed_to(tmp_path: Path) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    may_change_named(parts)
+    assert diagnosed(parts, tmp_path, TWO_PLACES) == []  # nothing is taken off
+    [found] = diagnosed(parts, tmp_path, TWO_PLACES + "hide_credentials: true")
+    assert (found.id, found.severity) == (ID.CREDENTIALS_KEPT, Severity.ERROR)
+    assert found.found == "authz may not take off `x-other-token`: allowed requests are answered 500"
+    lose(parts.asks["decoder_header_mutation_rules"], "disallow_is_error")
+    [found] = diagnosed(parts, tmp_path, TWO_PLACES + "hide_credentials: true")
+    assert found.found == "authz may not take off `x-other-token`: tokens reach the upstream"
+
+
+def test_the_clients_address_is_none_of_the_credentials(tmp_path: Path) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    may_change(parts, disallow_expression={"regex": ":.*|host|x-real-ip"})
+    assert diagnosed(parts, tmp_path, TWO_PLACES + "hide_credentials: true") == []
+
+
+@pytest.mark.parametrize(("is_error", "then"), [(True, "is answered 500"), (False, "such copies stay")])
+def test_what_becomes_of_a_copy_that_may_not_be_taken_off(is_error: bool, then: str) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    may_change_named(parts)
+    parts.asks["decoder_header_mutation_rules"]["disallow_is_error"] = is_error
+    [found] = doctor(json.dumps(parts.root), Promises(hides_credentials=True))
+    assert "`referer`" in found.found
+    assert found.found.endswith(then)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        pytest.param("x-auth-groups", "x.auth.groups", id="all of its marks"),
+        pytest.param("x.team-groups", "x-team-groups", id="its own mark too"),
+        pytest.param("x-user", "x.user", id="one mark"),
+        pytest.param("user", None, id="no mark"),
+        pytest.param("x-a.b", "x-a-b", id="the last mark"),
+    ],
+)
+def test_what_is_read_as_an_identity_header_is_told(name: str, other: str | None) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    strip(parts, {"prefix": "x-auth-"}, {"exact": name}, {"safe_regex": {"regex": "x[.]a[-.]b"}})
+    said = [one.found for one in doctor(json.dumps(parts.root), Promises(identity_headers=(name,)))]
+    assert said == [f"clients can send `{other}` and kin, which some upstreams read as `{name}`"] * (other is not None)
+
+
+def test_the_doctor_knows_every_header_that_authz_reads() -> None:
+    sources = [path for path in (ROOT / "authz").rglob("*.py") if "pb" not in path.parts]
+    read = {name for path in sources for name in re.findall(r"\.header\(\"(.*?)\"\)", path.read_text(encoding="utf-8"))}
+    assert read == set(READ)
+
+
+def test_envoy_gateway_is_told_to_send_every_header_that_authz_reads() -> None:
+    readme = (ROOT / "envoy" / "README.md").read_text(encoding="utf-8")
+    [listed] = re.findall(r"headersToExtAuth: \[(.*)\]", readme)
+    parts = Parts(SAMPLES["api.yaml"])
+    parts.asks["allowed_headers"] = {"patterns": [{"exact": name} for name in listed.split(", ")]}
+    assert doctor(json.dumps(parts.root), Promises(credential_headers=("authorization", "cookie"))) == []
 
 
 # --- where and how ------------------------------------------------------------------------------------------------
