@@ -1,7 +1,7 @@
 """One request's way to a decision, top to bottom.
 
-1. A path, host or method that two programs could read differently is refused.
-2. The policy set in force is borrowed once; the whole visit uses it.
+1. The policy set in force is borrowed once; the whole visit uses it.
+2. A path, host or method that two programs could read differently is refused.
 3. The route is found: the one that Envoy named, else by host and path.
 4. The token is found. None: the caller is anonymous, a fact for policies and no error.
 5. A token verified before, under the same keys, is known.

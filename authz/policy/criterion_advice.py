@@ -16,6 +16,7 @@ from authz.errors import Problem, Severity
 from authz.model import Source
 from authz.policy.criterion import Criterion
 from authz.policy.matchers import string_matcher
+from authz.policy.token_claims import ONLY_IN_ACCESS_TOKENS, ONLY_IN_ID_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +110,19 @@ class CriterionAdviser:
         claim = _claim_name(criterion)
         if claim.startswith("custom:"):
             self._custom(claim, criterion, what)
-        elif claim in _ONLY_IN_ID_TOKENS and not self._accepted.has_id_claims:
+        elif claim in ONLY_IN_ID_TOKENS and not self._accepted.has_id_claims:
             self._warn_once(
                 ("id claim", claim),
                 criterion.source,
                 f"{what} can never match: only access tokens are accepted, and `{claim}` is in ID tokens: "
-                f"{_ONLY_IN_ID_TOKENS[claim]}",
+                f"{_IN_ACCESS_TOKENS.get(claim, _TRIGGER)}",
             )
-        elif claim in _ONLY_IN_ACCESS_TOKENS and "access" not in self._accepted.uses:
+        elif claim in ONLY_IN_ACCESS_TOKENS and "access" not in self._accepted.uses:
             self._warn_once(
                 ("access claim", claim),
                 criterion.source,
                 f"{what} can never match: only ID tokens are accepted, and `{claim}` is in access tokens: "
-                f"{_ONLY_IN_ACCESS_TOKENS[claim]}",
+                f"{_IN_ID_TOKENS.get(claim, 'accept access tokens')}",
             )
         for _, value in operands(criterion):
             self._claim_value(claim, value, what)
@@ -300,21 +301,13 @@ _NO_CUSTOM: Final = (
     "; and only access tokens are accepted, which carry no custom attribute unless `enrich_from` or a pre token "
     "generation trigger adds it"
 )
-_ONLY_IN_ID_TOKENS: Final[Mapping[str, str]] = {
+_IN_ACCESS_TOKENS: Final[Mapping[str, str]] = {
     "cognito:username": "in access tokens it is `username`",
-    **dict.fromkeys(
-        (
-            "address", "birthdate", "email", "email_verified", "family_name", "gender", "given_name", "identities",
-            "locale", "middle_name", "name", "nickname", "phone_number", "phone_number_verified", "picture",
-            "preferred_username", "profile", "updated_at", "website", "zoneinfo",
-        ),
-        _TRIGGER,
-    ),
-}  # fmt: skip
-_ONLY_IN_ACCESS_TOKENS: Final[Mapping[str, str]] = {
+    "aud": "write the criterion `client_id`, which knows both",
+}
+_IN_ID_TOKENS: Final[Mapping[str, str]] = {
     "username": "in ID tokens it is `cognito:username`",
     "client_id": "write the criterion `client_id`, which knows both",
-    "scope": "accept access tokens",
 }
 _BOOLEAN_CLAIMS: Final = frozenset({"email_verified", "phone_number_verified"})
 _TEXT_CLAIMS: Final = frozenset(

@@ -12,15 +12,8 @@ from authz.document import shorten
 from authz.model import Json, Principal, Reason
 from authz.policy.caller_criteria import claim_values
 from authz.policy.criterion import Criterion, Facts
+from authz.policy.token_claims import ONLY_IN_ACCESS_TOKENS, ONLY_IN_ID_TOKENS
 
-# Claims that Cognito puts into ID tokens alone, unless a pre-token trigger adds them (reference/cognito.md section 1).
-_ID_TOKEN_CLAIMS: Final = frozenset({
-    "address", "aud", "birthdate", "cognito:preferred_role", "cognito:roles", "cognito:username", "email",
-    "email_verified", "family_name", "gender", "given_name", "identities", "locale", "middle_name", "name", "nickname",
-    "phone_number", "phone_number_verified", "picture", "preferred_username", "profile", "updated_at", "website",
-    "zoneinfo",
-})  # fmt: skip
-_ACCESS_TOKEN_CLAIMS: Final = frozenset({"client_id", "scope", "username", "version", "device_key"})
 _OF_CLAIMS: Final = ("claim/", "groups")  # what `claims:` can split
 MAX_EDITS: Final = 2
 _MIN_LENGTH_FOR_EDITS: Final = 4
@@ -59,11 +52,11 @@ def _missing(criterion: Criterion, principal: Principal) -> Hint | None:
         text = "the claims have no `iss`, which names the pool that groups `<pool>_<provider>` belong to"
         return Hint(text, text)
     is_alone = "cognito:username" not in principal.claims  # every ID token has it, so none added its claims
-    of_id_token = claim in _ID_TOKEN_CLAIMS or claim.startswith("custom:")
+    of_id_token = claim in ONLY_IN_ID_TOKENS or claim.startswith("custom:")
     if principal.token_use == "access" and is_alone and of_id_token:  # noqa: S105 - a kind of token
         text = f"an access token does not carry `{claim}`; ID tokens do, or a pre-token trigger adds it"
         return Hint(text, text)
-    if principal.token_use == "id" and claim in _ACCESS_TOKEN_CLAIMS:  # noqa: S105
+    if principal.token_use == "id" and claim in ONLY_IN_ACCESS_TOKENS:  # noqa: S105
         text = f"an ID token does not carry `{claim}`; access tokens do"
         return Hint(text, text)
     wanted = claim.casefold()

@@ -1,7 +1,7 @@
 """The gRPC server: one door in, one door out.
 
 `Door.check` is where every request enters and leaves. Whatever breaks inside leaves by the same door, as a deny:
-the one broad `except` of the house is here. CancelledError passes, because Envoy has given up on that call.
+the one broad `except` around a decision is here. CancelledError passes, because Envoy has given up on that call.
 """
 
 from __future__ import annotations
