@@ -6,8 +6,9 @@ failed.
 
 from __future__ import annotations
 
-import dataclasses
+import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,12 +20,12 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from authz import __version__
-from authz.document import Fields, Problems, Scalar, parse
 from authz.errors import LoadError, Problem, Severity
-from authz.identity.revocations import parse_revocations
-from authz.policy.files import is_policy_test, opened_from, read_files
-from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
+from authz.policy.parser import PolicySet
 from authz.settings import Settings, load_settings
+from authz.startup import heed_signals, open_standard_descriptors
+from authz.workbench.loading import check_configuration, check_policies, load_configuration
+from authz.workbench.problems import printable, problem_fields, problem_lines, problem_report
 
 EXIT_OK: Final = 0
 EXIT_INTERNAL: Final = 1
@@ -34,7 +35,11 @@ EXIT_TESTS_FAILED: Final = 4
 
 
 def main() -> NoReturn:
-    """Run the command line."""
+    """Run the command line. What the terminal's encoding lacks is escaped: `✓` must not end a verb in a traceback."""
+    open_standard_descriptors()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     cli.main(prog_name="authz", auto_envvar_prefix=None)
     sys.exit(0)  # pragma: no cover - click exits by itself
 
@@ -74,40 +79,11 @@ def serve_command(config: Path | None, **flags: str | None) -> None:
     Every option has an environment twin, AUTHZ_LISTEN for --listen; the order is flag, environment, file, default.
     SIGHUP reloads policies, revocations and keys, SIGTERM drains and ends.
     """
+    heed_signals()
     if config is None:
         raise click.UsageError("--config is missing: write authz serve --config authz.yaml (or set AUTHZ_CONFIG)")
     overrides = {name.replace("_", "-"): value for name, value in flags.items() if value is not None}
-    sys.exit(_exit_code(lambda: _serve(_settings(config, overrides))))
-
-
-def _settings(config: Path, overrides: Mapping[str, str]) -> Settings:
-    """Load the configuration. Raises LoadError, with what else is wrong in policies and revocations."""
-    try:
-        return load_settings(config, environ=os.environ, overrides=overrides)
-    except LoadError as error:
-        problems = [*error.problems, *_policy_problems(config)]
-        raise LoadError(list(dict.fromkeys(problems))) from None
-
-
-def _policy_problems(config: Path) -> list[Problem]:
-    """Give the errors of policies and revocations that a configuration names which does not load itself."""
-    try:
-        root = parse(config.read_bytes(), str(config), Problems())
-    except OSError:
-        return []
-    if not isinstance(root, Fields):
-        return []
-    named = root.get("policies")
-    if root.get("routes") is not None or root.get("policy") is not None:
-        _, problems = _load(config, PolicyOptions(inline=True))
-    elif isinstance(named, Scalar) and isinstance(named.value, str) and "$" not in named.value:
-        _, problems = _load(config.parent / named.value, PolicyOptions())
-    else:
-        problems = []
-    listed = root.get("revocations")
-    if isinstance(listed, Scalar) and isinstance(listed.value, str) and "$" not in listed.value:
-        problems = [*problems, *_revocation_problems(config.parent / listed.value)]
-    return [problem for problem in problems if problem.severity is Severity.ERROR]
+    sys.exit(_exit_code(lambda: _serve(load_configuration(config, overrides))))
 
 
 def _serve(settings: Settings) -> int:
@@ -124,6 +100,7 @@ def _serve(settings: Settings) -> int:
 @cli.command("worker", hidden=True)
 def worker_command() -> None:
     """Be one of several workers; `authz serve` starts them."""
+    heed_signals()
     from authz.channel import take_orders  # noqa: PLC0415 - other verbs need none of it
 
     try:
@@ -144,7 +121,7 @@ def _exit_code(run: Callable[[], int]) -> int:
         only_flags = all(problem.source.file.startswith("--") for problem in error.problems)
         return EXIT_BAD_ARGUMENTS if only_flags else EXIT_NOT_LOADED
     except (OSError, RuntimeError) as error:
-        click.echo(f"authz: cannot start: {error}", err=True)
+        click.echo(printable(f"authz: cannot start: {error}"), err=True)
         return EXIT_INTERNAL
 
 
@@ -162,7 +139,7 @@ def check_command(config: Path | None, output: str, policies: Sequence[Path]) ->
         config = None  # AUTHZ_CONFIG is for who gives nothing
     if (config is None) == (not policies):
         raise click.UsageError("give either --config authz.yaml, or policy files and folders")
-    loaded, problems = _check_config(config) if config is not None else _check_policies(policies)
+    loaded, problems = check_configuration(config) if config is not None else check_policies(policies)
     if output == "json":
         click.echo(json.dumps(_check_report(loaded, problems), indent=2))
     else:
@@ -177,81 +154,9 @@ def _is_from_environment(parameter: str) -> bool:
     return source is ParameterSource.ENVIRONMENT
 
 
-def _check_config(config: Path) -> tuple[list[PolicySet], list[Problem]]:
-    from authz.options import policy_options  # noqa: PLC0415 - brings protobuf
-
-    try:
-        settings = _settings(config, {})
-    except LoadError as error:
-        return [], list(error.problems)
-    loaded, problems = _load(settings.policies, policy_options(settings))
-    return loaded, [*settings.warnings, *problems, *_revocation_problems(settings.revocations)]
-
-
-def _check_policies(paths: Sequence[Path]) -> tuple[list[PolicySet], list[Problem]]:
-    files = [path for path in paths if not path.is_dir()]
-    results = [_load(path, PolicyOptions()) for path in paths if path.is_dir()]
-    if len(files) == 1:
-        results.append(_load(files[0], PolicyOptions()))
-    elif files:
-        results.append(_load_together(files))
-    return [one for loaded, _ in results for one in loaded], [one for _, problems in results for one in problems]
-
-
-def _load(path: Path, options: PolicyOptions) -> tuple[list[PolicySet], list[Problem]]:
-    try:
-        loaded = parse_policies(read_files(path).files, options)
-    except LoadError as error:
-        return [], [_placed(problem, path) for problem in error.problems]
-    placed_keys = tuple((key, opened_from(source, path)) for key, source in loaded.envoy_keys)
-    loaded = dataclasses.replace(loaded, envoy_keys=placed_keys)
-    return [loaded], [_placed(problem, path) for problem in loaded.warnings]
-
-
-def _load_together(paths: Sequence[Path]) -> tuple[list[PolicySet], list[Problem]]:
-    """Judge files, such as a shell's `*.yaml`, as the one set that they are in their folder: without its tests."""
-    contents: dict[str, bytes] = {}
-    problems: list[Problem] = []
-    for path in sorted(path for path in paths if not is_policy_test(path.name)):
-        try:
-            contents |= {str(path): data for _, data in read_files(path).files}
-        except LoadError as error:
-            problems += (_placed(problem, path) for problem in error.problems)
-    if problems:
-        return [], problems
-    try:
-        loaded = parse_policies(list(contents.items()), PolicyOptions())
-    except LoadError as error:
-        return [], list(error.problems)
-    return [loaded], list(loaded.warnings)
-
-
-def _revocation_problems(path: Path | None) -> list[Problem]:
-    if path is not None:
-        try:
-            parse_revocations(read_files(path, "revocations").files)
-        except LoadError as error:
-            return [_placed(problem, path) for problem in error.problems]
-    return []
-
-
-def _placed(problem: Problem, root: Path) -> Problem:
-    return problem._replace(source=opened_from(problem.source, root))
-
-
 def _check_report(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> Mapping[str, Any]:
     return {
-        "ok": not any(problem.severity is Severity.ERROR for problem in problems),
-        "problems": [
-            {
-                "file": problem.source.file,
-                "line": problem.source.line,
-                "column": problem.source.column,
-                "severity": problem.severity.value,
-                "message": problem.message,
-            }
-            for problem in problems
-        ],
+        **problem_fields(problems),
         "sets": [
             {
                 "revision": policies.revision,
@@ -264,15 +169,22 @@ def _check_report(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> M
 
 
 def _report(problems: Sequence[Problem], *, to_stderr: bool = False) -> None:
-    for problem in problems:
-        click.echo(str(problem), err=to_stderr)
+    for line in problem_lines(problems):
+        click.echo(line, err=to_stderr)
+
+
+def _end_unloaded(error: LoadError, output: str = "table") -> NoReturn:
+    """Tell why nothing was loaded, in the form that was asked for, and end."""
+    click.echo(problem_report(error.problems, output))
+    sys.exit(EXIT_NOT_LOADED)
 
 
 def _summarize(loaded: Sequence[PolicySet], problems: Sequence[Problem]) -> None:
     console = Console(highlight=False)
     for policies in loaded:
         for key, source in policies.envoy_keys:
-            click.echo(f"{source}: note: `{key}` is Envoy's to do: authz accepts it and does nothing with it")
+            note = f"{source}: note: `{key}` is Envoy's to do: authz accepts it and does nothing with it"
+            click.echo(printable(note))
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     warnings = len(problems) - errors
     extra = f", {_count(warnings, 'warning')}" if warnings else ""
@@ -288,10 +200,23 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _number(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    """Refuse `nan`, which lies in every range and above no limit."""
+    if value is not None and math.isnan(value):
+        raise click.BadParameter("nan is not a number.")
+    return value
+
+
 @cli.command("test")
 @_config_option
 @click.option("--output", type=click.Choice(["table", "json", "junit"]), default="table", show_default=True)
-@click.option("--coverage-threshold", type=click.FloatRange(0, 100), metavar="PERCENT", help="Fail below it.")
+@click.option(
+    "--coverage-threshold",
+    type=click.FloatRange(0, 100),
+    callback=_number,
+    metavar="PERCENT",
+    help="Fail below it.",
+)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 def test_command(config: Path | None, output: str, coverage_threshold: float | None, paths: Sequence[Path]) -> None:
     """Run policy tests: the *_test.yaml files beside the policies.
@@ -306,8 +231,7 @@ def test_command(config: Path | None, output: str, coverage_threshold: float | N
         settings = None if config is None else load_settings(config, environ=os.environ, overrides={})
         report = test_policies(paths, settings=settings, coverage_threshold=coverage_threshold)
     except LoadError as error:
-        _report(error.problems)
-        sys.exit(EXIT_NOT_LOADED)
+        _end_unloaded(error, output)
     if output == "table":
         print_table(report, Console(highlight=False))
     else:
@@ -348,10 +272,9 @@ def explain_command(**options: Any) -> None:  # noqa: ANN401 - click hands over 
     try:
         click.echo(explain(options, color=_color()), color=True)
     except UsageError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(printable(str(error))) from None
     except LoadError as error:
-        _report(error.problems)
-        sys.exit(EXIT_NOT_LOADED)
+        _end_unloaded(error, options["output"])
 
 
 def _color() -> bool:
@@ -407,7 +330,7 @@ def _import(program: str, source: Path, out: Path, *, force: bool) -> None:
     routes, tests = _count(result.routes, "route"), _count(result.tests, "test")
     click.echo(f"{out}: {routes}, {tests}; {_count(result.left, 'setting')} not carried over, see {out / 'IMPORT.md'}")
     for item in result.todo:
-        click.echo(f"- {item}")
+        click.echo(printable(f"- {item}"))
 
 
 @cli.command("doctor")
@@ -425,22 +348,21 @@ def doctor_command(envoy: str, config: Path | None, output: str) -> None:
     With --config, hosts, routes, identity headers and workers are compared with it.
     Exit code 3 when a finding is an error; warnings and notes end with 0.
     """
-    from authz.workbench.doctor import report  # noqa: PLC0415 - other verbs need none of it
+    from authz.workbench.doctor.report import is_well, json_report, text_report  # noqa: PLC0415 - other verbs need none
     from authz.workbench.doctor.verb import UsageError, diagnose, is_address  # noqa: PLC0415
 
     try:
         findings = diagnose(envoy, config)
     except UsageError as error:
-        raise click.UsageError(str(error)) from None
+        raise click.UsageError(printable(str(error))) from None
     except LoadError as error:
-        _report(error.problems, to_stderr=output == "json")
-        sys.exit(EXIT_NOT_LOADED)
+        _end_unloaded(error, output)
     is_file = not is_address(envoy)
     if output == "json":
-        click.echo(report.json_report(findings, is_file=is_file))
+        click.echo(json_report(findings, is_file=is_file))
     else:
-        click.echo("\n".join(report.text_report(findings, is_file=is_file)))
-    sys.exit(EXIT_OK if report.is_well(findings) else EXIT_NOT_LOADED)
+        click.echo("\n".join(text_report(findings, is_file=is_file)))
+    sys.exit(EXIT_OK if is_well(findings) else EXIT_NOT_LOADED)
 
 
 @cli.command("schema")

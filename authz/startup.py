@@ -19,10 +19,10 @@ def heed_signals() -> None:
 
 
 def open_standard_descriptors() -> None:
-    """Open what was closed (`authz serve >&-`): else the next file of ours would become standard output, log and all."""
+    """Open what was closed (`authz serve >&-`): else the next file of ours would become standard output."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             with suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # the lowest free descriptor: this one
+                os.open(os.devnull, os.O_RDWR)  # it takes the lowest free descriptor, this one

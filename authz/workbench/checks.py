@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from authz.authorizer import Authenticator, Authorizer, Visit
-from authz.errors import TokenError
-from authz.identity.cognito import UserPool
-from authz.model import Allow, Deny, Json, Principal, Reason, Request, http_status
+from authz.model import Allow, Deny, http_status
 from authz.policy.explanation import Explanation, explain
 from authz.policy.parser import PolicySet
 from authz.transport.envoy import Answers, Stamp
-from authz.workbench.callers import principal_of_claims
 from authz.workbench.expectations import Row
 from authz.workbench.expected import Expected
 from authz.workbench.ground import Ground
-
-DEFAULT_ISSUER: Final = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_TestPool1"
-DEFAULT_CLIENT: Final = "test-client"
-_SIGNED_IN_SECONDS: Final = 60  # ago
-_LIFETIME_SECONDS: Final = 3600  # Cognito's default
 
 
 class HeaderChanges(NamedTuple):
@@ -52,10 +44,10 @@ class Check(NamedTuple):
         return not self.differences
 
 
-async def check(row: Row, policies: PolicySet, ground: Ground, trust_unverified_email: bool | None) -> Check:
-    """Judge one row. `trust_unverified_email` is what the test file says; None: as the ground does."""
+async def check(row: Row, policies: PolicySet, ground: Ground, caller: Authenticator) -> Check:
+    """Judge one row. `caller` says who is calling."""
     authorizer = Authorizer(
-        authenticator=_KnownCaller(row, trust_unverified_email, ground),
+        authenticator=caller,
         policies=lambda: policies,
         allow_path_parameters=ground.allow_path_parameters,
     )
@@ -65,58 +57,6 @@ async def check(row: Row, policies: PolicySet, ground: Ground, trust_unverified_
         explanation = explain(visit.facts, visit.route, visit.credential_error)
     headers = _header_changes(row, visit, ground)
     return Check(row, visit, headers, tuple(_differences(row.expected, visit, headers)), explanation)
-
-
-class _KnownCaller(Authenticator):
-    """Stands where tokens are verified: here the row says who is calling."""
-
-    def __init__(self, row: Row, trust_unverified_email: bool | None, ground: Ground) -> None:
-        self._row = row
-        self._trust = trust_unverified_email
-        self._ground = ground
-
-    async def authenticate(self, request: Request, now: float) -> Principal | None:  # noqa: ARG002 - the row decides
-        """Give the row's principal, or raise what is wrong with the token."""
-        if self._row.token_error is not None:
-            raise TokenError(self._row.token_error, "the test says so")
-        if self._row.claims is None:
-            return None
-        claims = _claims(self._row, self._ground.pools)
-        expires = claims.get("exp")
-        if isinstance(expires, int) and expires <= now:
-            raise TokenError(Reason.TOKEN_EXPIRED, "the principal's `exp` has passed")
-        return self._ground.shapes.shape(_principal(claims, self._ground.pools, self._trust))
-
-
-def _claims(row: Row, pools: Sequence[UserPool]) -> Mapping[str, Json]:
-    """Give the claims of a good token, with the row's own on top."""
-    written = row.claims or {}
-    name = row.who
-    pool = pools[0] if pools else None
-    token_use = written.get("token_use") or ("id" if pool is not None and pool.token_use == {"id"} else "access")
-    client = next(iter(sorted(pool.clients))) if pool is not None and pool.clients else DEFAULT_CLIENT
-    is_id = token_use == "id"  # noqa: S105 - a kind of token
-    claims: dict[str, Json] = {
-        "sub": name,
-        "iss": DEFAULT_ISSUER if pool is None else pool.issuers[0],
-        "token_use": token_use,
-        "aud" if is_id else "client_id": client,
-        "auth_time": int(row.now) - _SIGNED_IN_SECONDS,
-        "iat": int(row.now) - _SIGNED_IN_SECONDS,
-        "exp": int(row.now) - _SIGNED_IN_SECONDS + _LIFETIME_SECONDS,
-    }
-    if written.get("sub") is None or written["sub"] != written.get("client_id"):
-        claims["cognito:username" if is_id else "username"] = name
-    claims.update(written)
-    return {name: value for name, value in claims.items() if value is not None}
-
-
-def _principal(claims: Mapping[str, Json], pools: Sequence[UserPool], trust_unverified_email: bool | None) -> Principal:
-    """Make the principal as verification would: an address counts when it is verified, or its pool trusts it."""
-    if trust_unverified_email is None:
-        pool = next((pool for pool in pools if claims["iss"] in pool.issuers), None)
-        trust_unverified_email = pool is not None and pool.trust_unverified_email
-    return principal_of_claims(claims, trust_unverified_email=trust_unverified_email)
 
 
 def _header_changes(row: Row, visit: Visit, ground: Ground) -> HeaderChanges:

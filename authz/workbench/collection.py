@@ -16,6 +16,8 @@ from authz.policy.files import MAX_FILE_BYTES, is_policy_test, read_files
 from authz.policy.parser import PolicySet, parse_policies
 from authz.workbench.expectations import Expectations, Row, read_expectations
 from authz.workbench.ground import Ground
+from authz.workbench.loading import opened
+
 
 def find_test_files(paths: Sequence[Path], problems: Problems) -> list[Path]:
     """Give the test files in path order, each once. Names that start with a dot do not count, as for policies."""
@@ -84,7 +86,7 @@ class Collector:
 
     def _policy_paths(self, path: Path, expectations: Expectations) -> tuple[Path, ...]:
         if expectations.policies:
-            return tuple(path.parent / name.text for name in expectations.policies)
+            return tuple(_plain_path(path.parent / name.text) for name in expectations.policies)
         configured = self._ground.policies
         if configured is not None and (
             self._ground.policy_options.inline or path.resolve().is_relative_to(configured.resolve())
@@ -123,10 +125,18 @@ class Collector:
         return row if pem is None else row._replace(request=row.request._replace(certificate=quote(pem, safe="")))
 
 
+def _plain_path(path: Path) -> Path:
+    """Give a path without `..`, so that a file has one name, unless a link before the `..` leads elsewhere."""
+    plain = Path(os.path.normpath(path))
+    try:
+        return plain if plain.samefile(path) else path
+    except OSError:  # what is not there is a problem, under the name that was written
+        return path
+
+
 def _policy_files(path: Path) -> list[tuple[str, bytes]]:
     """Read the policy files of a folder, or one file, under names that a person can open from where they are."""
     is_folder = path.is_dir()
-    return [
-        ((path / name.partition("/")[2] if is_folder else path).as_posix(), data)
-        for name, data in read_files(path).files
-    ]
+    with opened(path):
+        files = read_files(path).files
+    return [((path / name.partition("/")[2] if is_folder else path).as_posix(), data) for name, data in files]

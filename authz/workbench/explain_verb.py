@@ -14,16 +14,16 @@ from typing import Any, Final, TextIO
 import click
 
 from authz.identity.claims import ClaimShapes
-from authz.identity.revocations import parse_revocations
 from authz.model import Json
 from authz.options import answer_settings, claim_shapes, policy_options
-from authz.policy.files import read_files
-from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
+from authz.policy.parser import PolicyOptions, PolicySet
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Settings, load_settings
 from authz.transport.envoy import Answers, AnswerSettings
 from authz.workbench.callers import GivenClaims, PresentedToken, UnlessRevoked
 from authz.workbench.explain import Authenticate, Story, as_json, lines, tell
 from authz.workbench.inputs import Asked, InputError, from_curl, from_log_line, from_options
+from authz.workbench.loading import load_policies, load_revocations
+from authz.workbench.problems import printable
 
 UsageError = InputError
 
@@ -58,7 +58,7 @@ _STYLES: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def _text(story: Story, color: bool) -> str:
-    told = [(style, "".join(c if c.isprintable() else "?" for c in text)) for style, text in lines(story)]
+    told = [(style, printable(text)) for style, text in lines(story)]
     return "\n".join(click.style(text, **_STYLES.get(style, {})) if color else text for style, text in told)
 
 
@@ -75,8 +75,8 @@ def _policies(options: Mapping[str, Any], settings: Settings | None) -> PolicySe
     path = options["policies"]
     known = PolicyOptions() if settings is None else policy_options(settings)
     if settings is None or path is not None:  # such files are no configuration, whose other keys are not judged
-        return parse_policies(read_files(path).files, replace(known, inline=False))
-    return parse_policies(read_files(settings.policies).files, known)
+        return load_policies(path, replace(known, inline=False))
+    return load_policies(settings.policies, known)
 
 
 def _asked(options: Mapping[str, Any]) -> Asked:
@@ -119,7 +119,7 @@ def _authenticate(options: Mapping[str, Any], settings: Settings | None) -> Auth
     caller = PresentedToken(settings, shapes) if given is None else GivenClaims(_claims(given), shapes, settings)
     if settings is None or settings.revocations is None:
         return caller
-    return UnlessRevoked(caller, parse_revocations(read_files(settings.revocations, "revocations").files))
+    return UnlessRevoked(caller, load_revocations(settings.revocations))
 
 
 def _claims(given: str) -> Mapping[str, Json]:

@@ -36,7 +36,8 @@ reasons. The outcome must be there, and what contradicts itself is refused, as i
 
 With a configuration (`settings=`), claim shapes, identity headers, path parameters, certificate authorities, e-mail
 trust and the principals' issuer and client come from it, and test files inside the configured policy folder are judged
-against the whole of it, as `serve` would.
+against the whole of it, as `serve` would. A principal whose written claims contradict it (another app client, a time
+that has passed) or who is on its revocation list has a bad token, as the service would find; `row_callers.py` tells.
 """
 
 from __future__ import annotations
@@ -49,12 +50,15 @@ from typing import NamedTuple
 
 from authz.document import Problems
 from authz.errors import LoadError, Problem
+from authz.identity.revocations import RevocationList
 from authz.model import Source
 from authz.settings import Settings
 from authz.workbench.checks import Check, check
 from authz.workbench.collection import Collected, Collector, find_test_files
 from authz.workbench.coverage import Coverage, CoverageRecord
 from authz.workbench.ground import Ground, ground_of
+from authz.workbench.loading import load_revocations
+from authz.workbench.row_callers import RowCaller
 
 
 class FileReport(NamedTuple):
@@ -119,6 +123,7 @@ def test_policies(
     problems = Problems()
     collector = Collector(ground, problems)
     loaded = [collector.collect(path) for path in find_test_files(paths, problems)]
+    revocations = _revocations(settings, problems)
     if not loaded and not problems:
         where = ", ".join(map(str, paths))
         message = "no policy test found: write NAME_test.yaml beside the policies"
@@ -126,7 +131,7 @@ def test_policies(
     if problems.errors:
         raise LoadError(list(dict.fromkeys(problems.errors)))
     record = CoverageRecord()
-    files = asyncio.run(_run([one for one in loaded if one is not None], ground, record))
+    files = asyncio.run(_run([one for one in loaded if one is not None], ground, revocations, record))
     return Report(files, record.coverage(), coverage_threshold)
 
 
@@ -136,12 +141,26 @@ def _usual_path(settings: Settings | None) -> Path:
     return settings.policies if settings.policies.is_dir() else settings.policies.parent
 
 
-async def _run(files: Sequence[Collected], ground: Ground, record: CoverageRecord) -> tuple[FileReport, ...]:
+def _revocations(settings: Settings | None, problems: Problems) -> RevocationList | None:
+    if settings is None or settings.revocations is None:
+        return None
+    try:
+        return load_revocations(settings.revocations)
+    except LoadError as error:
+        problems += error.problems
+        return None
+
+
+async def _run(
+    files: Sequence[Collected], ground: Ground, revocations: RevocationList | None, record: CoverageRecord
+) -> tuple[FileReport, ...]:
     reports = []
     for file in files:
         record.expect(file.policies)
         trust = file.expectations.trust_unverified_email
-        checks = [await check(row, file.policies, ground, trust) for row in file.rows]
+        checks = [
+            await check(row, file.policies, ground, RowCaller(row, ground, revocations, trust)) for row in file.rows
+        ]
         for one in checks:
             if one.visit.route is not None and one.explanation is not None:
                 record.saw(one.visit.route, one.explanation)

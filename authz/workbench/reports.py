@@ -22,6 +22,7 @@ from authz.policy.explanation import Condition, JudgedBlock
 from authz.workbench.checks import Check, outcome_text, route_label
 from authz.workbench.coverage import Kind, Share
 from authz.workbench.policy_tests import FileReport, Report
+from authz.workbench.problems import printable
 
 _JOINED: Final = {
     Operator.AND: "all of",
@@ -39,7 +40,7 @@ def print_table(report: Report, console: Console) -> None:
     """Print files, failures with their explanation, coverage, and the sum as the last line."""
     for line, style in _table(report):
         # soft_wrap: who reads it from a file or a pipe gets each line whole
-        console.print(Text(_printable(line), style=style), soft_wrap=True)
+        console.print(Text(printable(line), style=style), soft_wrap=True)
 
 
 def _table(report: Report) -> Iterator[tuple[str, str]]:
@@ -87,6 +88,9 @@ def explanation_lines(check: Check) -> Iterator[str]:
     """Tell who asked for what, which route judged it, and what became of each criterion."""
     row = check.row
     yield f"{row.who}: {row.asked}, at {_time(row.now)}"
+    error = check.visit.credential_error
+    if error is not None:
+        yield f"the token is not good: {error.reason} ({error.detail}); judged as nobody"
     if check.explanation is None or check.visit.route is None:
         decision = check.visit.decision
         yield f"no route was judged: {decision.detail if isinstance(decision, Deny) else ''}"
@@ -121,10 +125,6 @@ def _place(source: Source) -> str:
 
 def _time(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
-
-
-def _printable(line: str) -> str:
-    return "".join(char if char.isprintable() else "�" for char in line)
 
 
 # --- for programs -------------------------------------------------------------------------------------------------
@@ -251,20 +251,20 @@ def junit_report(report: Report) -> str:
 
 def _suite(root: ET.Element, name: str, tests: int, failures: int) -> ET.Element:
     counts = {"tests": str(tests), "failures": str(failures), "errors": "0", "skipped": "0", "time": "0"}
-    return ET.SubElement(root, "testsuite", {"name": _printable(name), **counts})
+    return ET.SubElement(root, "testsuite", {"name": printable(name), **counts})
 
 
 def _case(suite: ET.Element, name: str, file: str) -> ET.Element:
     return ET.SubElement(
         suite,
         "testcase",
-        {"name": _printable(name), "classname": _printable(file), "file": _printable(file), "time": "0"},
+        {"name": printable(name), "classname": printable(file), "file": printable(file), "time": "0"},
     )
 
 
 def _fail(case: ET.Element, message: str, text: str) -> None:
-    failure = ET.SubElement(case, "failure", {"message": _printable(message), "type": "expectation"})
-    failure.text = "\n".join(map(_printable, text.split("\n")))
+    failure = ET.SubElement(case, "failure", {"message": printable(message), "type": "expectation"})
+    failure.text = "\n".join(map(printable, text.split("\n")))
 
 
 def _short_failure(check: Check) -> str:

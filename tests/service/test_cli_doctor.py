@@ -62,7 +62,6 @@ def test_programs_get_json_and_the_configuration_is_compared(sick: Path) -> None
         ("failure-mode-allow", "error"),
         ("slashes-not-merged", "warning"),
         ("identity-headers-not-stripped", "error"),
-        ("identity-headers-refused", "error"),
         ("too-few-endpoints", "error"),
     }
     assert all(one["file"] == "envoy.yaml" and one["line"] and one["column"] for one in report["findings"])

@@ -63,7 +63,7 @@ def test_a_coverage_below_the_threshold_exits_with_4() -> None:
     assert "the coverage is below 51 %" in result.stdout
 
 
-@pytest.mark.parametrize("threshold", ["-1", "101", "much"])
+@pytest.mark.parametrize("threshold", ["-1", "101", "much", "nan", "-nan"])
 def test_a_threshold_that_is_no_percentage_exits_with_2(threshold: str) -> None:
     assert run("policies", "--coverage-threshold", threshold).exit_code == 2
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from authz.errors import Severity
 from authz.workbench.doctor.findings import Finding
+from authz.workbench.problems import printable
 
 
 def json_report(findings: Sequence[Finding], *, is_file: bool) -> str:
@@ -36,8 +37,7 @@ def text_report(findings: Sequence[Finding], *, is_file: bool) -> list[str]:
         lines += [f"    {one.path}"] * is_file + [f"    fix: {one.fix}"]
     counts = [_count(findings, severity) for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE)]
     sum_ = ", ".join(count for count in counts if count) or "nothing that would undo a promise"
-    printable = ("".join(c if c.isprintable() else "?" for c in line) for line in lines)
-    return [*printable, f"{'✓' if is_well(findings) else '✗'} {sum_}"]
+    return [*map(printable, lines), f"{'✓' if is_well(findings) else '✗'} {sum_}"]
 
 
 def _count(findings: Sequence[Finding], severity: Severity) -> str:

@@ -17,13 +17,12 @@ from authz.document import Node, Problems, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.options import policy_options
-from authz.policy.files import read_files
-from authz.policy.parser import parse_policies
 from authz.settings import load_settings
 from authz.workbench.doctor.clusters import is_local
 from authz.workbench.doctor.examination import examine
 from authz.workbench.doctor.findings import Finding
 from authz.workbench.doctor.promises import Promises
+from authz.workbench.loading import load_policies
 
 TIMEOUT_SECONDS: Final = 10
 MAX_BYTES: Final = 64 * 1024 * 1024
@@ -47,7 +46,7 @@ def is_address(envoy: str) -> bool:
 
 def _promises(config: Path) -> Promises:
     settings = load_settings(config, environ=os.environ, overrides={})
-    policies = parse_policies(read_files(settings.policies).files, policy_options(settings))
+    policies = load_policies(settings.policies, policy_options(settings))
     return Promises.of(settings, policies.routes.routes)
 
 

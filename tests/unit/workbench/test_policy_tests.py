@@ -15,6 +15,7 @@ from authz.settings import load_settings
 from authz.workbench import collection, policy_tests
 from authz.workbench.checks import Difference
 from authz.workbench.policy_tests import Report
+from authz.workbench.reports import explanation_lines
 
 SAMPLES = Path(__file__).parents[3] / "policies"
 
@@ -239,6 +240,25 @@ def test_named_policies_are_one_set_in_path_order_each_once(folder: Path) -> Non
         assert run(folder, "[anonymous, GET https://a.example/, 401]", head=f"{PRINCIPALS}policies: {names}\n").ok
 
 
+def test_a_file_that_is_named_by_several_ways_is_covered_once(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "b.yaml").write_text(ADMIN.replace("a.example", "b.example").replace("admin\n", "b\n"))
+    (folder / "sub" / "b_test.yaml").write_text(
+        "policies: [b.yaml, ../a.yaml, ../sub/../a.yaml]\ntests: [[anonymous, GET https://a.example/, 401]]"
+    )
+    report = run(folder, "[alice, GET https://a.example/, allow]\n[bob, GET https://a.example/, 403]")
+    places = [item.source.file for item in report.coverage.items]
+    assert places == [f"{folder}/a.yaml"] * 2 + [f"{folder}/sub/b.yaml"] * 2
+
+
+def test_behind_a_link_to_a_folder_two_dots_are_where_it_leads(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "far" / "inner").mkdir(parents=True)
+    (tmp_path / "far" / "c.yaml").write_text(ADMIN.replace("a.example", "c.example"))
+    (folder / "link").symlink_to(tmp_path / "far" / "inner")
+    head = f"{PRINCIPALS}policies: [link/../c.yaml]\n"
+    assert run(folder, "[alice, GET https://c.example/, allow]", head=head).ok
+
+
 def test_a_single_test_file_can_be_named_and_is_run_once(folder: Path) -> None:
     run(folder, "[alice, GET https://a.example/, allow]")
     report = policy_tests.test_policies([folder / "a_test.yaml", folder])
@@ -328,6 +348,109 @@ def test_a_configuration_says_what_tokens_claims_and_headers_are_like(folder: Pa
 def test_where_only_id_tokens_are_accepted_principals_have_them(folder: Path) -> None:
     row = "[bob, GET https://a.example/, allow token-use-ok]"
     assert run(folder, row, policies=ANYONE % "{token_use: id}", config=POOL % "id").ok
+
+
+AWS = "https://cognito-idp.eu-west-1.amazonaws.com"
+SECOND = f"{AWS}/eu-west-1_Second000"
+TWO_POOLS = (POOL % "access") + "  - {user_pool: eu-west-1_Second000, clients: [app], token_use: [id], leeway: 10s}\n"
+
+
+def decided(folder: Path, claims: str, config: str, policies: str = ANYONE % "{authenticated_user: true}") -> str:
+    """Give what is decided for a principal of these claims."""
+    head = f"principals: {{alice: {{{claims}}}}}\n"
+    report = run(folder, "[alice, GET https://a.example/, 404]", policies=policies, head=head, config=config)
+    (difference,) = differences(report)
+    return difference.got
+
+
+@pytest.mark.parametrize(
+    ("claims", "got"),
+    [
+        pytest.param("", "allow user-ok", id="nothing"),
+        pytest.param("client_id: web", "allow user-ok", id="its own client"),
+        pytest.param("client_id: other", "401 token-client-refused", id="a foreign client"),
+        pytest.param("aud: 'https://api.example'", "allow user-ok", id="an access token's resource"),
+        pytest.param("token_use: id, aud: app", "allow user-ok", id="what the second pool takes"),
+        pytest.param("client_id: app", "401 token-client-refused", id="the second pool's client in an access token"),
+        pytest.param("token_use: id, aud: web", "401 token-use-refused", id="an ID token of the first pool's client"),
+        pytest.param(f"iss: {SECOND}", "allow user-ok", id="an issuer alone"),
+        pytest.param(f"iss: {SECOND}, client_id: app", "401 token-use-refused", id="the second pool, the other kind"),
+        pytest.param("iss: https://evil.example", "401 token-issuer-unknown", id="a foreign issuer"),
+        pytest.param("iss: null", None, id="no issuer"),
+        pytest.param("nbf: 2026-01-01T12:00:00Z", "allow user-ok", id="valid from now"),
+        pytest.param("nbf: 2026-01-01T12:00:01Z", "401 token-not-yet-valid", id="valid in a second"),
+        pytest.param("iat: 2026-01-01T12:01:00Z", "allow user-ok", id="issued in a minute"),
+        pytest.param("iat: 2026-01-01T12:01:01Z", "401 token-not-yet-valid", id="issued later"),
+        pytest.param("exp: 2026-01-01T12:00:00Z", "401 token-expired", id="expired now"),
+        pytest.param(f"iss: {SECOND}, exp: 2026-01-01T11:59:51Z", "allow user-ok", id="expired within the leeway"),
+        pytest.param("exp: 1.5", "401 token-claim-invalid", id="no whole number of seconds"),
+        pytest.param("exp: true", "401 token-claim-invalid", id="no number"),
+        pytest.param("exp: null", "401 token-claim-invalid", id="no end"),
+        pytest.param("jti: 5", "401 token-claim-invalid", id="an id that is no text"),
+        pytest.param("sub: m2m, client_id: web", "allow user-ok", id="a subject of its own"),
+        pytest.param("username: null, auth_time: null", "allow user-ok", id="without what need not be there"),
+    ],
+)  # fmt: skip
+def test_written_claims_are_judged_as_behind_the_signature(folder: Path, claims: str, got: str | None) -> None:
+    if got is None:
+        with pytest.raises(LoadError, match="`iss`: found nothing, expected text"):
+            decided(folder, claims, TWO_POOLS)
+    else:
+        assert decided(folder, claims, TWO_POOLS) == got
+
+
+@pytest.mark.parametrize(
+    ("claims", "got"),
+    [
+        ("", "allow user-ok"),
+        ("client_id: web, sub: web", "401 token-use-refused"),
+        ("token_use: access", "401 token-use-refused"),
+    ],
+)
+def test_where_only_id_tokens_are_accepted_a_client_id_is_an_access_tokens(folder: Path, claims: str, got: str) -> None:
+    assert decided(folder, claims, POOL % "id") == got
+
+
+def test_a_pool_that_takes_every_client_takes_a_foreign_one(folder: Path) -> None:
+    config = (POOL % "access").replace("[web]", "any")
+    assert decided(folder, "client_id: other", config) == "allow user-ok"
+
+
+def test_a_bad_token_counts_as_none_and_the_failure_tells_why(folder: Path) -> None:
+    public = ANYONE % "{accept: true}, {user: alice}"
+    assert decided(folder, "client_id: other", POOL % "access", public) == "allow accept"
+    report = run(
+        folder, "[a, GET https://a.example/, allow]", head="principals: {a: {exp: 1}}\n", config=POOL % "access"
+    )
+    (check,) = report.files[0].checks
+    assert "the token is not good: token-expired (expired 1767268799 s ago); judged as nobody" in [
+        *explanation_lines(check)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "got"),
+    [
+        ("{sub: alice}", "401 token-revoked"),
+        ("{sub: bob}", "allow user-ok"),
+        ("{client_id: web, issued_before: 2026-01-01T11:59:01Z}", "401 token-revoked"),
+        ("{client_id: web, issued_before: 2026-01-01T11:59:00Z}", "allow user-ok"),
+        ("{username: alice, expires: 2026-01-01T12:00:01Z}", "401 token-revoked"),
+        ("{username: alice, expires: 2026-01-01T12:00:00Z}", "allow user-ok"),
+    ],
+)
+def test_a_principal_on_the_revocation_list_is_revoked(folder: Path, entry: str, got: str) -> None:
+    (folder.parent / "revoked").mkdir()
+    (folder.parent / "revoked" / "a.yaml").write_text(f"- {entry}\n")
+    assert decided(folder, "", POOL % "access" + "revocations: revoked\n") == got
+
+
+def test_a_revocation_list_that_does_not_load_is_an_error(folder: Path) -> None:
+    (folder.parent / "revoked.yaml").write_text("- {subject: alice}\n")
+    with pytest.raises(LoadError) as caught:
+        decided(folder, "", POOL % "access" + "revocations: revoked.yaml\n")
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(f"{folder.parent}/revoked.yaml:1:4: revocation: unknown key `subject`")
 
 
 def test_with_a_configuration_its_whole_folder_is_the_set(folder: Path) -> None:
