@@ -4,9 +4,10 @@ Rules: what cannot be carried over and would widen access stops the import, ever
 setting of the source stands in IMPORT.md with where it went or why it did not; no secret of the source is copied; what
 is written was loaded and its tests were run before it is put in place.
 
-Rooms, each importing only those after it: `pomerium` and `kong` (a source to an Import), `writing` (an Import to a
-folder), `report`, `envoy_config`, `policy_files` (its files), `common` (what both sources need), `ledger` (what became
-of each setting), `model` (what comes between), `yaml_text`.
+Rooms, each importing only those after it: `pomerium` and `kong` (a source to an Import) with their `pomerium_…` and
+`kong_…`, `writing` (an Import to a folder), `place` (what lies there already), `report`, `envoy_config`, `policy_files`
+(its files), `origins` (where their lines come from), `common` (what both sources need), `ledger` (what became of each
+setting), `model` (what comes between), `durations`, `yaml_text`.
 """
 
 from authz.workbench.importers.kong import import_kong

@@ -1,23 +1,26 @@
 """Kong's configuration to ours: a declarative file (YAML or JSON), one plugin, or a Developer Portal's sign-in.
 
-Facts about Kong: its documentation of the declarative format and of the openid-connect plugin. Of each plugin one
-instance runs: the route's, else the service's, else the global one.
+Facts about Kong: its documentation of the declarative format and of the openid-connect plugin, and its source.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from authz.document import Fields, Items, Node, Scalar, describe, parse
+from authz.document import Fields, describe, parse
 from authz.errors import LoadError, Problem
 from authz.model import Json, Source
-from authz.workbench.importers.common import finish, is_on, read_source, slug, split_address, text_in, unique
+from authz.workbench.importers.common import finish, read_source, slug, split_address, text_in, unique
+from authz.workbench.importers.kong_declarative import Placed, read_declarative
+from authz.workbench.importers.kong_input import maps_in, without_nulls
 from authz.workbench.importers.kong_oidc import Guard, GuardReader
-from authz.workbench.importers.kong_routes import KongRoute, Matcher, hosts_of, ordered, read_route
-from authz.workbench.importers.ledger import Ledger, leaves
+from authz.workbench.importers.kong_plugins import OIDC, Plugin, config_of, judge, note_keys
+from authz.workbench.importers.kong_routes import KongRoute, Matcher, check_hosts, hosts_of, ordered, ties
+from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import (
     PLACEHOLDER_CLIENT,
     PLACEHOLDER_HOST,
@@ -32,7 +35,6 @@ from authz.workbench.importers.model import (
 )
 from authz.workbench.importers.writing import ImportResult, write_import
 
-_OIDC: Final = "openid-connect"
 _PORT: Final = 8443
 
 
@@ -41,7 +43,7 @@ def import_kong(path: Path, out: Path, *, force: bool = False) -> ImportResult:
     ledger = Ledger()
     root = _read(path, ledger)
     finish(ledger)
-    imported = _Kong(root, ledger).read()
+    imported = _Kong(without_nulls(root, ledger), ledger).read()
     ledger.close(root)
     return write_import(imported, path, out, ledger, force=force)
 
@@ -57,66 +59,6 @@ def _read(path: Path, ledger: Ledger) -> Fields:
     return Fields(Source(str(path), 1, 1), ())
 
 
-class _Plugin(NamedTuple):
-    name: str
-    node: Fields
-    at: str
-
-
-class _Service(NamedTuple):
-    node: Fields
-    plugins: tuple[_Plugin, ...]
-
-
-class _Placed(NamedTuple):
-    """A route with its service and the plugins that run on it."""
-
-    route: KongRoute
-    service: _Service | None
-    plugins: tuple[_Plugin, ...]
-
-
-# Plugins that neither keep anybody out nor say who is calling.
-_HARMLESS_PLUGINS: Final = frozenset({
-    "acme", "aws-lambda", "azure-functions", "canary", "correlation-id", "cors", "datadog", "exit-transformer",
-    "file-log",
-    "forward-proxy", "graphql-proxy-cache-advanced", "graphql-rate-limiting-advanced", "grpc-gateway", "grpc-web",
-    "http-log", "jq", "kafka-log", "kafka-upstream", "loggly", "mocking", "opentelemetry", "prometheus", "proxy-cache",
-    "proxy-cache-advanced", "rate-limiting", "rate-limiting-advanced", "redirect", "request-size-limiting",
-    "request-transformer", "request-transformer-advanced", "response-ratelimiting", "response-transformer",
-    "response-transformer-advanced", "route-by-header", "route-transformer-advanced", "session", "statsd",
-    "statsd-advanced", "syslog", "tcp-log", "tls-metadata-headers", "udp-log", "zipkin", "ai-proxy",
-    "ai-prompt-decorator",
-})  # fmt: skip
-_STOPPING_PLUGINS: Final[Mapping[str, str]] = {
-    "acl": "write the groups as `groups_required` (with `groups_claim`) of the openid-connect plugin",
-    "ip-restriction": "delete it here, then add `deny: {not: [source_ip: […]]}` to the routes of `policies/`",
-    "bot-detection": "delete it here; nothing here judges user agents",
-    "request-termination": "delete the route, or the plugin",
-    "opa": "write its rules under `policy:` of `policies/`",
-    "jwt": "let the openid-connect plugin verify the tokens",
-    "request-validator": "delete it here, and let the upstream validate",
-}
-_MAY_RESTRICT: Final = "may keep somebody out, and is not imported: delete it here, then say the same with rules"
-_LEFT_TOP: Final = {
-    "_format_version": "the form of the file",
-    "_transform": "the form of the file",
-    "_comment": "a comment",
-    "_info": "decK's own",
-    "_workspace": "a workspace becomes a folder",
-    "consumer_groups": "callers come from Cognito",
-    "ca_certificates": "put the authorities of your upstreams into `secrets/upstream-ca.pem`",
-    "vaults": "secrets are files in `secrets/`",
-    "snis": "certificates are files in `secrets/`",
-}
-_SECRET_TOP: Final = {
-    "certificates": "`secrets/certificate.pem` and `secrets/certificate-key.pem`",
-    "keys": "not needed",
-    "key_sets": "not needed",
-    "consumers": "callers come from Cognito: their credentials are not needed",
-}
-
-
 class _Kong:
     """Reads one configuration; every setting is noted in the ledger."""
 
@@ -125,20 +67,12 @@ class _Kong:
         self._ledger = ledger
         self._guards: dict[str, Guard] = {}
         self._portal: Guard | None = None
+        self._upstreams: dict[str, tuple[str, Fields]] = {}
+        self._clusters: dict[str, tuple[Target, ...]] = {}
 
     def read(self) -> Import:
         """Turn the settings into an Import; what stops it is in the ledger."""
-        if self._root.get("issuer") is not None and self._root.get("config") is None:
-            self._portal = GuardReader(self._ledger, self._root, "auth", portal=True).read()
-            self._ledger.entries = [
-                entry._replace(path=entry.path.removeprefix("auth.")) for entry in self._ledger.entries
-            ]
-            placed: list[_Placed] = []
-        elif isinstance(self._root.get("config"), Fields):
-            placed = [self._single_plugin()]
-        else:
-            placed = self._declarative()
-        routes = self._routes(placed)
+        routes = self._routes(self._placed())
         return Import(
             program="Kong",
             pools=self._pools(),
@@ -149,143 +83,43 @@ class _Kong:
 
     # --- the three forms ----------------------------------------------------------------------------------------------
 
-    def _single_plugin(self) -> _Placed:
+    def _placed(self) -> list[Placed]:
+        if isinstance(self._root.get("config"), Fields):
+            return [self._single_plugin()]
+        if self._root.get("issuer") is not None:
+            self._portal = GuardReader(self._ledger, self._root, "", portal=True).read()
+            return []
+        for at, node in maps_in(self._root.get("upstreams"), "upstreams", self._ledger):
+            self._upstreams.setdefault(text_in(node.get("name")), (at, node))
+        return read_declarative(self._root, self._ledger)
+
+    def _single_plugin(self) -> Placed:
         """Read a plugin alone: what it says is written for a host that is still to be named."""
-        name = text_in(self._root.get("name")) or text_in(self._root.get("plugin"))
-        at = "config" if name == _OIDC else "plugin"
-        for key, value in self._root.entries:
-            if key.text in ("name", "plugin"):
-                self._ledger.carried(key.text, value, "`policies/`: one route")
-            elif key.text != "config":
-                self._ledger.left(key.text, value, "it decides nothing here")
+        plugin = Plugin(text_in(self._root.get("name")) or text_in(self._root.get("plugin")), self._root, "")
         self._ledger.remember(
-            f"`policies/` and `envoy.yaml`: the source names no route; `{PLACEHOLDER_HOST}` and the "
-            "upstream 127.0.0.1:8080 stand for yours"
+            f"`policies/` and `envoy.yaml`: the source names no route; `{PLACEHOLDER_HOST}` and the upstream "
+            "127.0.0.1:8080 stand for yours"
         )
-        plugin = _Plugin(name, self._root, "")
-        if name != _OIDC:
-            self._judge_plugin(plugin, at)
-        route = KongRoute("kong", self._root, at, (PLACEHOLDER_HOST,), (), (), (), 0)
-        return _Placed(route, None, (plugin,) if name == _OIDC else ())
-
-    def _declarative(self) -> list[_Placed]:
-        for key, value in self._root.entries:
-            if key.text in _SECRET_TOP:
-                self._ledger.secret(key.text, value, _SECRET_TOP[key.text])
-            elif key.text in _LEFT_TOP:
-                self._ledger.left(key.text, value, _LEFT_TOP[key.text])
-        loose = [
-            _Plugin(text_in(node.get("name")), node, at) for at, node in _maps(self._root.get("plugins"), "plugins")
-        ]
-        everywhere = tuple(one for one in loose if not any(one.node.get(ref) for ref in _PLUGIN_SCOPES))
-        placed: list[_Placed] = []
-        services: dict[str, _Service] = {}
-        for at, node in _maps(self._root.get("services"), "services"):
-            service = _Service(node, (*_plugins(node, at), *_referring(loose, "service", node)))
-            services |= dict.fromkeys(_names(node), service)
-            self._note_service(node, at)
-            for route_at, route in _maps(node.get("routes"), f"{at}.routes"):
-                placed += self._place(route, route_at, service, everywhere, loose, len(placed))
-        for at, node in _maps(self._root.get("routes"), "routes"):
-            owner = services.get(_reference(node.get("service")))
-            placed += self._place(node, at, owner, everywhere, loose, len(placed))
-        for plugin in loose:
-            self._check_reference(plugin, placed, services)
-        self._judge_consumers(loose)
-        return placed
-
-    def _judge_consumers(self, loose: Sequence[_Plugin]) -> None:
-        """Stop for plugins that may keep some consumers out."""
-        own = [plugin for plugin in loose if any(plugin.node.get(ref) is not None for ref in _PLUGIN_SCOPES[2:])]
-        for name in ("consumers", "consumer_groups"):
-            for at, node in _maps(self._root.get(name), name):
-                own += _plugins(node, at)
-        for plugin in own:
-            if plugin.name not in _HARMLESS_PLUGINS and text_in(plugin.node.get("enabled")) != "false":
-                self._ledger.stop(plugin.at, plugin.node, "holds for some consumers alone: delete it here")
-
-    def _check_reference(self, plugin: _Plugin, placed: Sequence[_Placed], services: Mapping[str, _Service]) -> None:
-        """Stop for a plugin whose route or service is not there: nobody would know whom it keeps out."""
-        if not any(one is plugin for item in placed for one in item.plugins):
-            for ref, known in (("route", {item.route.name for item in placed}), ("service", set(services))):
-                name = _reference(plugin.node.get(ref))
-                if name and name not in known:
-                    self._ledger.stop(f"{plugin.at}.{ref}", plugin.node, f"no {ref} of this name: correct it")
-
-    def _place(
-        self,
-        node: Fields,
-        at: str,
-        service: _Service | None,
-        everywhere: Sequence[_Plugin],
-        loose: Sequence[_Plugin],
-        number: int,
-    ) -> list[_Placed]:
-        if service is not None and text_in(service.node.get("enabled")) == "false":
-            self._ledger.left(at, node, "its service is not enabled")
-            return []
-        route = read_route(node, at, number + 1, self._ledger)
-        if route is None:
-            return []
-        own = (*_plugins(node, at), *_referring(loose, "route", node))
-        running: dict[str, _Plugin] = {}
-        for plugin in (*own, *(service.plugins if service is not None else ()), *everywhere):
-            if text_in(plugin.node.get("enabled")) == "false":
-                self._ledger.left(plugin.at, plugin.node, "not enabled")
-            else:
-                running.setdefault(plugin.name, plugin)
-        for plugin in running.values():
-            if plugin.name != _OIDC:
-                self._judge_plugin(plugin, plugin.at)
-        return [_Placed(route, service, tuple(running.values()))]
-
-    def _judge_plugin(self, plugin: _Plugin, at: str) -> None:
-        if any(entry.path == at for entry in self._ledger.entries):
-            return  # one plugin may run on many routes
-        if plugin.name in _HARMLESS_PLUGINS:
-            self._ledger.left(at, plugin.node, f"`{plugin.name}` keeps nobody out: Envoy has filters of its own for it")
-        else:
-            why = _STOPPING_PLUGINS.get(plugin.name)
-            message = f"`{plugin.name}` keeps people out: {why}" if why else f"`{plugin.name}` {_MAY_RESTRICT}"
-            self._ledger.stop(at, plugin.node, message)
-
-    def _note_service(self, node: Fields, at: str) -> None:
-        for key, value in node.entries:
-            path = f"{at}.{key.text}"
-            if key.text in _SERVICE_CARRIED:
-                self._ledger.carried(path, value, "`envoy.yaml`: a cluster and the routes to it")
-            elif key.text == "enabled":
-                self._ledger.carried(path, value, "routes of a service that is off are left out")
-            elif key.text not in ("routes", "plugins"):
-                self._ledger.left(path, value, "it decides nothing: set it in `envoy.yaml` by hand")
+        if plugin.name != OIDC:
+            judge(plugin, "config", self._ledger)
+            note_keys(plugin, self._ledger)
+        route = KongRoute("kong", self._root, "", (PLACEHOLDER_HOST,))
+        return Placed(route, None, (plugin,) if plugin.name == OIDC else (), is_example=True)
 
     # --- who may pass -------------------------------------------------------------------------------------------------
 
-    def _guard(self, placed: _Placed) -> Guard | None:
-        plugin = next((one for one in placed.plugins if one.name == _OIDC), None)
+    def _guard(self, placed: Placed) -> Guard | None:
+        plugin = next((one for one in placed.plugins if one.name == OIDC), None)
         if plugin is None:
             return None
-        key = plugin.at or "config"
-        if key not in self._guards:
+        if plugin.at not in self._guards:
             at = f"{plugin.at}.config" if plugin.at else "config"
-            config = plugin.node.get("config")
-            self._guards[key] = GuardReader(
-                self._ledger, config if isinstance(config, Fields) else Fields(plugin.node.source, ()), at
-            ).read()
-            self._note_plugin(plugin)
-        return self._guards[key]
+            config = config_of(plugin, self._root.get("_plugin_configs"), self._ledger)
+            self._guards[plugin.at] = GuardReader(self._ledger, config, at).read()
+            note_keys(plugin, self._ledger)
+        return self._guards[plugin.at]
 
-    def _note_plugin(self, plugin: _Plugin) -> None:
-        for key, value in plugin.node.entries if plugin.at else ():
-            path = f"{plugin.at}.{key.text}"
-            if key.text in ("name", *_PLUGIN_SCOPES[:2]):
-                self._ledger.carried(path, value, "`policies/`: the rules of the routes on which it runs")
-            elif key.text in _PLUGIN_SCOPES[2:]:
-                self._ledger.stop(path, value, "holds for some consumers alone: delete it here")
-            elif key.text != "config":
-                self._ledger.left(path, value, "it decides nothing here")
-
-    def _policy(self, placed: _Placed, guard: Guard | None, issuers: int) -> dict[str, Any]:
+    def _policy(self, placed: Placed, guard: Guard | None, issuers: int) -> dict[str, Any]:
         methods: list[dict[str, Any]] = []
         if placed.route.methods:
             methods = [{"http_method": {"in": list(placed.route.methods)}}]
@@ -312,35 +146,71 @@ class _Kong:
 
     # --- the routes ---------------------------------------------------------------------------------------------------
 
-    def _routes(self, placed: Sequence[_Placed]) -> tuple[Route, ...]:
+    def _routes(self, placed: Sequence[Placed]) -> tuple[Route, ...]:
         guards = [self._guard(one) for one in placed]
         if self._ledger.problems.errors:
             return ()
         by_route = {id(one.route): (one, guard) for one, guard in zip(placed, guards, strict=True)}
         logins = [guard.login_host for guard in guards if guard is not None and guard.login_host]
-        hosts = hosts_of([one.route for one in placed], logins)
+        routes = [one.route for one in placed]
+        hosts = hosts_of(routes, logins)
+        check_hosts(routes, hosts, self._ledger)
+        self._check_order(routes, hosts, {route: guard for route, (_, guard) in by_route.items()})
         issuers = len({guard.pool.issuer for guard in guards if guard is not None})
         found: list[Route] = []
-        for route, matcher in ordered([one.route for one in placed], hosts):
+        for route, matcher in ordered(routes, hosts):
             one, guard = by_route[id(route)]
             found.append(self._route(one, guard, matcher, found, issuers))
-        if any(route.login is None and route.sign_in is SignIn.REQUIRED for route in found):
-            self._ledger.remember(
-                "Routes without an exact host have no sign-in for browsers, because a "
-                "callback needs a fixed "
-                "host: name `hosts` and import again, or answer 401 as it is written"
-            )
+        self._check_sign_in(found)
         return tuple(found)
 
+    def _check_order(
+        self, routes: Sequence[KongRoute], hosts: Sequence[str], guards: Mapping[int, Guard | None]
+    ) -> None:
+        """Stop where Kong's choice between two routes is not sure, and one lets in whom the other does not."""
+        if len(routes) > 1:
+            self._ledger.differs(
+                "Of several routes for a request, the one counts that Kong's router `traditional_compatible` takes, "
+                "its default since 3.0. With `router_flavor: traditional` it may be another."
+            )
+        told: set[tuple[str, str]] = set()
+        for one, other in ties(routes, hosts):
+            if guards[id(one)] != guards[id(other)] and (one.at, other.at) not in told:
+                told.add((one.at, other.at))
+                message = (
+                    f"Kong's choice between it and `{one.name}` hangs on their ids: set `regex_priority`, or write one "
+                    "more matcher to one"
+                )
+                self._ledger.stop(other.at, other.node, message)
+
+    def _check_sign_in(self, routes: Sequence[Route]) -> None:
+        """Stop where a host's sign-in would let bearer tokens pass to a route that takes none."""
+        passes: dict[str, set[bool]] = {}
+        for route in routes:
+            if route.login is not None:
+                passes.setdefault(route.host, set()).add(route.login.passes_bearer)
+            elif route.sign_in is SignIn.REQUIRED:
+                self._ledger.remember(
+                    "Routes without an exact host have no sign-in for browsers, because a callback needs a fixed host: "
+                    "name `hosts` and import again, or answer 401 as it is written"
+                )
+        for route in routes:
+            if route.login is not None and not route.login.passes_bearer and len(passes[route.host]) > 1:
+                message = (
+                    f"`{route.id}` takes no bearer tokens, and other routes of `{route.host}` do: give it a host of "
+                    "its own, or add `bearer` to its `auth_methods`"
+                )
+                self._ledger.problems.append(Problem(route.source, message))
+
     def _route(
-        self, placed: _Placed, guard: Guard | None, matcher: Matcher, before: Sequence[Route], issuers: int
+        self, placed: Placed, guard: Guard | None, matcher: Matcher, before: Sequence[Route], issuers: int
     ) -> Route:
         route = placed.route
         own_host = matcher.host in route.hosts
         wanted = route.name if own_host else f"{route.name} {'any host' if matcher.host == '*' else matcher.host}"
         upstream, action = self._hop(placed, matcher)
         login = None if guard is None or "*" in matcher.host else guard.login
-        return Route(
+        found = Route(
             id=unique(slug(wanted), (one.id for one in before)),
             source=route.node.source,
             host=matcher.host,
@@ -354,27 +224,39 @@ class _Kong:
             login=login,
             callers=_callers(guard, issuers),
         )
+        if guard is None or guard.public or guard.takes_bearer or login is not None:
+            return found
+        return self._refused(found, guard)
 
-    def _hop(self, placed: _Placed, matcher: Matcher) -> tuple[Upstream | None, dict[str, Any]]:
-        if placed.service is None:
-            if placed.route.name != "kong":
-                self._ledger.remember(
-                    f"`envoy.yaml`: route `{placed.route.name}` has no service; it answers "
-                    f"503 until you "
-                    "write where it goes"
-                )
-                return None, {"direct_response": {"status": 503}}
+    def _refused(self, route: Route, guard: Guard) -> Route:
+        """Let nobody pass: every token that could arrive is a bearer token, and the source takes none."""
+        why = "people can sign in on exact hosts alone" if guard.login is not None else "none of its other ways is here"
+        self._ledger.differs(
+            f"Nobody passes the route `{route.id}`: `auth_methods` has no `bearer`, and {why}. Name `hosts`, or add "
+            "`bearer`, and import again."
+        )
+        return replace(route, policy={}, sign_in=SignIn.NONE, callers=())
+
+    # --- where they go ------------------------------------------------------------------------------------------------
+
+    def _hop(self, placed: Placed, matcher: Matcher) -> tuple[Upstream | None, dict[str, Any]]:
+        if placed.is_example:
             return Upstream((Target("127.0.0.1", 8080),)), {"timeout": "60s"}
+        route = placed.route
+        if placed.service is None:
+            self._ledger.remember(
+                f"`envoy.yaml`: route `{route.name}` has no service; it answers 503 until you write where it goes"
+            )
+            return None, {"direct_response": {"status": 503}}
         upstream, path = self._upstream(placed.service.node)
         if upstream is None:
             return None, {"direct_response": {"status": 503}}
-        node = placed.route.node
         action: dict[str, Any] = {"timeout": "60s"}
-        strips = text_in(node.get("strip_path")) != "false" and matcher.path not in ("", "/")
+        strips = route.strips_path and matcher.path not in ("", "/")
         start = f"^{_pattern(matcher)}/?" if strips else "^/"
         if strips or path:
             action["regex_rewrite"] = {"pattern": {"regex": start}, "substitution": f"{path}/"}
-        if not is_on(node.get("preserve_host")):
+        if not route.keeps_host:
             action["host_rewrite_literal"] = upstream.targets[0].host
         return upstream, action
 
@@ -385,9 +267,8 @@ class _Kong:
         parts = split_address(url or f"{protocol}://{host}{f':{port}' if port else ''}{text_in(service.get('path'))}")
         if parts is None or parts.scheme not in ("http", "https"):
             self._ledger.remember(
-                f"`envoy.yaml`: the service `{text_in(service.get('name'))}` is no http(s) "
-                f"address; its "
-                "routes answer 503"
+                f"`envoy.yaml`: the service `{text_in(service.get('name'))}` is no http(s) address; its routes "
+                "answer 503"
             )
             return None, ""
         port_number = parts.port or (443 if parts.scheme == "https" else 80)
@@ -396,25 +277,25 @@ class _Kong:
 
     def _targets(self, host: str) -> tuple[Target, ...]:
         """Give the addresses of the upstream of this name."""
-        for at, node in _maps(self._root.get("upstreams"), "upstreams"):
-            if text_in(node.get("name")) != host:
-                continue
-            found = []
-            for _, target in _maps(node.get("targets"), f"{at}.targets"):
-                name, _, port = text_in(target.get("target")).rpartition(":")
-                weight = text_in(target.get("weight"))
-                if name and port.isdecimal() and weight != "0":
-                    found.append(Target(name, int(port), int(weight) if weight.isdecimal() else None))
-            for path, leaf in leaves(node, at):
-                if not any(entry.covers(path) for entry in self._ledger.entries):
-                    self._ledger.carried(path, leaf, "`envoy.yaml`: a cluster, as far as addresses and weights go")
-            return tuple(found)
-        return ()
+        if host not in self._clusters:
+            self._clusters[host] = tuple(self._read_targets(host))
+        return self._clusters[host]
+
+    def _read_targets(self, host: str) -> Iterator[Target]:
+        at, upstream = self._upstreams.get(host, ("", None))
+        if upstream is None:
+            return
+        self._ledger.carried(at, upstream, "`envoy.yaml`: a cluster, as far as addresses and weights go")
+        for _, target in maps_in(upstream.get("targets"), f"{at}.targets", self._ledger):
+            name, _, port = text_in(target.get("target")).rpartition(":")
+            weight = text_in(target.get("weight"))
+            if name and port.isdecimal() and weight != "0":
+                yield Target(name, int(port), int(weight) if weight.isdecimal() else None)
 
     def _example(self) -> Route:
         self._ledger.remember(
-            "`policies/`: the source holds no routes; the one written there refuses everyone, as an "
-            "example of where they go"
+            "`policies/`: the source holds no routes; the one written there refuses everyone, as an example of where "
+            "they go"
         )
         return Route(
             id="nobody", source=self._root.source, host=PLACEHOLDER_HOST, action={"direct_response": {"status": 404}}
@@ -474,52 +355,17 @@ class _Kong:
         return settings
 
 
-_PLUGIN_SCOPES: Final = ("service", "route", "consumer", "consumer_group")
-_SERVICE_CARRIED: Final = frozenset({"name", "url", "host", "port", "protocol", "path"})
-
-
-def _maps(node: Node | None, at: str) -> list[tuple[str, Fields]]:
-    items = node.items if isinstance(node, Items) else ()
-    return [(f"{at}[{number}]", item) for number, item in enumerate(items) if isinstance(item, Fields)]
-
-
-def _plugins(node: Fields, at: str) -> tuple[_Plugin, ...]:
-    found = _maps(node.get("plugins"), f"{at}.plugins")
-    return tuple(_Plugin(text_in(plugin.get("name")), plugin, place) for place, plugin in found)
-
-
-def _names(node: Fields) -> list[str]:
-    return [name for key in ("name", "id") if (name := text_in(node.get(key)))]
-
-
-def _reference(node: Node | None) -> str:
-    """Read a reference: a name, or a map with a name or an id."""
-    if isinstance(node, Fields):
-        return text_in(node.get("name")) or text_in(node.get("id"))
-    return text_in(node) if isinstance(node, Scalar) else ""
-
-
-def _referring(loose: Sequence[_Plugin], kind: str, node: Fields) -> tuple[_Plugin, ...]:
-    """Give the plugins for this route or service; one that names both is the route's."""
-    narrower = kind == "service"
-    return tuple(
-        one
-        for one in loose
-        if _reference(one.node.get(kind)) in _names(node) and not (narrower and one.node.get("route") is not None)
-    )
-
-
 def _match(matcher: Matcher) -> tuple[str, str] | None:
     if not matcher.path:
         return None
     if not matcher.is_regex:
         return "prefix", matcher.path
-    return "regex", matcher.path if matcher.path.endswith("$") else f"(?:{matcher.path}).*"
+    return "regex", f"(?:{matcher.path}).*"  # Kong looks at the beginning alone, unless the pattern says `$`
 
 
 def _pattern(matcher: Matcher) -> str:
     if matcher.is_regex:
-        return f"(?:{matcher.path.removeprefix('^').removesuffix('$')})"
+        return f"(?:{matcher.path})"
     return re.escape(matcher.path.rstrip("/"))
 
 

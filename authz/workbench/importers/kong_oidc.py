@@ -13,19 +13,19 @@ from itertools import product
 from math import ceil
 from typing import Any, Final, NamedTuple
 
-from authz.document import Fields, Node, Scalar, describe
+from authz.document import Fields, Items, Node, Scalar, describe
 from authz.model import Json
 from authz.workbench.importers.common import (
     SECRET_NAME,
     caller,
     carry_scopes,
-    is_on,
     is_placeholder,
     issuer_name,
     split_address,
     text_in,
     texts_in,
 )
+from authz.workbench.importers.kong_input import is_empty, is_null, path_of, switch
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import PLACEHOLDER_CLIENT, PLACEHOLDER_ISSUER, Caller, Login, Pool
 
@@ -38,6 +38,12 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "groups_required": ("groups_claim", "groups"),
     "roles_required": ("roles_claim", "roles"),
 }
+_SINGLE_TEXTS: Final = frozenset({
+    "aud", "client_id", "cognito:username", "email", "iss", "sub", "token_use", "username",
+})  # fmt: skip
+_EVERYBODYS: Final = _SINGLE_TEXTS - {
+    "aud"
+}  # the callers of policy tests hold them anyway, or they count when verified
 _SIGNED_IN_SECONDS: Final = 60  # how long ago the callers of policy tests signed in
 
 
@@ -73,6 +79,7 @@ class Guard:
     required: tuple[Required, ...] = ()
     max_age_seconds: int | None = None
     public: bool = False
+    takes_bearer: bool = True
     preflight: bool = False
     login: Login | None = None
     login_host: str = ""  # from `redirect_uri`
@@ -99,10 +106,9 @@ class Guard:
         """Give callers for the tests: some that Kong lets in, and each without one of the lists."""
         found: list[Caller] = []
         for items in list(product(*(required.items for required in self.required)))[:_TESTED_ALTERNATIVES]:
-            everything = dict(zip(self.required, items, strict=True))
-            found.append(self._caller(everything, iss))
-            if self.required:
-                found += [self._caller(_without(everything, one), iss) for one in self.required]
+            everything: dict[Required, Sequence[str]] = dict(zip(self.required, items, strict=True))
+            wanted = [everything, *(_without(everything, one) for one in self.required)]
+            found += [self._caller(words, iss) for words in wanted if _can_be_held(words)]
         return tuple(_distinct(found))
 
     def _caller(self, words: Mapping[Required, Sequence[str]], iss: Mapping[str, Json]) -> Caller:
@@ -111,16 +117,19 @@ class Guard:
             held.setdefault(required.claim, []).extend(
                 item for item in items if item not in held.get(required.claim, [])
             )
-        claims: dict[str, Json] = {}
-        for claim, values in held.items():
-            if claim == "scope":
-                claims[claim] = " ".join(values)
-            else:
-                claims[claim] = values
+        claims: dict[str, Json] = {
+            claim: " ".join(values) if claim == "scope" else values for claim, values in held.items()
+        }
         allowed: bool | None = all(required.holds(held.get(required.claim, ())) for required in self.required)
         too_old = self.max_age_seconds is not None and self.max_age_seconds <= _SIGNED_IN_SECONDS
-        unclear = too_old or any(claim in ("email", "sub", "iss") for claim in held)
+        unclear = too_old or any(required.claim in _EVERYBODYS for required in self.required)
         return caller({**claims, **iss}, allowed=True if self.public else None if unclear else allowed)
+
+
+def _can_be_held(words: Mapping[Required, Sequence[str]]) -> bool:
+    """Tell whether a token can hold the words: some claims are one text."""
+    singles = {(required.claim, item) for required, items in words.items() for item in items}
+    return all(sum(claim == one for claim, _ in singles) < 2 for one in _SINGLE_TEXTS)
 
 
 def _without(words: Mapping[Required, Sequence[str]], one: Required) -> dict[Required, Sequence[str]]:
@@ -141,9 +150,8 @@ _NO_COUNTERPART: Final = "authz and Envoy have no counterpart, and nobody gets i
 _SESSION: Final = "Envoy keeps sessions in encrypted `__Host-` cookies of its own"
 _ALWAYS: Final = "signatures and claims are always verified, and keys fetched over verified TLS"
 _STOPPING: Final[Mapping[str, str]] = {
-    "claims_forbidden": "there is no rule on the presence of a claim: delete it here, then write a deny rule "
-    "on the values "
-    "(`deny: {or: [claim/NAME: VALUE]}`)",
+    "claims_forbidden": "there is no rule on the presence of a claim: delete it here, then write a deny rule on the "
+    "values (`deny: {or: [claim/NAME: VALUE]}`)",
     "introspect_jwt_tokens": "Cognito has no introspection: delete it here. A revoked token stays valid until it "
     "expires: keep the lifetimes in the app client short",
     "jwt_session_claim": "ties tokens to a session cookie: delete it here",
@@ -184,6 +192,7 @@ class GuardReader:
             required=required,
             max_age_seconds=self._max_age(),
             public=self._anonymous(),
+            takes_bearer="bearer" in methods,
             preflight=self._preflight(),
             login=self._login(pool, methods),
             login_host=self._login_host(),
@@ -202,44 +211,49 @@ class GuardReader:
     # --- small steps --------------------------------------------------------------------------------------------------
 
     def _get(self, name: str) -> Node | None:
-        """Give a setting's value; null is not there."""
-        self._noted.add(name)
+        """Give a setting that is a text or a list of texts; null is not there."""
         node = self._config.get(name)
-        return None if node is None or _is_null(node) else node
+        is_new = name not in self._noted
+        self._noted.add(name)
+        if node is None or is_null(node):
+            return None
+        if is_new and not _is_of_texts(node):
+            self._ledger.stop(self._path(name), node, f"found {describe(node)}, expected a list of texts")
+        return node
+
+    def _path(self, name: str) -> str:
+        return path_of(self._at, name)
 
     def _carry(self, name: str, where: str) -> None:
         node = self._config.get(name)
-        if node is not None and not _is_null(node):
+        if node is not None and not is_null(node):
             self._noted.add(name)
-            self._ledger.carried(f"{self._at}.{name}", node, where)
+            self._ledger.carried(self._path(name), node, where)
 
     def _leave(self, name: str, why: str) -> None:
         node = self._config.get(name)
-        if node is not None and not _is_null(node):
+        if node is not None and not is_null(node):
             self._noted.add(name)
-            self._ledger.left(f"{self._at}.{name}", node, why)
+            self._ledger.left(self._path(name), node, why)
 
     def _switch(self, name: str, where: str) -> bool:
-        value = is_on(self._get(name))
         self._carry(name, where)
-        return value
+        return switch(self._config, name, self._at, self._ledger, usual=False)
 
     # --- whose tokens -------------------------------------------------------------------------------------------------
 
     def _methods(self) -> frozenset[str]:
         """Give the ways to sign in; Kong takes them all when none is named."""
         node = self._get("auth_methods")
-        methods = frozenset(texts_in(node)) or frozenset({"authorization_code", "session", "bearer"})
-        if node is not None:
-            self._ledger.changed(
-                f"{self._at}.auth_methods",
-                node,
-                "`envoy.yaml`: sign-in with `authorization_code` or "
-                "`session`; `authz.yaml` judges bearer tokens; programs get tokens from "
-                "Cognito itself, not "
-                "by password or client credentials sent here",
-            )
-        return methods
+        if node is None:
+            return frozenset({"authorization_code", "session", "bearer"})
+        self._ledger.changed(
+            self._path("auth_methods"),
+            node,
+            "`envoy.yaml`: sign-in with `authorization_code` or `session`; `authz.yaml` judges bearer tokens; programs "
+            "get tokens from Cognito itself, not by password or client credentials sent here",
+        )
+        return frozenset(texts_in(node))
 
     def _pool(self, methods: frozenset[str]) -> Pool:
         issuer = self._issuer()
@@ -251,16 +265,15 @@ class GuardReader:
         if node is None or is_placeholder(text_in(node)):
             if node is not None:
                 text = "it is a placeholder: write your user pool into `authz.yaml`"
-                self._ledger.changed(f"{self._at}.issuer", node, text)
+                self._ledger.changed(self._path("issuer"), node, text)
             return PLACEHOLDER_ISSUER
         name = issuer_name(text_in(node))
         if name is None:
             self._ledger.stop(
-                f"{self._at}.issuer",
+                self._path("issuer"),
                 node,
-                "not the issuer or discovery URL of a Cognito user "
-                "pool: only "
-                "Cognito's tokens can be judged here; federate that provider into a pool",
+                "not the issuer or discovery URL of a Cognito user pool: only Cognito's tokens can be judged here; "
+                "federate that provider into a pool",
             )
             return PLACEHOLDER_ISSUER
         self._carry("issuer", "`authz.yaml`: `cognito`: `user_pool`")
@@ -273,20 +286,18 @@ class GuardReader:
             self._carry("client_id", "`authz.yaml`: `cognito`: `clients`")
             if "bearer" in methods:
                 self._ledger.differs(
-                    "Tokens count only when one of the app clients under `clients:` got them. "
-                    "Kong takes a "
-                    "bearer token of any app client of the pool: add the ids of yours."
+                    "Tokens count only when one of the app clients under `clients:` got them. Kong takes a bearer "
+                    "token of any app client of the pool: add the ids of yours."
                 )
             return clients
         if node is not None:
-            self._ledger.changed(f"{self._at}.client_id", node, "it is a placeholder: write your app client's id")
+            self._ledger.changed(self._path("client_id"), node, "it is a placeholder: write your app client's id")
             return (PLACEHOLDER_CLIENT,)
         if methods & {"authorization_code", "session"}:
             return (PLACEHOLDER_CLIENT,)
         self._ledger.remember(
-            "`authz.yaml`: the source names no app client, so `clients: any` takes tokens of "
-            "every one, as "
-            "Kong does: name yours"
+            "`authz.yaml`: the source names no app client, so `clients: any` takes tokens of every one, as Kong does: "
+            "name yours"
         )
         return ("any",)
 
@@ -306,7 +317,7 @@ class GuardReader:
         seconds = ceil(min(float(text), MAX_LEEWAY_SECONDS))
         if node is not None and float(text) > MAX_LEEWAY_SECONDS:
             self._ledger.changed(
-                f"{self._at}.leeway", node, "`authz.yaml`: `cognito`: `leeway: 300s`, the most there is"
+                self._path("leeway"), node, "`authz.yaml`: `cognito`: `leeway: 300s`, the most there is"
             )
         else:
             self._carry("leeway", "`authz.yaml`: `cognito`: `leeway`")
@@ -327,13 +338,13 @@ class GuardReader:
             path = texts_in(claim_node) or (usual,)
             if any(part.isdecimal() for part in path):
                 self._ledger.stop(
-                    f"{self._at}.{claim_name}",
+                    self._path(claim_name),
                     claim_node or self._config,
                     "counts into a list, which no rule here can: name the claim itself",
                 )
             items = tuple(tuple(item.split()) for item in texts_in(node) if item.split())
-            if node is not None and not items and not _is_empty_list(node):
-                self._ledger.stop(f"{self._at}.{name}", node, f"found {describe(node)}, expected a list of texts")
+            if node is not None and not items and texts_in(node):
+                self._ledger.stop(self._path(name), node, "found blanks alone, expected a list of texts")
             self._carry(name, "`policies/`: the rules of the routes that the plugin guards")
             self._carry(
                 claim_name, "`policies/`: the claim that those rules look at" if items else "nothing is required of it"
@@ -346,10 +357,11 @@ class GuardReader:
             found.append(Required("hd", tuple((domain,) for domain in texts_in(domains))))
         if any(one.criterion != "scope" and one.claim not in ("scp", "scopes") for one in found):
             self._ledger.differs(
-                "A claim that holds one text is one value. Kong splits it at blanks: `claims: "
-                "{NAME: {split: "
-                '" "}}` in `authz.yaml` does the same.'
+                'A claim that holds one text is one value. Kong splits it at blanks: `claims: {NAME: {split: " "}}` in '
+                "`authz.yaml` does the same."
             )
+        if any(one.claim == "email" for one in found):
+            self._ledger.differs("An e-mail address counts when it is verified (`email_verified`) alone.")
         return tuple(found)
 
     def _max_age(self) -> int | None:
@@ -359,29 +371,29 @@ class GuardReader:
         self._carry("max_age", "`policies/`: `auth_age`")
         text = text_in(node)
         if not text.isdecimal() or int(text) == 0:
-            self._ledger.stop(f"{self._at}.max_age", node, f"found {describe(node)}, expected seconds")
+            self._ledger.stop(self._path("max_age"), node, f"found {describe(node)}, expected seconds")
             return None
         return int(text)
 
     def _anonymous(self) -> bool:
         node = self._get("anonymous")
-        if node is None or not text_in(node):
+        text = text_in(node)
+        if node is None or not text:
             return False
+        if is_placeholder(text) or (isinstance(node, Scalar) and isinstance(node.value, bool)):
+            message = f"found {describe(node)}, expected a consumer, who makes the route public"
+            self._ledger.stop(self._path("anonymous"), node, message)
         self._ledger.changed(
-            f"{self._at}.anonymous",
+            self._path("anonymous"),
             node,
-            "`policies/`: the route is public; identity "
-            "headers are set for "
-            "good tokens; there is no anonymous consumer",
+            "`policies/`: the route is public; identity headers are set for good tokens; there is no anonymous "
+            "consumer",
         )
         return True
 
     def _preflight(self) -> bool:
-        node = self._get("run_on_preflight")
-        if node is None:
-            return False
         self._carry("run_on_preflight", "`policies/`: `cors_allow_preflight`")
-        return not is_on(node)
+        return not switch(self._config, "run_on_preflight", self._at, self._ledger, usual=True)
 
     # --- signing in ---------------------------------------------------------------------------------------------------
 
@@ -398,7 +410,7 @@ class GuardReader:
                 self._leave(name, "nobody signs in with a browser here")
             return None
         wanted = [scope for text in texts_in(node) for scope in text.split()]
-        scopes = carry_scopes(self._ledger, f"{self._at}.scopes", node, wanted)
+        scopes = carry_scopes(self._ledger, self._path("scopes"), node, wanted)
         for name in ("authorization_query_args_names", "authorization_query_args_values"):
             self._carry(name, "`envoy.yaml`: the query of `authorization_endpoint`")
         client = next((client for client in pool.clients if client != "any"), PLACEHOLDER_CLIENT)
@@ -415,7 +427,7 @@ class GuardReader:
                     found = found or (parts.hostname or "")
             if node is not None and found:
                 self._ledger.changed(
-                    f"{self._at}.{name}", node, "`envoy.yaml`: the pool's domain; signing out is `/sign-out`"
+                    self._path(name), node, "`envoy.yaml`: the pool's domain; signing out is `/sign-out`"
                 )
             elif node is not None:
                 self._leave(name, "no page of a Cognito domain")
@@ -426,7 +438,7 @@ class GuardReader:
         parts = next((parts for url in texts_in(node) if (parts := split_address(url)) is not None), None)
         if node is not None:
             self._ledger.changed(
-                f"{self._at}.redirect_uri",
+                self._path("redirect_uri"),
                 node,
                 "`envoy.yaml`: the callback is `/oauth2/callback` on each host, see the list of callback URLs above",
             )
@@ -453,7 +465,7 @@ class GuardReader:
         dropped = [kind for kind in kinds if kind in _BODY_PLACES]
         if node is not None and dropped:
             text = f"`authz.yaml`: `tokens`, without {' and '.join(dropped)}: a token there ends up in logs"
-            self._ledger.changed(f"{self._at}.bearer_token_param_type", node, text)
+            self._ledger.changed(self._path("bearer_token_param_type"), node, text)
         else:
             self._carry("bearer_token_param_type", "`authz.yaml`: `tokens`" if kinds else "no bearer tokens count here")
         self._carry(
@@ -468,7 +480,7 @@ class GuardReader:
         if "header" not in kinds or not name:
             self._carry("bearer_token_header_name", "not used by it")
             return "authorization"
-        if name == "cookie" or name.startswith("x-auth-") or not _TOKEN_HEADER.fullmatch(name):
+        if name == "cookie" or re.match(r"x[-.]auth[-.]", name) or not _TOKEN_HEADER.fullmatch(name):
             why = "`envoy.yaml` lets no such header arrive: name another one, without `_`, that starts otherwise"
             self._leave("bearer_token_header_name", why)
             return ""
@@ -499,27 +511,21 @@ class GuardReader:
 
     def _others(self) -> None:
         for key, node in self._config.entries:
-            name, path = key.text, f"{self._at}.{key.text}"
-            if _is_null(node):
+            name, path = key.text, self._path(key.text)
+            if is_null(node):
                 self._ledger.left(path, node, "not set")
                 continue
             if name in self._noted:
                 continue
-            empty = (isinstance(node, Scalar) and node.value in (False, "")) or _is_empty_list(node)
+            empty = (isinstance(node, Scalar) and node.value in (False, "")) or is_empty(node)
             if self._portal:
                 self._ledger.left(path, node, "the Developer Portal is Kong's: nothing here serves it")
             elif name in _STOPPING and not empty:
                 self._ledger.stop(path, node, _STOPPING[name])
             elif name in _PROOFS and text_in(node) != "off":
                 self._ledger.stop(path, node, "Cognito binds no tokens to keys: delete it here")
-            elif name == "consumer_claim" and not empty and not is_on(self._config.get("consumer_optional")):
-                self._ledger.stop(
-                    path,
-                    node,
-                    "only known consumers may pass: write their values as "
-                    "`groups_required` with "
-                    "`groups_claim`, then delete it here or set `consumer_optional: true`",
-                )
+            elif name == "consumer_claim" and not empty and not self._is_optional("consumer_optional"):
+                self._ledger.stop(path, node, _KNOWN_CONSUMERS)
             elif SECRET_NAME.search(name) and name.startswith(("client_", "session_", "password")):
                 self._ledger.secret(path, node, "`secrets/client-secret.txt`" if name == "client_secret" else _SESSION)
             elif name in _VERIFYING:
@@ -527,27 +533,31 @@ class GuardReader:
             elif name.startswith("session_"):
                 self._ledger.left(path, node, _SESSION)
             elif _RESTRICTING.search(name) and not empty and name not in _HARMLESS:
-                self._ledger.stop(
-                    path,
-                    node,
-                    "unknown, and its name says that it restricts access: delete it here, then say the same with rules",
-                )
+                self._ledger.stop(path, node, _SOUNDS_RESTRICTING)
             else:
                 self._ledger.left(path, node, _NO_COUNTERPART)
 
+    def _is_optional(self, name: str) -> bool:
+        return switch(self._config, name, self._at, self._ledger, usual=False)
 
+
+_KNOWN_CONSUMERS: Final = (
+    "only known consumers may pass: write their values as `groups_required` with `groups_claim`, then delete it here "
+    "or set `consumer_optional: true`"
+)
+_SOUNDS_RESTRICTING: Final = (
+    "unknown, and its name says that it restricts access: delete it here, then say the same with rules"
+)
 _HARMLESS: Final = frozenset({"forbidden_error_message", "forbidden_destroy_session"})
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TOKEN_HEADER: Final = re.compile(r"[a-z0-9.-]+")
 _USUAL_PLACE: Final[Mapping[str, str]] = {"header": "authorization"}
 
 
-def _is_null(node: Node) -> bool:
-    return isinstance(node, Scalar) and node.value is None
-
-
-def _is_empty_list(node: Node) -> bool:
-    return not isinstance(node, Scalar) and not texts_in(node) and not (isinstance(node, Fields) and node.entries)
+def _is_of_texts(node: Node) -> bool:
+    if isinstance(node, Items):
+        return all(isinstance(item, Scalar) and not is_null(item) for item in node.items)
+    return isinstance(node, Scalar) or is_empty(node)
 
 
 def _is_plain(text: str) -> bool:

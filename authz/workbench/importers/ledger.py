@@ -74,9 +74,18 @@ class Ledger:
 
     def close(self, root: Node) -> None:
         """Note every setting that nobody noted."""
+        noted = {entry.path for entry in self.entries}
         for path, node in leaves(root):
-            if not any(entry.covers(path) for entry in self.entries):
+            if noted.isdisjoint(_up_from(path)):
                 self.left(path, node, "unknown to the importer")
+
+
+def _up_from(path: str) -> Iterator[str]:
+    """Give a path and everything above it, as `Entry.covers` sees it."""
+    yield path
+    for end, character in enumerate(path):
+        if character in ".[":
+            yield path[:end]
 
 
 def leaves(node: Node, path: str = "") -> Iterator[tuple[str, Node]]:

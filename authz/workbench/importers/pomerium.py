@@ -6,28 +6,23 @@ two, `"true"` a switch), and so is this reader where leniency changes who gets i
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from authz.document import Fields, Items, Node, Scalar, describe, parse, shorten
-from authz.errors import LoadError, Problem
-from authz.model import Source
+from authz.document import Fields, Items, Node, describe, shorten
 from authz.workbench.importers.common import (
     carry_scopes,
-    finish,
     is_on,
     is_placeholder,
     issuer_name,
     plain,
-    read_source,
     split_address,
     text_in,
     texts_in,
 )
+from authz.workbench.importers.durations import WANTED_DURATION, seconds_of
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import (
     PLACEHOLDER_CLIENT,
@@ -39,99 +34,17 @@ from authz.workbench.importers.model import (
     Route,
 )
 from authz.workbench.importers.pomerium_routes import RouteImport, RouteImporter
+from authz.workbench.importers.pomerium_source import ROUTE_LISTS, read_settings
 from authz.workbench.importers.writing import ImportResult, write_import
-
-_ROUTE_LISTS: Final = ("policy", "routes")  # the order in which Pomerium tries them
-_VARIABLE: Final = re.compile(r"(?:export\s+)?([A-Z][A-Z0-9_]*)\s*=\s*(.*)")
 
 
 def import_pomerium(path: Path, out: Path, *, force: bool = False) -> ImportResult:
     """Import a Pomerium configuration into the folder `out`. Raises LoadError with everything that stops it."""
     ledger = Ledger()
-    root = _read(path, ledger)
-    finish(ledger)
+    root = read_settings(path, ledger)
     imported = _Pomerium(root, ledger).read()
     ledger.close(root)
     return write_import(imported, path, out, ledger, force=force)
-
-
-# --- the three forms ------------------------------------------------------------------------------------------------
-
-
-def _read(path: Path, ledger: Ledger) -> Fields:
-    data = read_source(path)
-    if _is_environment(data):
-        return _environment(data.decode("utf-8"), str(path), ledger)
-    document = parse(data, str(path), ledger.problems)
-    if isinstance(document, Items):  # the routes alone, as the guides print them
-        return Fields(document.source, ((Scalar(document.source, "routes", "routes"), document),))
-    if isinstance(document, Fields):
-        return _config_map(document, str(path), ledger) if text_in(document.get("kind")) == "ConfigMap" else document
-    if not ledger.problems:
-        found = "nothing" if document is None else describe(document)
-        message = f"found {found}, expected Pomerium's settings (YAML, a ConfigMap or KEY=value lines)"
-        raise LoadError([Problem(Source(str(path), 1, 1), message)])
-    return Fields(Source(str(path), 1, 1), ())
-
-
-def _is_environment(data: bytes) -> bool:
-    try:
-        lines = [line.strip() for line in data.decode("utf-8").splitlines()]
-    except UnicodeDecodeError:
-        return False
-    written = [line for line in lines if line and not line.startswith("#")]
-    return bool(written) and all(_VARIABLE.fullmatch(line) for line in written)
-
-
-def _environment(text: str, file: str, ledger: Ledger) -> Fields:
-    entries = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        match = _VARIABLE.fullmatch(line.strip())
-        if match is None:
-            continue
-        source = Source(file, number, 1)
-        name = match[1].lower()
-        value = re.sub(r"""^(["'])(.*)\1$""", r"\2", match[2].strip())
-        entries.append((Scalar(source, name, name), _variable(name, value, source, ledger)))
-    return Fields(Source(file, 1, 1), tuple(entries))
-
-
-def _variable(name: str, value: str, source: Source, ledger: Ledger) -> Node:
-    """Give a variable's value; lists of routes are YAML in base64, maps and lists may be JSON."""
-    text = value
-    file = source.file
-    if name in _ROUTE_LISTS:
-        file = f"{source.file}({name.upper()})"
-        try:
-            text = base64.b64decode(value, validate=True).decode("utf-8")
-        except (binascii.Error, UnicodeDecodeError):
-            text = value  # Pomerium takes plain YAML too
-    elif not value.startswith(("{", "[")):
-        return Scalar(source, value, value)
-    node = parse(text.encode(), file, ledger.problems)
-    return Scalar(source, value, value) if node is None else node
-
-
-def _config_map(document: Fields, file: str, ledger: Ledger) -> Fields:
-    """Give the settings inside a ConfigMap: config.yaml, or one variable a key."""
-    data = document.get("data")
-    entries: list[tuple[Scalar, Node]] = []
-    for key, value in data.entries if isinstance(data, Fields) else ():
-        if key.text.endswith((".yaml", ".yml")) and isinstance(value, Scalar):
-            # A block starts on the line after its `|`: blank lines keep the line numbers right.
-            inner = parse(b"\n" * value.source.line + value.text.encode(), file, ledger.problems)
-            entries += inner.entries if isinstance(inner, Fields) else ()
-        elif re.fullmatch(r"[A-Z][A-Z0-9_]*", key.text):
-            name = key.text.lower()
-            entries.append((Scalar(key.source, name, name), _variable(name, text_in(value), value.source, ledger)))
-        else:
-            ledger.left(f"data.{key.text}", key, "not a setting of Pomerium's")
-    for key, _ in document.entries:
-        if key.text != "data":
-            ledger.left(key.text, key, "Kubernetes' own; `authz.yaml` and `policies/` fit into a ConfigMap of yours")
-    if not entries and not ledger.problems:
-        ledger.problems.error(document, "a ConfigMap without settings: expected `data:` with `config.yaml`")
-    return Fields(document.source, tuple(entries))
 
 
 # --- the settings ---------------------------------------------------------------------------------------------------
@@ -266,6 +179,8 @@ class _Pomerium:
             self._ledger.left(name, value, _LEFT[name])
         elif name in _STOPPING:
             self._ledger.stop(name, value, _STOPPING[name])
+        elif name.startswith("downstream_mtls"):  # each key of it is a variable of its own in an environment
+            self._ledger.stop(name, value, _CLIENT_CERTIFICATES)
         elif name not in _READ_LATER and _RESTRICTING.search(name):
             self._ledger.stop(
                 name,
@@ -346,7 +261,7 @@ class _Pomerium:
     def _token_uses(self) -> list[str]:
         """Give which bearer tokens Pomerium takes for a session; none by default."""
         nodes = [("bearer_token_format", self._root.get("bearer_token_format"))]
-        for name in _ROUTE_LISTS:
+        for name in ROUTE_LISTS:
             routes = self._root.get(name)
             for number, route in enumerate(routes.items if isinstance(routes, Items) else ()):
                 if isinstance(route, Fields):
@@ -440,7 +355,7 @@ class _Pomerium:
         self._authenticate_url()
         importer = RouteImporter(self._ledger, self._defaults(login))
         found: list[Route] = []
-        for name in _ROUTE_LISTS:
+        for name in ROUTE_LISTS:
             node = self._root.get(name)
             if node is not None and not isinstance(node, Items):
                 self._ledger.stop(name, node, f"found {describe(node)}, expected a list of routes")
@@ -464,13 +379,16 @@ class _Pomerium:
         )
 
     def _defaults(self, login: Login) -> RouteImport:
-        timeout = self._root.get("default_upstream_timeout")
-        if timeout is not None:
-            self._ledger.carried("default_upstream_timeout", timeout, "`envoy.yaml`: the routes' `timeout`")
+        node = self._root.get("default_upstream_timeout")
+        timeout = "30s" if node is None else seconds_of(text_in(node))
+        if node is not None and timeout is None:
+            self._ledger.stop("default_upstream_timeout", node, WANTED_DURATION)
+        elif node is not None:
+            self._ledger.carried("default_upstream_timeout", node, "`envoy.yaml`: the routes' `timeout`")
         headers = self._root.get("set_response_headers")
         if headers is not None:
             self._ledger.left("set_response_headers", headers, "add them to `envoy.yaml` (`response_headers_to_add`)")
-        return RouteImport(login, text_in(timeout) or "30s")
+        return RouteImport(login, timeout or "30s")
 
     def _authenticate_url(self) -> None:
         node = self._root.get("authenticate_service_url")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, parse_duration
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean
 from authz.model import Json
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext
@@ -29,6 +29,7 @@ from authz.workbench.importers.common import (
     texts_in,
     unique,
 )
+from authz.workbench.importers.durations import WANTED_DURATION, seconds_of
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import Caller, Login, Route, SignIn, Target, Upstream
 
@@ -241,7 +242,7 @@ class RouteImporter:
         """Stop where a claim that a bare access token lacks would let somebody in."""
         claim = name.removeprefix("claim/")
         value = plain(data)
-        holds_without = isinstance(value, dict) and "exclude" in value
+        holds_without = isinstance(value, dict) and set(value) == {"exclude"}  # beside it, all must hold
         if not self._takes_bearer or claim == name or claim in _ACCESS_CLAIMS or holds_without is keeps_out:
             return
         self._ledger.stop(
@@ -305,16 +306,19 @@ def _name(node: Fields, authority: str, matcher: tuple[str, str] | None) -> str:
 
 def _is_public(node: Fields) -> bool | None:
     """Tell whether nobody needs to sign in; None when nobody is ever let in by who they are, so that none can help."""
-    if is_on(node.get(_SWITCHES[0])):
-        return True
     rules = node.get("policy")
+    named = [
+        (effect, operator, name)
+        for effect, operator, criterion in (() if rules is None else _blocks(rules))
+        for name, _ in _named(criterion)
+    ]
+    asking = {effect for effect, _, name in named if name.partition("/")[0] not in _WITHOUT_CALLER}
+    if "deny" in asking:
+        return False  # whoever may be denied by who they are must say so first, on a public route too
+    if is_on(node.get(_SWITCHES[0])) or ("allow", "or", "accept") in named:
+        return True
     plain_ones = [name for name in (*_LISTS, "allowed_idp_claims") if _is_filled(node.get(name))]
-    asks = is_on(node.get(_SWITCHES[2])) or bool(plain_ones)
-    for effect, operator, criterion in _blocks(rules) if rules is not None else ():
-        asks = asks or any(name.partition("/")[0] not in _WITHOUT_CALLER for name, _ in _named(criterion))
-        if (effect, operator) == ("allow", "or") and any(name == "accept" for name, _ in _named(criterion)):
-            return True
-    return False if asks else None
+    return False if asking or is_on(node.get(_SWITCHES[2])) or plain_ones else None
 
 
 def _is_filled(node: Node | None) -> bool:
@@ -446,25 +450,24 @@ class _Hop:
             verified=not is_on(self._node.get("tls_skip_verify")),
             own_ca=bool(own_ca),
             http2=schemes == {"h2c"},
-            connect_timeout=self._duration("connect_timeout") or "5s",
+            connect_timeout=self._connect_timeout(),
         )
+
+    def _connect_timeout(self) -> str:
+        seconds = self._duration("connect_timeout")
+        return "5s" if seconds in (None, "0s") else str(seconds)  # Envoy takes no 0
 
     def _duration(self, name: str) -> str | None:
         """Give a duration as protobuf writes it, in seconds."""
-        return None if self._node.get(name) is None else self._seconds(name, text_in(self._node.get(name)))
-
-    def _seconds(self, name: str, text: str) -> str | None:
-        try:
-            seconds = 0.0 if text == "0" else parse_duration(text).total_seconds()
-        except ValueError:
-            node = self._node.get(name) or self._node
-            self._ledger.stop(f"{self._at}.{name}", node, "expected a duration such as 30s or 1m30s")
-            return None
-        return f"{seconds:g}s" if seconds == int(seconds) else f"{seconds:.3f}s"
+        node = self._node.get(name)
+        seconds = None if node is None else seconds_of(text_in(node))
+        if node is not None and seconds is None:
+            self._ledger.stop(f"{self._at}.{name}", node, WANTED_DURATION)
+        return seconds
 
     def _forward(self, timeout: str) -> dict[str, Any]:
         node, route = self._node, dict[str, Any]()
-        route["timeout"] = self._duration("timeout") or self._seconds("timeout", timeout) or "30s"
+        route["timeout"] = self._duration("timeout") or timeout
         idle = self._duration("idle_timeout")
         if idle is not None:
             route["idle_timeout"] = idle
@@ -521,8 +524,9 @@ class _Hop:
                 extra[where] = added
         removed = self._node.get("remove_request_headers")
         if removed is not None:
-            extra["request_headers_to_remove"] = list(texts_in(removed, ","))
-            self._note("remove_request_headers")
+            names = [name for name in texts_in(removed, ",") if _header_problem(name) is None]
+            extra["request_headers_to_remove"] = names
+            self._note("remove_request_headers", f"`envoy.yaml`: the route: {', '.join(names) or 'none that it could'}")
         return extra
 
     def _added(self, name: str) -> list[dict[str, Any]]:
@@ -535,6 +539,8 @@ class _Hop:
                 self._ledger.secret(
                     path, value, "Envoy's `credential_injector` filter sets it from a file in `secrets/`"
                 )
+            elif (problem := _header_problem(key.text, text)) is not None:
+                self._ledger.left(path, value, problem)
             elif "${" in text:
                 self._ledger.left(
                     path,
@@ -548,6 +554,18 @@ class _Hop:
         if node is not None and not isinstance(node, Fields):
             self._ledger.left(f"{self._at}.{name}", node, f"found {describe(node)}, expected a map")
         return added
+
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+def _header_problem(name: str, value: str = "") -> str | None:
+    """Say why Envoy would not start with a route that changes this header; None when it would."""
+    if name.startswith(":") or name.lower() == "host":
+        return "Envoy lets routes change no such header: write `host_rewrite` or a rewrite of the path"
+    if not _HEADER.fullmatch(name):
+        return "no header can be named so"
+    return "no header can hold a control character" if re.search(r"[\x00-\x08\n-\x1f\x7f]", value) else None
 
 
 _FORWARDING: Final = (

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import PurePath
+from typing import Final
 
 from authz.workbench.importers.ledger import Entry, Ledger, Outcome
 from authz.workbench.importers.model import Import
+from authz.workbench.problems import printable
+
+REPORT_MARK: Final = "# Import of "
 
 
-def report_text(imported: Import, source: PurePath, ledger: Ledger, todo: Sequence[str], rows: int) -> str:
-    """Write IMPORT.md. No value of the source stands in it: some are secret."""
+def report_text(
+    imported: Import, source: PurePath, ledger: Ledger, todo: Sequence[str], rows: int, beside: Sequence[str]
+) -> str:
+    """Write IMPORT.md. No value of the source stands in it: some are secret. `beside`: files that are no import's."""
     counts = {outcome: sum(entry.outcome is outcome for entry in ledger.entries) for outcome in Outcome}
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
     return "\n".join(
         [
-            f"# Import of {imported.program}'s `{source.name}`",
+            f"{REPORT_MARK}{imported.program}'s `{printable(source.name)}`",
             "",
             f"{len(imported.routes)} routes, {rows} policy tests; settings: {told or 'none'}.",
             "What is written here loaded, and its tests passed, before it was put in place. To look again:",
@@ -26,6 +32,7 @@ def report_text(imported: Import, source: PurePath, ledger: Ledger, todo: Sequen
             "envoy --mode validate -c envoy.yaml",
             "```",
             "",
+            *_listed("What was there before", [_kept(name) for name in beside]),
             *_listed("Before it can run", todo),
             *_listed("What is decided differently", ledger.differences),
             "## Every setting",
@@ -46,5 +53,9 @@ def _row(entry: Entry) -> str:
     return f"| {_cell(f'`{entry.path}`')} | {entry.source.line} | {entry.outcome} | {_cell(entry.text)} |"
 
 
+def _kept(name: str) -> str:
+    return f"`{printable(name)}`: no import wrote it; it counts, and all of this loaded and was tested with it"
+
+
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return printable(text.replace("\n", " ")).replace("|", "\\|")

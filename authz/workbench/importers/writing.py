@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from authz.options import policy_options
 from authz.policy.files import read_files
 from authz.policy.parser import parse_policies
 from authz.settings import load_settings
+from authz.workbench.checks import Check, outcome_text, route_label
 from authz.workbench.importers.common import finish, issuer_name
 from authz.workbench.importers.envoy_config import (
     CALLBACK,
@@ -26,8 +26,10 @@ from authz.workbench.importers.envoy_config import (
     secrets_to_fill,
 )
 from authz.workbench.importers.ledger import Entry, Ledger, Outcome
-from authz.workbench.importers.model import PLACEHOLDER_CLIENT, PLACEHOLDER_ISSUER, Import, Login, Pool, Wire
-from authz.workbench.importers.policy_files import IMPORTED_MARK, count_rows, policy_files
+from authz.workbench.importers.model import PLACEHOLDER_CLIENT, PLACEHOLDER_ISSUER, Import, Login, Pool
+from authz.workbench.importers.origins import Origins
+from authz.workbench.importers.place import Place
+from authz.workbench.importers.policy_files import count_rows, policy_files, policy_test_files
 from authz.workbench.importers.report import report_text
 from authz.workbench.importers.yaml_text import yaml_text
 from authz.workbench.policy_tests import test_policies
@@ -52,23 +54,47 @@ class ImportResult:
 
 def write_import(imported: Import, source: Path, out: Path, ledger: Ledger, *, force: bool) -> ImportResult:
     """Write the folder. Raises LoadError when something stops the import; then nothing is written."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())) and not force:
-        message = "exists and is not empty: name another folder with --out, or overwrite it with --force"
+    try:
+        return _written(imported, source, out, ledger, force=force)
+    except OSError as error:
+        message = f"cannot be written ({error.strerror or type(error).__name__}): name another folder with --out"
+        raise LoadError([Problem(Source(str(out), 1, 1), message)]) from None
+
+
+def _written(imported: Import, source: Path, out: Path, ledger: Ledger, *, force: bool) -> ImportResult:
+    message = None if force else _hindrance(out)
+    if message is not None:
         ledger.problems.append(Problem(Source(str(out), 1, 1), message))
     finish(ledger)
     imported = _with_leeway_for_sessions(imported, ledger)
     files = policy_files(imported)
+    origins = Origins(imported, source, files, ledger)
+    try:
+        files |= policy_test_files(imported, files)
+    except LoadError as error:
+        raise LoadError([origins.placed(problem) for problem in error.problems]) from None
     files["authz.yaml"] = _HEADER.format(program=imported.program) + yaml_text(_config(imported))
     files |= envoy_files(imported)
     todo = [*ledger.todo, *_sign_in_todo(imported), *secrets_to_fill(imported)]
     rows = count_rows(files)
-    files["IMPORT.md"] = report_text(imported, source, ledger, todo, rows)
+    place = Place(out, files)
+    files["IMPORT.md"] = report_text(imported, source, ledger, todo, rows, place.foreign)
+    place.refuse_what_is_no_imports()
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".import-", dir=out.parent) as folder:
-        _write(Path(folder), files)
-        _check(Path(folder), out)
-        _put(Path(folder), out, files)
+        place.write(Path(folder))
+        _check(Path(folder), place, origins)
+        place.take(Path(folder))
     return ImportResult(out, tuple(sorted(files)), tuple(ledger.entries), tuple(todo), len(imported.routes), rows)
+
+
+def _hindrance(out: Path) -> str | None:
+    """Say why nothing can be written there without --force; None when it can."""
+    if out.is_symlink() and not out.exists():
+        return "is a link to nothing: name another folder with --out"
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        return "exists and is not empty: name another folder with --out, or overwrite it with --force"
+    return None
 
 
 def _with_leeway_for_sessions(imported: Import, ledger: Ledger) -> Import:
@@ -160,41 +186,34 @@ def _sign_in_todo(imported: Import) -> list[str]:
     return todo
 
 
-def _write(folder: Path, files: Mapping[str, str]) -> None:
-    for name, text in files.items():
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
-
-
-def _check(folder: Path, out: Path) -> None:
-    """Load and test the result as its user will. Raises LoadError, with places in the folder it would have had."""
+def _check(folder: Path, place: Place, origins: Origins) -> None:
+    """Load and test the result as its user will, with all that it will lie beside. Raises LoadError."""
     try:
         settings = load_settings(folder / "authz.yaml", environ={}, overrides={})
         parse_policies(read_files(settings.policies).files, policy_options(settings))
         report = test_policies([], settings)
     except LoadError as error:
-        raise LoadError([_in_place(problem, folder, out) for problem in error.problems]) from None
+        named = [problem._replace(source=_named(problem.source, folder)) for problem in error.problems]
+        raise LoadError(
+            [origins.placed(one) if one.source.file in place.files else place.found(one) for one in named]
+        ) from None
     failed = [check for file in report.files for check in file.checks if not check.passed]
     if failed:
-        raise LoadError([_failure(check.row.source, check.row.name, folder, out) for check in failed])
+        raise LoadError([_failure(check, folder, place, origins) for check in failed])
 
 
-def _in_place(problem: Problem, folder: Path, out: Path) -> Problem:
-    source = problem.source._replace(file=problem.source.file.replace(str(folder), str(out)))
-    return problem._replace(source=source, message=f"the imported file does not load: {problem.message}")
+def _named(source: Source, folder: Path) -> Source:
+    return source._replace(file=source.file.removeprefix(f"{folder}/"))
 
 
-def _failure(source: Source, name: str, folder: Path, out: Path) -> Problem:
-    place = source._replace(file=source.file.replace(str(folder), str(out)))
-    return Problem(place, f"the imported policy decides otherwise than its source: {name}")
-
-
-def _put(folder: Path, out: Path, files: Wire) -> None:
-    """Put the files in place; of an older import, what is not overwritten and would still be loaded goes."""
-    for old in sorted((out / "policies").glob("*.yaml")):
-        if old.read_bytes().startswith(IMPORTED_MARK.encode()):
-            old.unlink()
-    for name in files:
-        (out / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder / name, out / name)
+def _failure(check: Check, folder: Path, place: Place, origins: Origins) -> Problem:
+    source = _named(check.row.source, folder)
+    if source.file not in place.files:
+        return place.found(Problem(source, f"fails beside the imported policies: {check.row.name}"))
+    decided = f"{check.row.name}: {outcome_text(check.visit)}"
+    route = check.visit.route
+    judged = source if route is None else _named(route.source, folder)
+    if judged.file not in place.files:
+        return place.found(Problem(judged, f"takes a request from the imported policies: {decided}"))
+    message = f"the imported policy decides otherwise than its source: {decided}"
+    return Problem(origins.of_route(route_label(check.visit)), message)

@@ -220,24 +220,28 @@ def test_the_policies_find_the_route_that_envoy_names(path: Path, tmp_path: Path
 
 
 class Kong:
-    """Kong's routes, read as Kong does."""
+    """Kong's routes, read as Kong does: its router is `traditional_compatible`, and null is not there."""
 
     def __init__(self, source: Mapping[str, Any]) -> None:
-        self.plugins = source.get("plugins", [])
-        self.routes = [
+        self.shared = source.get("_plugin_configs") or {}
+        self.plugins = source.get("plugins") or []
+        services = source["services"]
+        self.routes = [(route, service) for service in services for route in service.get("routes") or []]
+        self.routes += [
             (route, service)
-            for service in source.get("services", [])
-            if service.get("enabled", True)
-            for route in service.get("routes", [])
+            for route in source.get("routes") or []
+            for service in services
+            if service.get("id") == route["service"]["id"]
         ]
+        self.routes = [pair for pair in self.routes if pair[1].get("enabled", True)]
 
     def decide(self, asked: Asked, claims: dict[str, Any] | None) -> str:
         found = sorted(
             (
-                (self.rank(route, path, asked), number, route, service)
+                (self.rank(route, path), number, route, service)
                 for number, (route, service) in enumerate(self.routes)
                 if self.fits(route, asked)
-                for path in route.get("paths", [""])
+                for path in route.get("paths") or [""]
                 if self.path_fits(path, asked.path)
             ),
             key=lambda one: one[:2],
@@ -256,7 +260,7 @@ class Kong:
         for kind, usual in kinds:
             items = config.get(f"{kind}_required")
             value: Any = claims
-            for step in config.get(f"{kind}_claim", [usual]):
+            for step in config.get(f"{kind}_claim") or [usual]:
                 value = value.get(step, {}) if isinstance(value, dict) else {}
             words = value.split() if isinstance(value, str) else value or []
             if items and not any(set(item.split()) <= set(words) for item in items):
@@ -264,42 +268,62 @@ class Kong:
         return "allow"
 
     def fits(self, route: Mapping[str, Any], asked: Asked) -> bool:
-        hosts = route.get("hosts", [asked.host])
         return (
-            any(re.fullmatch(re.escape(host).replace(r"\*", ".+"), asked.host) for host in hosts)
-            and asked.method in route.get("methods", [asked.method])
+            any(self.host_fits(host, asked.host) for host in route.get("hosts") or [asked.host])
+            and asked.method in (route.get("methods") or [asked.method])
             and not route.get("headers")  # no request of the table has any
         )
+
+    def host_fits(self, host: str, asked: str) -> bool:
+        port = "" if ":" in host else "(:[0-9]+)?"
+        return re.fullmatch(re.escape(host).replace(r"\*", ".+") + port, asked) is not None
 
     def path_fits(self, path: str, asked: str) -> bool:
         return re.match(path[1:], asked) is not None if path.startswith("~") else asked.startswith(path)
 
-    def rank(self, route: Mapping[str, Any], path: str, asked: Asked) -> tuple[int, ...]:
-        kinds = sum(kind in route for kind in ("hosts", "paths", "methods", "headers"))
+    def rank(self, route: Mapping[str, Any], path: str) -> tuple[int, ...]:
+        kinds = sum(bool(route.get(kind)) for kind in ("hosts", "paths", "methods", "headers"))
+        hosts = route.get("hosts") or ["*"]
         is_regex = path.startswith("~")
         priority = route.get("regex_priority", 0) if is_regex else 0
-        return (-kinds, -(asked.host in route.get("hosts", [])), -is_regex, -priority, -len(path.removeprefix("~")))
+        length = 0 if is_regex else len(path)
+        headers = len(route.get("headers") or ())
+        return (-kinds, -all("*" not in host for host in hosts), -headers, -is_regex, -priority, -length)
 
     def config(self, route: Mapping[str, Any], service: Mapping[str, Any]) -> dict[str, Any] | None:
-        for plugins in (route.get("plugins", []), service.get("plugins", []), self.plugins):
-            for plugin in plugins:
-                loose = plugins is self.plugins and ("service" in plugin or "route" in plugin)
-                if plugin["name"] == "openid-connect" and plugin.get("enabled", True) and not loose:
-                    return dict(plugin["config"])
+        def belongs(plugin: Mapping[str, Any], *there: tuple[str, Mapping[str, Any]]) -> bool:
+            references = {kind: plugin.get(kind) for kind in ("service", "route") if plugin.get(kind)}
+            return references.keys() == {kind for kind, _ in there} and all(
+                references[kind] in (thing.get("name"), {"id": thing.get("id")}) for kind, thing in there
+            )
+
+        scopes = (
+            [one for one in self.plugins if belongs(one, ("route", route), ("service", service))],
+            route.get("plugins") or [],
+            [one for one in self.plugins if belongs(one, ("route", route))],
+            service.get("plugins") or [],
+            [one for one in self.plugins if belongs(one, ("service", service))],
+            [one for one in self.plugins if belongs(one)],
+        )
+        for plugin in (one for plugins in scopes for one in plugins):
+            if plugin["name"] == "openid-connect" and plugin.get("enabled", True):
+                return {**self.shared.get(plugin.get("_config"), {}), **(plugin.get("config") or {})}
         return None
 
 
 def kong_table() -> Iterator[Asked]:
     hosts = ("api.example.com", "shop.example.com", "reports.example.com", "off.example.com", "app.example.com",
-             "other.example.com", "inside.example.com", "outside.example.com", "elsewhere.test")  # fmt: skip
+             "other.example.com", "inside.example.com", "outside.example.com", "elsewhere.test", "global.example.com",
+             "shared.example.com", "loose.example.com", "a.shop.example.com", "a.shop.example.com:8443",
+             "plain.example.org", "a.example.net", "regex.example.org")  # fmt: skip
     paths = ("/", "/scopes", "/groups/x", "/both", "/items", "/assets/a.css", "/loose", "/status", "/files",
-             "/files/secret",             "/files/secrets", "/files/12", "/files/12/edit",
-             "/files/12/edit/x")  # fmt: skip
+             "/files/secret", "/files/secrets", "/files/12", "/files/12/edit", "/files/12/edit/x", "/free", "/admin",
+             "/admin/long/x", "/v1", "/v2/users", "/v3", "/price$", "/price$/x", "/x/v1")  # fmt: skip
     for host, path, method in itertools.product(hosts, paths, ("GET", "POST", "DELETE")):
         yield Asked(host, path, method)
 
 
-DECLARATIVE = ("required.yaml", "precedence.yaml", "hosts.yaml", "two-pools.json")
+DECLARATIVE = ("required.yaml", "precedence.yaml", "hosts.yaml", "two-pools.json", "admin-api.yaml", "wildcards.yaml")
 
 
 @pytest.mark.parametrize("name", DECLARATIVE)
