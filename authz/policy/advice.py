@@ -1,7 +1,7 @@
 """What loads, and probably does not do what its author thinks: warnings and notes, never errors.
 
 Each says what was found, why it matters and what to write. This room looks at routes and rules; `criterion_advice.py`
-looks at criteria, `pattern_advice.py` at paths, `shadows.py` at routes that others hide.
+looks at criteria, `pattern_advice.py` at paths, `shadows.py` at routes that others hide, `spellings.py` at paths that are written twice.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from authz.policy.decision import Block, Effect, Operator, Policy
 from authz.policy.pattern_advice import advise_on_path
 from authz.policy.routes import Route
 from authz.policy.shadows import shadow_warnings
+from authz.policy.spellings import spelling_warnings
 
 
 def advise(routes: Sequence[Route], accepted: AcceptedTokens, *, checks_certificates: bool) -> list[Problem]:
@@ -28,7 +29,11 @@ def advise(routes: Sequence[Route], accepted: AcceptedTokens, *, checks_certific
     for route in routes:
         breathe()
         adviser.look_at(route)
-    return [*advice.problems(), *shadow_warnings(routes, lets_everyone_in)]
+    return [
+        *advice.problems(),
+        *shadow_warnings(routes, lets_everyone_in),
+        *spelling_warnings(routes, lets_everyone_in),
+    ]
 
 
 def lets_everyone_in(route: Route) -> bool:

@@ -243,7 +243,9 @@ class PolicyStore(Generic[T]):
 
     def _judged(self, listing: Listing) -> None:
         """Look at the set no more until it changes, once a change would show: a file system may count by seconds."""
-        if not changed_around(listing, COARSEST_TICK, time.time_ns()):
+        if changed_around(listing, COARSEST_TICK, time.time_ns()):
+            self._settling.ask_again()
+        else:
             self._settling.judged(listing)
 
     async def _try(self, files: tuple[PolicyFile, ...], *, asked: bool) -> None:

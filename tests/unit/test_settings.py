@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -234,7 +235,7 @@ def test_the_full_example_loads(certificate: str) -> None:
 
 @pytest.fixture
 def certificate() -> str:
-    key = ed25519.Ed25519PrivateKey.generate()
+    key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "an authority")])
     built = (
         x509.CertificateBuilder()
@@ -244,7 +245,7 @@ def certificate() -> str:
         .serial_number(1)
         .not_valid_before(datetime(2025, 1, 1, tzinfo=UTC))
         .not_valid_after(datetime(2035, 1, 1, tzinfo=UTC))
-        .sign(key, None)
+        .sign(key, hashes.SHA256())
     )
     Path("ca.pem").write_bytes(built.public_bytes(Encoding.PEM))
     Path("key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -670,7 +671,7 @@ class TestPairsOfTls:
     TLS = f"{VALID}tls: {{certificate: ca.pem, key: key.pem}}\n"
 
     def test_another_key(self, certificate: str) -> None:
-        key = ed25519.Ed25519PrivateKey.generate()
+        key = ec.generate_private_key(ec.SECP256R1())
         Path("key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         assert problems(self.TLS) == [
             "authz.yaml:6:33: tls.key: key.pem and ca.pem are no pair: the key of another certificate"
@@ -678,7 +679,7 @@ class TestPairsOfTls:
 
     @pytest.mark.parametrize("encrypted", [False, True])
     def test_no_key(self, certificate: str, encrypted: bool) -> None:
-        key = ed25519.Ed25519PrivateKey.generate()
+        key = ec.generate_private_key(ec.SECP256R1())
         how = BestAvailableEncryption(b"x")
         Path("key.pem").write_bytes(
             key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, how) if encrypted else b"no key"

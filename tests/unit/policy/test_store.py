@@ -362,6 +362,28 @@ async def test_a_save_that_no_time_tells_apart_from_the_one_before_is_noticed(
     assert store.current == b"sredro\n"
 
 
+async def test_a_file_that_comes_and_goes_at_once_leaves_nothing_behind(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = PolicySource.look
+
+    def aged(source: PolicySource) -> Listing:
+        found = look(source)
+        old = (state._replace(changed_ns=0, modified_ns=0) for state in found.files if state.path.name == "orders.yaml")
+        return found._replace(files=(*old, *(state for state in found.files if state.path.name != "orders.yaml")))
+
+    monkeypatch.setattr(PolicySource, "look", aged)
+    told = Told()
+    store = store_of(folder, told)
+    store.load()
+    (folder / "payroll.yaml").write_text("payroll\n")
+    await watch_while(store, told, 1)
+    assert store.current == b"orders\npayroll\n"
+    (folder / "payroll.yaml").unlink()
+    await watch_while(store, told, 2)
+    assert store.current == b"orders\n"
+
+
 class TestFirstLoad:
     def test_gives_the_set_and_puts_it_in_force(self, folder: Path) -> None:
         told = Told()
