@@ -1,7 +1,8 @@
 """What loads, and probably does not do what its author thinks: warnings and notes, never errors.
 
 Each says what was found, why it matters and what to write. This room looks at routes and rules; `criterion_advice.py`
-looks at criteria, `pattern_advice.py` at paths, `shadows.py` at routes that others hide, `spellings.py` at paths that are written twice.
+looks at criteria, `pattern_advice.py` at paths, `shadows.py` at routes that others hide, `spellings.py` at paths that
+can be written in two ways.
 """
 
 from __future__ import annotations
