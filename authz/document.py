@@ -103,11 +103,10 @@ def parse(data: bytes, file: str, problems: Problems) -> Node | None:
         return builder.document(yaml.parse(text, Loader=_Loader))
     except _Stop:
         return None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
         where = start if mark is None else Source(file, mark.line + 1, mark.column + 1)
-        found = getattr(error, "problem", None) or getattr(error, "context", None) or _first_line(error)
-        problems.append(Problem(where, f"not YAML: {found}"))
+        problems.append(Problem(where, f"not YAML: {error.problem or error.context}"))
     return None
 
 
@@ -145,10 +144,6 @@ _Loader = yaml.CSafeLoader
 
 class _Stop(Exception):  # noqa: N818 - ends a parse whose problem is already noted
     pass
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 class _Builder:
