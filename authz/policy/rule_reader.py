@@ -64,6 +64,9 @@ class RuleReader:
                 node, f"{what}: found {describe(node)}, expected `and`, `or`, `not` or `nor` with a list"
             )
             return []
+        if all(isinstance(criteria, Items) and not criteria.items for _, criteria in node.entries):
+            message = "no criteria, so it holds for nobody: delete it, or write some, such as `or: [groups: admins]`"
+            self._problems.warn(node.source, f"{what}: {message}")
         blocks = []
         for key, criteria in node.entries:
             if key.text == "action":  # tolerated by Pomerium, without effect
