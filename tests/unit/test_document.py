@@ -251,6 +251,12 @@ def test_a_control_character_is_refused_where_it_stands(text: str, character: st
     ]
 
 
+def test_lines_count_from_the_very_first() -> None:
+    problem = "found the control character U+0001: delete it, or write it as an escape in double quotes"
+    assert read("\n\x01") == (None, [f"2:1: {problem}"])
+    assert read("\x01") == (None, [f"1:1: {problem}"])
+
+
 @pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"])
 def test_a_line_end_that_editors_do_not_show_is_refused(character: str) -> None:
     _, problems = read(f"a: 1\nb: 2 # not yet:{character}  c: 3\n")
