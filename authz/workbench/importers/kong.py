@@ -156,7 +156,7 @@ class _Kong:
         hosts = hosts_of(routes, logins)
         check_hosts(routes, hosts, self._ledger)
         self._check_order(routes, hosts, {route: guard for route, (_, guard) in by_route.items()})
-        issuers = len({guard.pool.issuer for guard in guards if guard is not None})
+        issuers = len({frozenset(_issuers(guard.pool)) for guard in guards if guard is not None})
         found: list[Route] = []
         for route, matcher in ordered(routes, hosts):
             one, guard = by_route[id(route)]
@@ -307,7 +307,10 @@ class _Kong:
         return [*self._guards.values(), *([self._portal] if self._portal is not None else [])]
 
     def _pools(self) -> tuple[Pool, ...]:
-        """Give one pool an issuer, with what all instances of the plugin accept together."""
+        """Give one pool an issuer, with what all instances of the plugin accept together.
+
+        Where instances accept different issuers, each route names its own beside (`_policy`).
+        """
         pools: dict[str, Pool] = {}
         for guard in self._all_guards():
             pool = guard.pool
@@ -325,9 +328,9 @@ class _Kong:
                 clients=("any",) if "any" in clients else clients,
                 token_use=tuple(dict.fromkeys((*other.token_use, *pool.token_use))),
                 leeway_seconds=min(other.leeway_seconds, pool.leeway_seconds),
-                issuers=tuple(issuer for issuer in other.issuers if issuer in pool.issuers)
-                or other.issuers
-                or pool.issuers,
+                issuers=tuple(dict.fromkeys((*_issuers(other), *_issuers(pool))))
+                if other.issuers or pool.issuers
+                else (),
             )
         return tuple(pools.values()) or (Pool(PLACEHOLDER_ISSUER, (PLACEHOLDER_CLIENT,)),)
 

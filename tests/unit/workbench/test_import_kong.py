@@ -479,6 +479,28 @@ def test_an_issuer_can_be_required(tmp_path: Path) -> None:
     assert imported.decide(Asked("a.example.com"), {}) == "allow"
 
 
+def test_each_route_keeps_the_issuers_of_its_own_plugin(tmp_path: Path) -> None:
+    """One pool, whose issuers all count in `authz.yaml`; what one plugin takes must not pass beside another."""
+    others = [ISSUER.replace("cognito-idp.", f"{name}.") for name in ("old", "new")]
+    only = [
+        route("default", paths=["/default"], plugins=[oidc()]),
+        route("old", paths=["/old"], plugins=[oidc(issuers_allowed=[ISSUER, others[0]])]),
+        route("new", paths=["/new"], plugins=[oidc(issuers_allowed=[others[1]])]),
+    ]
+    _, imported = run(kong(*only), tmp_path)
+    assert set(imported.settings.pools[0].pool.issuers) == {ISSUER, *others}
+
+    def accepted(path: str) -> list[str]:
+        asked = Asked("a.example.com", path)
+        return [one for one in (ISSUER, *others) if imported.decide(asked, {**STAFF, "iss": one}) == "allow"]
+
+    assert {path: accepted(path) for path in ("/default", "/old", "/new")} == {
+        "/default": [ISSUER],
+        "/old": [ISSUER, others[0]],
+        "/new": [others[1]],
+    }
+
+
 def test_two_words_in_a_claim_that_is_one_text_make_no_caller(tmp_path: Path) -> None:
     _, imported = run(kong(plugins=[oidc(audience_required=["a b", "c"])]), tmp_path)
     assert imported.decide(Asked("a.example.com"), {**STAFF, "aud": "c"}) == "allow"
