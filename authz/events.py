@@ -39,13 +39,20 @@ class Events:
             task = asyncio.create_task(in_turns(partial(let_go, [replaced])))
             self._letting_go.add(task)
             task.add_done_callback(self._letting_go.discard)
-        routes = len(policies.routes.routes)
-        self._metrics.policy_loaded(policies.revision, routes, time.time())
-        log.info("policies loaded", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
+        self._tell("policies loaded", policies)
         for problem in policies.warnings[:_MAX_LOGGED_PROBLEMS]:
             log.warning("%s", problem)
         if len(policies.warnings) > _MAX_LOGGED_PROBLEMS:
             log.warning("%d more: `authz check` tells them all", len(policies.warnings) - _MAX_LOGGED_PROBLEMS)
+
+    def mended(self, policies: PolicySet) -> None:
+        """Tell that the files are again those of the set in force."""
+        self._tell("policies as before: the files are again those of the set in force", policies)
+
+    def _tell(self, message: str, policies: PolicySet) -> None:
+        routes = len(policies.routes.routes)
+        self._metrics.policy_loaded(policies.revision, routes, time.time())
+        log.info(message, extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
 
     def refused(self, error: LoadError) -> None:
         """Tell that a policy set did not load; the last good one stays in force."""
@@ -91,8 +98,15 @@ class RevocationEvents:
 
     def reloaded(self, revocations: RevocationList) -> None:
         """Tell that a list is in force."""
+        self._tell("revocations loaded", revocations)
+
+    def mended(self, revocations: RevocationList) -> None:
+        """Tell that the files are again those of the list in force."""
+        self._tell("revocations as before: the files are again those of the list in force", revocations)
+
+    def _tell(self, message: str, revocations: RevocationList) -> None:
         self._metrics.revocations("ok", revocations.entries)
-        log.info("revocations loaded", extra={"fields": {"entries": revocations.entries}})
+        log.info(message, extra={"fields": {"entries": revocations.entries}})
 
     def refused(self, error: LoadError) -> None:
         """Tell that a list did not load; the last good one stays in force."""

@@ -50,6 +50,9 @@ class StoreObserver(Protocol[T_contra]):
     def refused(self, error: LoadError) -> None:
         """Say that the files do not load and the last good set stays in force (`error`)."""
 
+    def mended(self, policies: T_contra) -> None:
+        """Say that the files, after others that were refused, are again those of `policies`, in force all the time."""
+
     def stale_mount(self, path: Path) -> None:
         """Say that the mounted file was replaced outside (`stale-mount`); see `stale_mount_message`."""
 
@@ -235,7 +238,7 @@ class PolicyStore(Generic[T]):
             self._asked |= asked
             return False
         if files == self._in_force:
-            self._refused = self.error = None
+            self._mend()
         elif files != self._refused or asked:
             await self._try(files, asked=asked)
         self._judged(listing)
@@ -262,6 +265,12 @@ class PolicyStore(Generic[T]):
         self.current = compiled
         self._in_force = files
         self._refused = self.error = None
+
+    def _mend(self) -> None:
+        refused, self._refused, self.error = self.error, None, None
+        if refused is not None and self.current is not None:
+            with self._telling() as observe:
+                observe.mended(self.current)
 
     def _refuse(self, files: tuple[PolicyFile, ...] | None, error: LoadError, *, again: bool = False) -> None:
         known = self.error is not None and self.error.problems == error.problems and self._refused == files

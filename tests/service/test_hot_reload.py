@@ -29,6 +29,7 @@ class Observed:
     def __init__(self) -> None:
         self.reloads: list[bytes] = []
         self.refusals: list[str] = []
+        self.mends: list[bytes] = []
         self.stale: list[Path] = []
 
     def reloaded(self, policies: bytes) -> None:
@@ -36,6 +37,9 @@ class Observed:
 
     def refused(self, error: LoadError) -> None:
         self.refusals.append(str(error))
+
+    def mended(self, policies: bytes) -> None:
+        self.mends.append(policies)
 
     def stale_mount(self, path: Path) -> None:
         self.stale.append(path)
@@ -264,7 +268,7 @@ class TestRefusing:
                 await stand.until(lambda times=times: len(stand.told.refusals) == times)
                 save(folder / "orders.yaml", b"old\n")
                 await stand.until(lambda: stand.store.error is None)
-            assert stand.told.reloads == []
+            assert (stand.told.reloads, stand.told.mends) == ([], [b"old\n", b"old\n"])
 
     async def test_a_folder_moved_away_is_told_once_and_welcome_back_unchanged(self, folder: Path) -> None:
         async with watched(folder) as stand:
@@ -276,7 +280,7 @@ class TestRefusing:
             await stand.until(lambda: stand.store.error is None)
             assert len(stand.told.refusals) == 1
             assert "no such file or folder" in stand.told.refusals[0]
-            assert stand.told.reloads == []
+            assert (stand.told.reloads, stand.told.mends) == ([], [b"old\n"])
 
     async def test_an_unchanged_content_is_no_reload(self, folder: Path) -> None:
         async with watched(folder) as stand:

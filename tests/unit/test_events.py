@@ -1,4 +1,4 @@
-"""What is told of keys: that they came, went and came back, each once."""
+"""What is told of keys, policies and revocations: that they came, went and came back, each once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import logging
 
 import pytest
 
-from authz.events import Events
+from authz.errors import LoadError, Problem
+from authz.events import Events, RevocationEvents
 from authz.identity.fetch import FetchResult
+from authz.identity.revocations import parse_revocations
 from authz.metrics import Metrics
+from authz.model import Source
+from authz.policy.files import PolicyFile
+from authz.policy.parser import PolicyOptions, parse_policies
 
 ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI"
 FETCHED = "keys fetched"
@@ -48,3 +53,25 @@ def test_keys_of_the_cache_folder_can_be_lost_too(events: Events, caplog: pytest
     events.fetched(ISSUER, FetchResult.ERROR_STATUS, 0)
     events.fetched("https://another", FetchResult.ERROR_STATUS, 0)
     assert told(caplog) == ["keys restored from cache_dir", LOST]
+
+
+def test_policies_that_were_refused_and_are_as_before_are_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "authz")
+    metrics = Metrics(version="0", wall=lambda: 0.0)
+    policies = parse_policies(
+        [PolicyFile("a.yaml", b"- {from: https://a.example.com, allow_any_authenticated_user: true}\n")],
+        PolicyOptions(),
+    )
+    revocations = parse_revocations([PolicyFile("r.yaml", b"[]\n")], None)
+    error = LoadError([Problem(Source("a.yaml", 1, 1), "wrong")])
+    for what, events, loaded in (
+        ("policies", Events(metrics), policies),
+        ("revocations", RevocationEvents(metrics), revocations),
+    ):
+        events.refused(error)
+        events.mended(loaded)
+        assert told(caplog)[-1].startswith(f"{what} as before")
+        exposition = metrics.render()[0].decode()
+        name = what.replace("policies", "policy")
+        for result in ("ok", "error"):
+            assert f'authz_{name}_reloads_total{{result="{result}"}} 1.0' in exposition

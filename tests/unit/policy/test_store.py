@@ -315,6 +315,9 @@ class Told:
     def refused(self, error: LoadError) -> None:
         self._note("refused", str(error))
 
+    def mended(self, policies: bytes) -> None:
+        self._note("mended", policies)
+
     def stale_mount(self, path: Path) -> None:
         self._note("stale", path)
 
@@ -533,6 +536,18 @@ class TestWatching:
         (folder / "orders.yaml").write_bytes(b"good\n")
         await watch_while(store, told, 2)
         assert [what for what, _ in told.all] == ["refused", "reloaded"]
+
+    async def test_going_back_to_the_set_in_force_is_told(self, folder: Path) -> None:
+        told = Told()
+        store = store_of(folder, told)
+        loaded = store.load()
+        for count, content in enumerate([b"broken\n", loaded], start=1):
+            (folder / "orders.yaml").write_bytes(content)
+            await watch_while(store, told, count)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(store.watch(), timeout=0.05)  # ten polls
+        assert [what for what, _ in told.all] == ["refused", "mended"]
+        assert store.error is None
 
     async def test_what_was_read_of_a_refused_set_is_not_kept(self, folder: Path) -> None:
         class Document:
