@@ -5,13 +5,22 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from authz.document import Items, Node, Problems, Scalar, describe, text_of
 from authz.identity.cognito import UserPool
 from authz.settings.types import Pool
-from authz.settings.values import Section, bounded_duration_of, choice_of, filled_list_of, section_of, switch_of
+from authz.settings.values import (
+    Section,
+    bounded_duration_of,
+    choice_of,
+    filled_list_of,
+    section_of,
+    switch_of,
+    why_unreadable,
+)
 
 _POOL_KEYS: Final = ("user_pool", "clients", "token_use", "issuers", "jwks_uri", "leeway", "trust_unverified_email")
 _POOL_ID = re.compile(r"[\w-]{1,53}_[0-9a-zA-Z]+", re.ASCII)  # Amazon Cognito API reference, UserPoolType
@@ -198,6 +207,13 @@ def _jwks_uri(node: Node, name: str, problems: Problems) -> str | None:
     if flaw:
         problems.error(node, f"{name}: found {_describe_url(node)}, which {flaw}")
         return None
+    parts = urlsplit(uri or "")
+    if parts.scheme == "file":
+        try:
+            Path(unquote(parts.path)).stat()
+        except (OSError, ValueError) as error:
+            message = f"{parts.path} cannot be read: {why_unreadable(error)}; tokens are answered with 503 until it can"
+            problems.warn(node.source, f"{name}: {message}")
     return uri
 
 
@@ -219,6 +235,8 @@ def _flaw(uri: str) -> str | None:
         return "has a fragment: delete it from `#` on"
     if "@" in parts.netloc:
         return "holds a user name or password: delete it"
+    if parts.path.endswith(_DISCOVERY):
+        return f"is the discovery document and holds no keys: write the `jwks_uri` in it, such as `…{_JWKS}`"
     if parts.scheme == "file":
         is_file = not parts.netloc and parts.path.startswith("/") and "?" not in uri
         return None if is_file else "names no local file: write `file:///path`"

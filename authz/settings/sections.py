@@ -30,8 +30,8 @@ from authz.settings.values import (
     duration_of,
     file_of,
     filled_list_of,
+    folder_of,
     map_of,
-    path_of,
     section_of,
     switch_of,
 )
@@ -121,7 +121,7 @@ def read_jwks(root: Section) -> JwksSettings:
         cooldown=jwks.read("cooldown", _AT_LEAST_A_SECOND, default.cooldown),
         timeout=jwks.read("timeout", _TIMEOUT, default.timeout),
         max_stale=jwks.read("max_stale", duration_of, default.max_stale),
-        cache_dir=jwks.optional("cache_dir", path_of),
+        cache_dir=jwks.optional("cache_dir", folder_of),
     )
     if settings.max_stale < settings.refresh:
         place = jwks.node("max_stale") or jwks.node("refresh") or jwks.fields

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from stat import S_ISDIR
 from typing import TypeAlias, TypeVar
 
 from cryptography import x509
@@ -176,6 +178,18 @@ def path_of(node: Node, name: str, problems: Problems) -> Path | None:
         problems.error(node, f"{name}: a path cannot hold control characters")
         return None
     return None if text is None else Path(node.source.file).parent / text
+
+
+def folder_of(node: Node, name: str, problems: Problems) -> Path | None:
+    """Read the path of a folder, which may still have to be made."""
+    path = path_of(node, name, problems)
+    if path is None:
+        return None
+    with suppress(OSError, ValueError):  # it is not there, or may not be looked at
+        if not S_ISDIR(path.stat().st_mode):
+            problems.error(node, f"{name}: {path} is a file: name a folder")
+            return None
+    return path
 
 
 def file_of(node: Node, name: str, problems: Problems) -> Path | None:

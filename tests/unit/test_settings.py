@@ -393,6 +393,28 @@ def test_a_long_leeway_is_warned_of() -> None:
     )
 
 
+def test_keys_in_a_file_that_is_not_there_are_warned_of() -> None:
+    entry = "    jwks_uri: file:///no-such-folder/j%77ks.json\n"
+    (warning,) = load(f"{VALID}{entry}").warnings
+    assert str(warning) == (
+        "authz.yaml:6:15: warning: cognito[0].jwks_uri: /no-such-folder/j%77ks.json cannot be read: No such file or "
+        "directory; tokens are answered with 503 until it can"
+    )
+
+
+def test_keys_in_a_file_that_is_there_are_not(folder: Path) -> None:
+    (folder / "jwks.json").touch()
+    assert load(f"{VALID}    jwks_uri: {(folder / 'jwks.json').as_uri().replace('jwks', 'j%77ks')}\n").warnings == ()
+
+
+def test_keys_cannot_be_kept_in_a_file(folder: Path) -> None:
+    (folder / "cache").touch()
+    assert problems(f"{VALID}jwks: {{cache_dir: cache}}\n") == [
+        "authz.yaml:6:19: jwks.cache_dir: cache is a file: name a folder"
+    ]
+    assert load(f"{VALID}jwks: {{cache_dir: cache/below}}\n").jwks.cache_dir == Path("cache/below")
+
+
 def test_a_leeway_of_a_minute_is_not() -> None:
     loaded = load(f"{VALID}    leeway: 60s\n")
     assert (loaded.warnings, loaded.pools[0].pool.leeway) == ((), 60.0)
