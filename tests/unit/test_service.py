@@ -39,8 +39,8 @@ def test_a_tcp_address_needs_no_look() -> None:
     refuse_a_taken_socket(Listen("127.0.0.1", 9191))
 
 
-async def test_ready_is_not_said_before_health_checks_are_told(tmp_path: Path) -> None:
-    pool = FakeUserPool()
+def service_of(pool: FakeUserPool, tmp_path: Path) -> Service:
+    """Build a service whose keys are in a file; nothing is loaded."""
     (tmp_path / "keys.json").write_bytes(pool.jwks())
     (tmp_path / "app.yaml").write_text("- from: https://a.example.com\n", encoding="utf-8")
     (tmp_path / "authz.yaml").write_text(
@@ -50,15 +50,35 @@ async def test_ready_is_not_said_before_health_checks_are_told(tmp_path: Path) -
     )
     settings = load_settings(tmp_path / "authz.yaml", environ={}, overrides={})
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    service = Service(settings, writer=LineWriter(nowhere), metrics=Metrics(version="test", wall=time.time))
+    return Service(settings, writer=LineWriter(nowhere), metrics=Metrics(version="test", wall=time.time))
+
+
+async def test_ready_is_not_said_before_health_checks_are_told(tmp_path: Path) -> None:
+    pool = FakeUserPool()
+    service = service_of(pool, tmp_path)
     assert service.readiness() == [f"no keys for {pool.pool_id}", "no policies"]
     service.policies.load()
     keys = asyncio.create_task(service._issuers[0].keys.run())
     while service._missing():  # noqa: ASYNC110 - the keys come from a task of their own
         await asyncio.sleep(0.01)
     assert service.readiness() == ["not serving yet"]
-    server = Server(service.door, settings.listen, None)
+    server = Server(service.door, Listen("127.0.0.1", 0), None)
     await service._keep_health(server)
     assert service.readiness() == []
     keys.cancel()
     await server.stop(0)
+
+
+async def test_who_was_told_to_end_before_there_were_keys_never_turns_ready(tmp_path: Path) -> None:
+    service = service_of(FakeUserPool(), tmp_path)
+    service.policies.load()
+    server = Server(service.door, Listen("127.0.0.1", 0), None)
+    keeping = asyncio.create_task(service._keep_health(server))
+    await service._drain(server)
+    keys = asyncio.create_task(service._issuers[0].keys.run())
+    while service._missing():  # noqa: ASYNC110 - the keys come from a task of their own
+        await asyncio.sleep(0.01)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(keeping, 0.3)  # three looks
+    assert service.readiness() == ["not serving yet", "draining"]
+    keys.cancel()

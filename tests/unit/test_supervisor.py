@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 from pathlib import Path
@@ -159,3 +160,51 @@ async def test_a_worker_that_is_just_being_started_is_told_to_end_too(monkeypatc
     watching = Supervisor(Settings(policies=Path("policies"), inline=False, pools=(), workers=2), Output())
     watching._workers = [cast("Worker", worker)]
     await asyncio.wait_for(watching._end([asyncio.create_task(worker.live())]), 5)
+
+
+class Ending:
+    """A worker that is up and ends with each of the codes in turn, at once; then it stays."""
+
+    index = 0
+
+    def __init__(self, *codes: int) -> None:
+        self.up = asyncio.Event()
+        self.up.set()
+        self.stays = asyncio.Event()
+        self._codes = iter(codes)
+
+    async def ask(self, _question: bytes, _seconds: float) -> bytes:
+        return b"[]"
+
+    async def live(self) -> int:
+        for code in self._codes:
+            return code
+        self.stays.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "seconds"),
+    [
+        pytest.param(0, "INFO", 0.0, id="told to end"),
+        pytest.param(-signal.SIGTERM, "INFO", 0.0, id="told to end before it could listen to signals"),
+        pytest.param(-signal.SIGKILL, "ERROR", 0.01, id="killed"),
+        pytest.param(1, "ERROR", 0.01, id="failed"),
+    ],
+)
+async def test_a_worker_that_was_told_to_end_is_replaced_without_a_pause_or_an_alarm(
+    code: int, level: str, seconds: float, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_DELAY_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "authz")
+    worker = Ending(code, code)
+    watching = Supervisor(Settings(policies=Path("policies"), inline=False, pools=(), workers=2), Output())
+    watching._all_up = True
+    keeping = asyncio.create_task(watching._keep(cast("Worker", worker)))
+    await asyncio.wait_for(worker.stays.wait(), 5)
+    keeping.cancel()
+    await asyncio.gather(keeping, return_exceptions=True)
+    ends = [record for record in caplog.records if record.message == "a worker ended, another one is started"]
+    assert [record.levelname for record in ends] == [level, level]
+    assert [record.fields["after_seconds"] for record in ends] == [0.0, seconds]  # type: ignore[attr-defined]
