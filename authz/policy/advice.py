@@ -56,10 +56,10 @@ _CONSTANTS: Final[Mapping[str, bool]] = {"accept": True, "reject": False}
 
 def constant_truth(block: Block) -> bool | None:
     """Give what the block always is, whatever the request; None when that depends on it."""
-    inverts = block.operator in (Operator.NOT, Operator.NOR)
+    inverts = block.operator.inverts
     known = [_CONSTANTS.get(criterion.name) for criterion in block.criteria]
     members = [None if truth is None else truth is not inverts for truth in known]
-    decisive = block.operator in (Operator.OR, Operator.NOR)  # one such member decides
+    decisive = not block.operator.wants_all  # one such member decides
     if decisive in members:
         return decisive
     return None if None in members else not decisive

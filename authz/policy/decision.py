@@ -41,6 +41,16 @@ class Operator(StrEnum):
     NOT = "not"
     NOR = "nor"
 
+    @property
+    def inverts(self) -> bool:
+        """A criterion that holds is a member that does not."""
+        return self in _INVERTS
+
+    @property
+    def wants_all(self) -> bool:
+        """The block holds when all members do; otherwise one is enough."""
+        return self in _WANTS_ALL
+
 
 _WANTS_ALL: Final = frozenset({Operator.AND, Operator.NOT})
 _INVERTS: Final = frozenset({Operator.NOT, Operator.NOR})
@@ -87,13 +97,12 @@ _NEITHER: Final = Judgement(holds=False, reasons=())
 
 def judge_block(operator: Operator, findings: Sequence[Finding]) -> Judgement:
     """Join the findings of a block's criteria."""
-    inverts = operator in _INVERTS
+    inverts = operator.inverts
     if len(findings) == 1:  # most often; all and any are the same then
         ((holds, reason),) = findings
         return Judgement(holds is not inverts, (reason,))
-    wants_all = operator in _WANTS_ALL
     members = [holds is not inverts for holds, _ in findings]
-    truth = all(members) if wants_all else any(members)
+    truth = all(members) if operator.wants_all else any(members)
     reasons = [reason for (_, reason), member in zip(findings, members, strict=True) if member is truth]
     return Judgement(truth, _unique(reasons))
 

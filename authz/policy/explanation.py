@@ -14,7 +14,7 @@ from authz.errors import TokenError
 from authz.model import NO_GUIDANCE, Allow, Decision, Deny, Guidance, Json, Reason, http_status
 from authz.policy.criteria import show_values
 from authz.policy.criterion import Criterion, Facts
-from authz.policy.decision import Block, Effect, Operator, join_blocks, judge_block, outcome
+from authz.policy.decision import Block, Effect, join_blocks, judge_block, outcome
 from authz.policy.near_misses import Hint, hint
 from authz.policy.routes import Route
 
@@ -138,7 +138,7 @@ def _likeliest(tied: Sequence[tuple[JudgedBlock, Condition]], facts: Facts) -> t
 
 def _deciding(judged: JudgedBlock, reason: Reason) -> Sequence[Condition]:
     """Give the block's conditions that stand against the request."""
-    inverted = judged.block.operator in (Operator.NOT, Operator.NOR)
+    inverted = judged.block.operator.inverts
     if judged.effect is Effect.ALLOW:
         nobody = Reason.USER_UNAUTHENTICATED  # it decides whatever it does to its block, but only where it decides
         return [c for c in judged.conditions if c.holds is inverted or c.reason is reason is nobody]
@@ -158,8 +158,8 @@ def _distance(judged: JudgedBlock) -> int:
     """Tell how many conditions of the block stand in the way; a deny that holds stands before everything."""
     if judged.effect is Effect.DENY:
         return -1 if judged.holds else 0
-    inverted = judged.block.operator in (Operator.NOT, Operator.NOR)
-    if judged.block.operator in (Operator.OR, Operator.NOR):
+    inverted = judged.block.operator.inverts
+    if not judged.block.operator.wants_all:
         return 1
     return sum(condition.holds is inverted for condition in judged.conditions)
 

@@ -16,7 +16,7 @@ from authz.document import Fields, Items, Node, Problems, Scalar, describe, shor
 from authz.errors import RequestError
 from authz.model import Guidance
 from authz.policy.criterion import Criterion
-from authz.policy.decision import Operator, Policy
+from authz.policy.decision import Policy
 from authz.policy.path import canonical_host
 
 Redirects: TypeAlias = tuple[tuple[int, str], ...]
@@ -140,8 +140,8 @@ def _is_loopback(name: str) -> bool:
 
 def scopes_of(policy: Policy) -> tuple[str, ...]:
     """Name the scopes that can fulfil the policy's `scope` criteria, in file order, each once."""
-    asking = [block.criteria for block in policy.allow if block.operator in (Operator.AND, Operator.OR)]
-    asking += [block.criteria for block in policy.deny if block.operator in (Operator.NOT, Operator.NOR)]
+    asking = [block.criteria for block in policy.allow if not block.operator.inverts]
+    asking += [block.criteria for block in policy.deny if block.operator.inverts]
     return tuple(dict.fromkeys(scope for criteria in asking for scope in _scopes(criteria)))
 
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from authz.model import Allow, Source
 from authz.policy.criterion import Criterion
-from authz.policy.decision import Block, Operator
+from authz.policy.decision import Block
 from authz.policy.explanation import Explanation
 from authz.policy.parser import PolicySet
 from authz.policy.routes import Route
@@ -139,9 +139,9 @@ def _outcomes(criterion: Criterion) -> frozenset[bool]:
 
 
 def _block_outcomes(block: Block) -> frozenset[bool]:
-    inverts = block.operator in (Operator.NOT, Operator.NOR)
+    inverts = block.operator.inverts
     members = [frozenset(outcome is not inverts for outcome in _outcomes(criterion)) for criterion in block.criteria]
-    return _joined(members, all_needed=block.operator in (Operator.AND, Operator.NOT))
+    return _joined(members, all_needed=block.operator.wants_all)
 
 
 def _route_outcomes(route: Route) -> frozenset[bool]:
