@@ -45,8 +45,8 @@ class Credential(NamedTuple):
 def find_credential(request: Request, places: Sequence[TokenPlace]) -> Credential | None:
     """Give what the first place that holds something holds; None when all are empty.
 
-    TokenError: `token-ambiguous` when a place may hold several tokens, `token-malformed` when `Bearer` is followed by
-    no token or by several words.
+    TokenError: `token-ambiguous` when a place may hold several tokens or there are more than MAX_COOKIES cookies,
+    `token-malformed` when `Bearer` is followed by no token or by several words.
     """
     for place in places:
         token = _token_in(request, place)
@@ -58,8 +58,8 @@ def find_credential(request: Request, places: Sequence[TokenPlace]) -> Credentia
 def without_cookies(request: Request, names: Collection[str], issuers: Collection[str] = ()) -> str | None:
     """Give the cookie header that is left without the named cookies and those that hold a token of the issuers.
 
-    What is left is joined with `; `. Empty when nothing is left; None when there was nothing to remove and the header
-    may stay as it is.
+    What is left is joined with `; `. Empty when nothing is left, or when there are more than MAX_COOKIES: nobody has so
+    many, and to look through them takes time. None when there was nothing to remove and the header may stay as it is.
 
     Where no token stands beside it a comma stays, also one that could begin a cookie: `info={"id":1,"sig":"YQ=="}` is
     one. Envoy joins nothing with commas but several cookie headers of HTTP/1, which no browser sends (RFC 6265 section
@@ -70,6 +70,10 @@ def without_cookies(request: Request, names: Collection[str], issuers: Collectio
         return _cookie_name(cookie) in names or _holds_token(cookie, issuers)
 
     headers = request.headers.get("cookie", ())
+    if not any(mark in header for header in headers for mark in (*names, _TOKEN_START)):
+        return None
+    if _are_too_many(headers):
+        return ""
     pieces = [bare for header in headers for piece in header.split(";") if (bare := piece.strip(_BLANKS))]
     left = [rest for piece in pieces for rest in _what_is_left(piece, is_removed)]
     return None if left == pieces else "; ".join(filter(None, (rest.strip(_BLANKS) for rest in left)))
@@ -97,7 +101,10 @@ def headers_with_tokens(request: Request, issuers: Collection[str]) -> Sequence[
 # A compact RS256 token: its header is a JSON object, its signature has at least 2048 bits. So long a signature bounds
 # how many a hostile header can hold, and the search starts only where a word does, or after an escape such as `%22`:
 # linear in the header's length.
-_COMPACT_TOKEN = re.compile(r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))eyJ[\w-]++\.[\w-]++\.[\w-]{342,}+", re.ASCII)
+_TOKEN_START = "eyJ"  # noqa: S105 - `{"` in base64url, how every token begins
+_COMPACT_TOKEN = re.compile(
+    rf"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{{2}})){_TOKEN_START}[\w-]++\.[\w-]++\.[\w-]{{342,}}+", re.ASCII
+)
 
 
 def _holds_token(text: str, issuers: Collection[str]) -> bool:
@@ -166,9 +173,22 @@ _JOINED = re.compile(r",(?=[^;,=]*=)")
 _COOKIE_END = re.compile(f";|{_JOINED.pattern}")
 
 
-def _cookies(request: Request) -> Iterator[str]:
+MAX_COOKIES = 512
+"""Browsers keep at most 180 for a site (Chromium; Firefox 150), and send no more."""
+
+
+def _are_too_many(headers: Sequence[str]) -> bool:
+    left = MAX_COOKIES
+    for header in headers:
+        left -= len(_COOKIE_END.split(header, left + 1))
+        if left < 0:
+            return True
+    return False
+
+
+def _cookies(headers: Sequence[str]) -> Iterator[str]:
     """Give every cookie as `name=value`, from all cookie headers, blanks around it removed."""
-    for header in request.headers.get("cookie", ()):
+    for header in headers:
         for cookie in _COOKIE_END.split(header):
             if bare := cookie.strip(_BLANKS):
                 yield bare
@@ -180,7 +200,12 @@ def _cookie_name(cookie: str) -> str:
 
 def _cookie_token(request: Request, name: str) -> str:
     """Give the cookie's value. A browser sends one name twice when two paths or domains set it."""
-    values = {_cookie_value(cookie) for cookie in _cookies(request) if _cookie_name(cookie) == name}
+    headers = request.headers.get("cookie", ())
+    if not any(name in header for header in headers):
+        return ""
+    if _are_too_many(headers):
+        raise TokenError(Reason.TOKEN_AMBIGUOUS, f"more than {MAX_COOKIES} cookies")
+    values = {_cookie_value(cookie) for cookie in _cookies(headers) if _cookie_name(cookie) == name}
     values.discard("")
     if len(values) > 1:
         raise TokenError(Reason.TOKEN_AMBIGUOUS, f"{len(values)} different `{name}` cookies")

@@ -7,7 +7,8 @@ host (CVE-2026-26205 was that trap).
 
 Refused: dot segments (also before a `;`), `//`, `\`, `#`, encoded `/ \ ; .` and control characters, `%25` before two
 hex digits, bad escapes, escapes that are not UTF-8 (overlong `/` hides there), blanks, control and non-ASCII bytes;
-`;` parameters unless they are allowed, and then they are removed before matching.
+`;` parameters unless they are allowed, and then they are removed before matching; and such paths when they are long, so
+that nobody makes us work for them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from ipaddress import IPv6Address
+from itertools import product
 from typing import Final, NamedTuple
 
 from authz.errors import RequestError
@@ -22,12 +24,11 @@ from authz.errors import RequestError
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~"
 )  # `.` stays refused
-_REFUSED_ESCAPES: Final = {0x2F: "/", 0x5C: "\\", 0x3B: ";", 0x2E: "."}
 
 # The ordinary path: nothing to decode, nothing to refuse but empty and dot segments.
 _PLAIN: Final = re.compile(r"[!-~]*", re.ASCII)
 _SPECIAL: Final = re.compile(r"[%;\\#]|//|/\.")
-_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
+_REFUSED_ESCAPE: Final = re.compile(r"%(?:(2[Ff]|5[Cc]|3[Bb]|2[Ee])|([01][0-9A-Fa-f]|7[Ff])|(?![0-9A-Fa-f]{2}))")
 _DOUBLE_ESCAPE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
 
 _METHOD: Final = re.compile(r"[A-Z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 token without lower case
@@ -42,6 +43,10 @@ class Host(NamedTuple):
 
     name: str
     port: int | None
+
+
+MAX_ESCAPED_LENGTH: Final = 4096
+"""Characters of a path with escapes, `;` or a segment that begins with a dot: to read one takes time for each."""
 
 
 def canonical_path(raw: str, *, allow_parameters: bool = False) -> str:
@@ -62,9 +67,11 @@ def canonical_path(raw: str, *, allow_parameters: bool = False) -> str:
 
 
 def _normal_form(path: str, allow_parameters: bool) -> str:
+    if len(path) > MAX_ESCAPED_LENGTH:
+        raise RequestError(f"the path is longer than {MAX_ESCAPED_LENGTH} characters and not in its plainest form")
     if "\\" in path or "#" in path:
         raise RequestError("the path holds a backslash or a fragment")
-    path = _ESCAPE.sub(_decode_escape, path)
+    path = _decode_unreserved(path)
     if _DOUBLE_ESCAPE.search(path):
         raise RequestError("the path holds a doubly encoded character")
     _check_utf8(path)
@@ -81,18 +88,26 @@ def _normal_form(path: str, allow_parameters: bool) -> str:
     return "/" + "/".join(segments)
 
 
-def _decode_escape(match: re.Match[str]) -> str:
-    digits = match.group(1)
-    if digits is None:
-        raise RequestError("the path holds `%` without two hex digits")
-    byte = int(digits, 16)
-    if byte in _UNRESERVED:
-        return chr(byte)
-    if byte in _REFUSED_ESCAPES:
-        raise RequestError(f"the path holds an encoded `{_REFUSED_ESCAPES[byte]}`")
-    if byte < 0x20 or byte == 0x7F:
+def _decode_unreserved(path: str) -> str:
+    """Decode the escapes of unreserved characters and write the others in upper case. RequestError: see the top."""
+    refused = _REFUSED_ESCAPE.search(path)
+    if refused is None:
+        first, *rest = path.split("%")
+        return first + "".join([_ESCAPED[part[:2]] + part[2:] for part in rest])
+    separator, control = refused.groups()
+    if separator:
+        raise RequestError(f"the path holds an encoded `{chr(int(separator, 16))}`")
+    if control:
         raise RequestError("the path holds an encoded control character")
-    return f"%{digits.upper()}"
+    raise RequestError("the path holds `%` without two hex digits")
+
+
+_HEX_DIGITS: Final = "0123456789abcdefABCDEF"
+# What stands for an escape in the canonical path, by its two digits in whatever case.
+_ESCAPED: Final = {
+    digits: chr(byte) if (byte := int(digits, 16)) in _UNRESERVED else f"%{digits.upper()}"
+    for digits in map("".join, product(_HEX_DIGITS, repeat=2))
+}
 
 
 def _check_utf8(path: str) -> None:
@@ -106,12 +121,11 @@ def decoded_path(canonical: str) -> str:
     """Give the canonical path with its remaining escapes decoded: what the criterion `http_path` sees."""
     if "%" not in canonical:
         return canonical
-    parts = canonical.encode("ascii").split(b"%")
-    decoded = bytearray(parts[0])
-    for part in parts[1:]:
-        decoded.append(int(part[:2], 16))
-        decoded += part[2:]
-    return decoded.decode("utf-8")
+    first, *rest = canonical.encode("ascii").split(b"%")
+    return b"".join([first, *[_BYTES[part[:2]] + part[2:] for part in rest]]).decode("utf-8")
+
+
+_BYTES: Final = {b"%02X" % byte: bytes((byte,)) for byte in range(256)}
 
 
 def decoded_text(text: str) -> str:
@@ -120,11 +134,14 @@ def decoded_text(text: str) -> str:
     Raises RequestError, with the reason, for escapes that are in no request's path.
     """
     escaped = "".join(char if char.isascii() else _escape(char) for char in text)
-    escaped = _ESCAPE.sub(lambda match: _decode_escape(match) if match[1] else "%25", escaped)
+    escaped = _decode_unreserved(_LONE_PERCENT.sub("%25", escaped))
     if _DOUBLE_ESCAPE.search(escaped):
         raise RequestError("the path holds a doubly encoded character")
     _check_utf8(escaped)
     return decoded_path(escaped)
+
+
+_LONE_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 def canonical_host(raw: str) -> Host:
@@ -181,8 +198,15 @@ def canonical_pattern(text: str, *, prefix: bool = False) -> str:
         raise RequestError("the query is not part of the path")
     if ";" in text:
         raise RequestError("`;` parameters are refused, or removed before matching")
+    odd = _BLANK_OR_CONTROL.search(text)
+    if odd is not None:
+        found = "a blank: write `%20` for it" if odd[0] == " " else "a control character"
+        raise RequestError(f"the path holds {found}")
     escaped = "".join(char if char.isascii() else _escape(char) for char in text)
     return canonical_path(escaped + "x")[:-1] if prefix else canonical_path(escaped)
+
+
+_BLANK_OR_CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
 def _escape(char: str) -> str:

@@ -76,6 +76,7 @@ def _read_file(path: Path, problems: Problems) -> Fields:
 
 
 def _settings(root: Section, path: Path) -> Settings:
+    """Read all settings. `null`, or a key with nothing behind it, leaves no check out: it is an error, like any typo."""
     policies, inline = _policies(root, path)
     settings = Settings(
         policies=policies,
@@ -85,23 +86,23 @@ def _settings(root: Section, path: Path) -> Settings:
         admin=read_admin(root),
         workers=root.read("workers", workers_of, 1),
         tokens=root.read("tokens", tokens_of, DEFAULT_TOKENS),
-        enrich_from=root.optional("enrich_from", enrich_from_of),
+        enrich_from=root.read("enrich_from", enrich_from_of, None),
         hide_credentials=root.read("hide_credentials", switch_of, default=False),
         identity_headers=read_identity_headers(root),
         pass_identity_headers=root.read("pass_identity_headers", switch_of, default=True),
         jwks=read_jwks(root),
         log=read_log(root),
-        tls=root.read("tls", tls_of, None),  # `null` is an error: it would mean plain text
+        tls=root.read("tls", tls_of, None),
         claims=root.read("claims", claims_of, {}),
         allow_path_parameters=root.read("allow_path_parameters", switch_of, default=False),
         require_end=root.read("require_end", switch_of, default=False),
         show_error_details=root.read("show_error_details", switch_of, default=False),
         denied_redirect=root.read("denied_redirect", redirects_of, ()),
         denied_pages=root.read("denied_pages", denied_pages_of, {}),
-        client_ip_header=root.optional("client_ip_header", header_of),
-        client_certificate_ca=root.optional("client_certificate_ca", certificates_of),
+        client_ip_header=root.read("client_ip_header", header_of, None),
+        client_certificate_ca=root.read("client_certificate_ca", certificates_of, None),
         max_header_bytes=root.read("max_header_bytes", positive_of, 8192),
-        revocations=root.read("revocations", path_of, None),  # `null` is an error: nobody would be revoked
+        revocations=root.read("revocations", path_of, None),
     )
     refuse_shared_headers(root, settings)
     refuse_useless_enrichment(root, settings)

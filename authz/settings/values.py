@@ -69,7 +69,7 @@ class Section:
         return default if value is None else value
 
     def optional(self, key: str, reader: Reader[T]) -> T | None:
-        """Read a setting that may be left out, or be `null`, which means the same."""
+        """Read a setting that may be left out, or be `null`, which means the same: not for what a check hangs on."""
         node = self.node(key)
         is_null = isinstance(node, Scalar) and node.value is None
         return None if is_null else self.read(key, reader, None)

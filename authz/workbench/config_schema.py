@@ -152,7 +152,7 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
     "enrich_from": described(
         "Where the ID token stands that belongs to the access token and adds the claims it lacks. It is verified as "
         "strictly, always as `token_use: id`; one that does not belong is refused.",
-        _or_null(_TOKEN_PLACE),
+        _TOKEN_PLACE,
         examples=[{"header": "x-auth-id-token"}],
     ),
     "hide_credentials": described(
@@ -235,11 +235,11 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
     ),
     "client_ip_header": described(
         "The header whose value `source_ip` looks at, instead of the TCP peer.",
-        _or_null(_HEADER),
+        _HEADER,
         examples=["x-envoy-external-address"],
     ),
     "client_certificate_ca": described(
-        "The authorities of client certificates, a PEM file, for `invalid_client_certificate`.", _or_null(_PATH)
+        "The authorities of client certificates, a PEM file, for `invalid_client_certificate`.", _PATH
     ),
     "revocations": described(
         "Whose good tokens are refused: a folder or a file of entries, reloaded live.",

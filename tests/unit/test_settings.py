@@ -252,9 +252,15 @@ def certificate() -> str:
     return "ca.pem"
 
 
-@pytest.mark.parametrize("key", ["client_certificate_ca", "client_ip_header", "enrich_from"])
-def test_null_leaves_an_optional_setting_out(key: str) -> None:
-    assert load(f"{VALID}{key}: null\n") == load(VALID)
+@pytest.mark.parametrize("nothing", ["", "null", "~"])
+@pytest.mark.parametrize("key", ["client_certificate_ca", "client_ip_header", "enrich_from", "revocations", "tls"])
+def test_nothing_behind_a_key_leaves_no_check_out(key: str, nothing: str) -> None:
+    (problem,) = problems(f"{VALID}{key}: {nothing}\n")
+    assert "found nothing, expected" in problem
+
+
+def test_null_is_the_same_as_no_folder_for_keys() -> None:
+    assert load(f"{VALID}jwks: {{cache_dir: null}}\n") == load(VALID)
 
 
 # The file itself.

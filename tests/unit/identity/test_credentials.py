@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from authz.errors import TokenError
 from authz.identity.credentials import (
+    MAX_COOKIES,
     Credential,
     TokenPlace,
     find_credential,
@@ -126,6 +127,30 @@ def test_refuses(sent: Request, reason: Reason) -> None:
     with pytest.raises(TokenError) as caught:
         find_credential(sent, PLACES)
     assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("separator", [";", "; ", ",x="])
+@pytest.mark.parametrize("lines", [1, 3])
+def test_more_cookies_than_browsers_send_are_not_looked_through(separator: str, lines: int) -> None:
+    """Anybody can send thirty thousand, and each takes time."""
+    some = MAX_COOKIES // lines
+    rest = MAX_COOKIES - some * (lines - 1)
+    headers = [separator.join(["x=1"] * some)] * (lines - 1) + [
+        separator.join(["BearerToken=A", *["x=1"] * (rest - 1)])
+    ]
+    assert found(request(cookie=tuple(headers))) == ("A", COOKIE)
+    assert without_cookies(request(cookie=tuple(headers)), ["BearerToken"]) not in ("", None)
+    headers[0] += f"{separator}x=1"
+    with pytest.raises(TokenError, match="more than 512 cookies") as raised:
+        found(request(cookie=tuple(headers)))
+    assert raised.value.reason is Reason.TOKEN_AMBIGUOUS
+    assert without_cookies(request(cookie=tuple(headers)), ["BearerToken"]) == "", "a token could be left"
+
+
+def test_cookies_that_cannot_be_a_token_are_left_alone_however_many_they_are() -> None:
+    sent = request(cookie=";".join(["x=1"] * 10_000))
+    assert found(sent) is None
+    assert without_cookies(sent, ["BearerToken"], ["https://issuer"]) is None
 
 
 def test_asks_only_the_configured_places_in_their_order() -> None:

@@ -185,6 +185,23 @@ def test_allowed_parameters_hide_nothing(raw: str, why: str) -> None:
     assert why in str(raised.value)
 
 
+LONG = 4096  # characters, as the module's description says
+
+
+@pytest.mark.parametrize("rest", ["%20", "%41", "%e2%82%ac", ";a", "/.a"])
+def test_a_long_path_is_read_only_in_its_plainest_form(rest: str) -> None:
+    """To read escapes takes time for each of them, and anybody can send sixty thousand characters."""
+    longest = "/" + "a" * (LONG - 1 - len(rest)) + rest
+    canonical_path(longest, allow_parameters=True)
+    with pytest.raises(RequestError, match="longer than 4096 characters and not in its plainest form"):
+        canonical_path(f"/a{longest[1:]}", allow_parameters=True)
+
+
+@pytest.mark.parametrize("query", ["", "?" + "%20" * 10_000])
+def test_a_plain_path_may_be_as_long_as_envoy_lets_it_be(query: str) -> None:
+    assert canonical_path("/" + "a/b" * 10_000 + query) == "/" + "a/b" * 10_000
+
+
 def test_a_refusal_repeats_nothing_of_what_a_client_wrote() -> None:
     for raw, _ in REFUSED_PATHS:
         with pytest.raises(RequestError) as raised:
