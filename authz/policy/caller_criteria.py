@@ -219,9 +219,12 @@ def auth_age(builder: Builder) -> Parts | None:
 
 def _age(principal: Principal, now: float) -> float | None:
     auth_time = principal.claims.get("auth_time")
-    if isinstance(auth_time, bool) or not isinstance(auth_time, int):
+    if isinstance(auth_time, bool) or not isinstance(auth_time, int) or abs(auth_time) > _MAX_SECONDS:
         return None
     return now - auth_time
+
+
+_MAX_SECONDS: Final = 2**53  # what a float holds to the second; a larger one overflows in the end
 
 
 def _seconds(node: Node) -> float | None:

@@ -16,8 +16,13 @@ from authz.policy.criterion import Build, Builder, CriteriaContext, Criterion, F
 from authz.policy.matchers import show
 
 
-def compile_criterion(node: Node, problems: Problems, context: CriteriaContext) -> Criterion | None:
-    """Compile `{NAME: data}` or `{NAME/SUBPATH: data}` (split at the first slash). None after adding a problem."""
+def compile_criterion(
+    node: Node, problems: Problems, context: CriteriaContext, *, if_unknown: bool = False
+) -> Criterion | None:
+    """Compile `{NAME: data}` or `{NAME/SUBPATH: data}` (split at the first slash). None after adding a problem.
+
+    `if_unknown`: what it finds where the fact that it asks for is not known.
+    """
     if not isinstance(node, Fields) or len(node.entries) != 1:
         problems.error(node, f"a criterion: {_no_criterion(node)}")
         return None
@@ -34,7 +39,7 @@ def compile_criterion(node: Node, problems: Problems, context: CriteriaContext) 
     elif slash:
         problems.error(key, f"`{key.text}`: only `claim` takes a name after the slash: write `{name}`")
         return None
-    parts = build(Builder(key.text, subpath, data, problems, context))
+    parts = build(Builder(key.text, subpath, data, problems, context, if_unknown))
     return None if parts is None else Criterion(key.text, key.source, *parts, data=data)
 
 

@@ -66,6 +66,8 @@ class Builder(NamedTuple):
     data: Node
     problems: Problems
     context: CriteriaContext
+    if_unknown: bool = False
+    """What to find where the fact itself is not known: that which lets nobody in."""
 
 
 Build: TypeAlias = Callable[[Builder], Parts | None]

@@ -7,8 +7,9 @@ How a policy is judged (Pomerium's policy language, PPL):
    keeps the reason.
 3. A true block's reasons are those of its true members, a false one's those of its false members.
 4. Blocks of one effect, in one rule or in several, are joined by or. No block at all is false, never true.
-5. Outcome: a client-certificate problem among the reasons of deny: 403; `user-unauthenticated` among the reasons of
-   allow or deny: 401 (or what was wrong with the credential); deny true: 403; allow true: allowed; else 403.
+5. Outcome: a client-certificate problem among the reasons of deny or allow: 403; `user-unauthenticated` among them: 401
+   (or what was wrong with the credential); deny true: 403; allow true: allowed; else 403.
+6. What a criterion asks for and nobody can know, an address that Envoy does not tell, makes a deny hold and an allow not.
 """
 
 from __future__ import annotations
@@ -149,9 +150,10 @@ def outcome(
     """Turn the two judgements into the decision, in the order of the module's rule 5."""
     principal = facts.principal
     name = route.name
-    if deny.reasons and not _CERTIFICATE_PROBLEMS.isdisjoint(deny.reasons):
-        problem = next(reason for reason in deny.reasons if reason in _CERTIFICATE_PROBLEMS)
-        return Deny(problem, _without(deny.reasons, problem), name, principal)
+    for judged in (deny, allow):  # an allow, too: whoever writes it there means to have the certificate checked
+        if judged.reasons and not _CERTIFICATE_PROBLEMS.isdisjoint(judged.reasons):
+            problem = next(reason for reason in judged.reasons if reason in _CERTIFICATE_PROBLEMS)
+            return Deny(problem, _without(judged.reasons, problem), name, principal)
     asking = [judged.reasons for judged in (allow, deny) if _UNAUTHENTICATED in judged.reasons]
     if asking:
         others = _without(_unique([reason for reasons in asking for reason in reasons]), _UNAUTHENTICATED)

@@ -140,8 +140,8 @@ def _deciding(judged: JudgedBlock, reason: Reason) -> Sequence[Condition]:
     """Give the block's conditions that stand against the request."""
     inverted = judged.block.operator.inverts
     if judged.effect is Effect.ALLOW:
-        nobody = Reason.USER_UNAUTHENTICATED  # it decides whatever it does to its block, but only where it decides
-        return [c for c in judged.conditions if c.holds is inverted or c.reason is reason is nobody]
+        anywhere = reason in _DECIDE_ANYWHERE  # whatever it does to its block, but only where it decides
+        return [c for c in judged.conditions if c.holds is inverted or (anywhere and c.reason is reason)]
     # A deny that does not hold stands in nobody's way, but for the reasons that decide wherever they are.
     if not judged.holds and reason not in _DECIDE_ANYWHERE:
         return ()

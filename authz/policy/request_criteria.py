@@ -103,12 +103,13 @@ def source_ip(builder: Builder) -> Parts | None:
     known = [network for network in networks if network is not None]
     good: Finding = (True, Reason.SOURCE_IP_OK)
     bad: Finding = (False, Reason.SOURCE_IP_UNAUTHORIZED)
+    unknown: Finding = (builder.if_unknown, Reason.SOURCE_IP_UNAUTHORIZED)
 
     def test(facts: Facts) -> Finding:
         try:
             address = plain_address(facts.request.source_ip)
-        except ValueError:  # a Unix socket has no address
-            return bad
+        except ValueError:  # a Unix socket has none, nor has a `client_ip_header` without a single one
+            return unknown
         return good if any(address in network for network in known) else bad
 
     wanted = "in " + ", ".join(map(str, known)) if known else "in no network"

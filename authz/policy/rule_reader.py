@@ -44,7 +44,8 @@ class RuleReader:
             self._refuse_lone_guidance(rules, what)
             for key, body in rules.entries:
                 if key.text in blocks:
-                    blocks[Effect(key.text)].extend(self._body(body, f"{what}: `{key.text}`", guidance))
+                    effect = Effect(key.text)
+                    blocks[effect].extend(self._body(body, f"{what}: `{key.text}`", guidance, effect))
                 elif key.text not in GUIDANCE_KEYS:
                     hint = did_you_mean(key.text, blocks)
                     self._problems.error(
@@ -58,7 +59,7 @@ class RuleReader:
                 keys[0], f"{what}: `policy`: `{keys[0].text}` without a rule: write it beside `allow:` or `deny:`"
             )
 
-    def _body(self, node: Node, what: str, guidance: Guidance) -> list[Block]:
+    def _body(self, node: Node, what: str, guidance: Guidance, effect: Effect) -> list[Block]:
         if not isinstance(node, Fields):
             self._problems.error(
                 node, f"{what}: found {describe(node)}, expected `and`, `or`, `not` or `nor` with a list"
@@ -86,18 +87,20 @@ class RuleReader:
                     "`- groups: admins`",
                 )
                 continue
-            compiled = self._compile(criteria.items, what)
+            operator = Operator(key.text)
+            # A deny must hold where it cannot be known whether it does, and an allow must not.
+            compiled = self._compile(criteria.items, what, if_unknown=(effect is Effect.DENY) is not operator.inverts)
             if compiled:
-                block = Block(Operator(key.text), compiled, key.source, rule=node.source, guidance=guidance)
+                block = Block(operator, compiled, key.source, rule=node.source, guidance=guidance)
                 blocks.append(block)
         return blocks
 
-    def _compile(self, nodes: Sequence[Node], what: str) -> tuple[Criterion, ...]:
+    def _compile(self, nodes: Sequence[Node], what: str, *, if_unknown: bool = False) -> tuple[Criterion, ...]:
         problems = Problems()
         compiled = []
         for node in nodes:
             breathe()
-            criterion = compile_criterion(node, problems, self._context)
+            criterion = compile_criterion(node, problems, self._context, if_unknown=if_unknown)
             if criterion is not None:
                 compiled.append(criterion)
         self._problems += [problem._replace(message=f"{what}: {problem.message}") for problem in problems]

@@ -288,6 +288,8 @@ def test_scopes_are_the_blank_separated_words_of_an_access_token(
         (float(NOW), False),
         (True, False),
         (None, False),
+        (10**400, False),
+        (-(10**400), False),
     ],
 )
 def test_a_sign_in_grows_old(auth_time: Json, holds: bool) -> None:
