@@ -176,6 +176,8 @@ class Authenticator:
             source = issuer.keys
             checked = _Checked(verify(unverified, key, pool, now), source, keys)
         except TokenError as error:
+            if beside is not None:  # another error, raised from this one, would keep this frame in a cycle
+                error.detail = f"the ID token beside it: {error.detail}"
             self._refused.add(fingerprint, kind, error, now, keys, source)
             raise
         await self._step()

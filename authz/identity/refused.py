@@ -39,7 +39,9 @@ class RefusedTokens:
         """Raise the TokenError with which this token was refused before, if that still holds at `now`."""
         entry = self._entries.get((fingerprint, kind))
         if entry is not None and entry.since <= now and (entry.source is None or entry.source.current is entry.keys):
-            raise TokenError(entry.reason, entry.detail)
+            before = now - entry.since
+            when = f", when it was first refused {before:.0f} s before" if before >= 1 else ""
+            raise TokenError(entry.reason, entry.detail + (when if entry.reason is Reason.TOKEN_EXPIRED else ""))
 
     def add(
         self,

@@ -433,6 +433,9 @@ class TestBothTokens:
         visit = await stand.both(access, stand.chief(**broken))
         assert (reason(visit), visit.principal) == (expected, None)
         assert stand.tokens[-1] == expected.value
+        for again in (visit, await stand.both(access, stand.chief(**broken))):
+            assert again.credential_error is not None
+            assert "ID token" in again.credential_error.detail, "an operator would look at the first token"
         assert reason(await stand.both(access, stand.chief(**broken), path="/public")) is Reason.ACCEPT
         assert reason(await stand.both(access)) is Reason.CLAIM_OK
 

@@ -45,6 +45,22 @@ def test_the_same_token_is_refused_for_the_same_reason(reason: Reason) -> None:
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize(
+    ("reason", "later", "detail"),
+    [
+        (Reason.TOKEN_EXPIRED, 0.9, "expired 2 s ago"),
+        (Reason.TOKEN_EXPIRED, 60.0, "expired 2 s ago, when it was first refused 60 s before"),
+        (Reason.TOKEN_SIGNATURE_INVALID, 60.0, "expired 2 s ago"),  # no other is about the time
+    ],
+)
+def test_how_long_ago_it_expired_stays_true(reason: Reason, later: float, detail: str) -> None:
+    refusals = RefusedTokens()
+    refusals.add(fingerprint_of("bad"), "credential", TokenError(reason, "expired 2 s ago"), NOW, KEYS, Current())
+    with pytest.raises(TokenError) as caught:
+        refusals.check(fingerprint_of("bad"), "credential", NOW + later)
+    assert caught.value.detail == detail
+
+
 @pytest.mark.parametrize("reason", sorted({*TOKEN_REASONS, Reason.KEYS_UNAVAILABLE} - LASTING))
 def test_what_may_turn_better_is_judged_every_time(reason: Reason) -> None:
     refusals, _ = with_one(reason)
