@@ -27,7 +27,7 @@ from authz.identity.refused import RefusedTokens
 from authz.identity.verified import Fingerprint, VerifiedTokens, fingerprint_of
 from authz.model import Decision, Deny, Principal, Reason, Request, Source
 from authz.policy.criterion import Facts
-from authz.policy.decision import decide
+from authz.policy.decision import blame, decide
 from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet
 from authz.policy.path import Host, canonical_host, canonical_path, check_method
@@ -245,14 +245,17 @@ class Authorizer:
         except TokenError as error:
             credential_error = error.with_traceback(None)  # it holds this frame, which holds the error: a cycle
         facts = Facts(request, path, principal, now)
-        if credential_error is not None or not route.policy.lasting:
+        if not route.policy.lasting:
             decision = _explained(decide(facts, route, credential_error), facts, route)
             return Visit(decision, principal, host, policies, route, facts, credential_error)
         remembered = self._decisions_of(policies).find(route, principal)
         if remembered is None:
             decision = _explained(decide(facts, route), facts, route)
             remembered = self._decisions_of(policies).add(route, principal, decision)
-        return Visit(remembered.decision, principal, host, policies, route, facts, None, remembered)
+        decision = remembered.decision
+        if credential_error is not None and (blamed := blame(decision, credential_error)) is not decision:
+            return Visit(_explained(blamed, facts, route), None, host, policies, route, facts, credential_error)
+        return Visit(decision, principal, host, policies, route, facts, credential_error, remembered)
 
     def _decisions_of(self, policies: PolicySet) -> RememberedDecisions:
         """Give the decisions that this policy set gave; those of another set are forgotten."""

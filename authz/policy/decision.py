@@ -9,7 +9,7 @@ How a policy is judged (Pomerium's policy language, PPL):
 4. Blocks of one effect, in one rule or in several, are joined by or. No block at all is false, never true.
 5. Outcome: a client-certificate problem among the reasons of deny or allow: 403; `user-unauthenticated` among them: 401
    (or what was wrong with the credential); deny true: 403; allow true: allowed; else 403.
-6. What a criterion asks for and nobody can know, an address that Envoy does not tell, makes a deny hold and an allow not.
+6. What a criterion asks for and nobody can know (an address that Envoy does not tell) makes a deny hold, an allow not.
 """
 
 from __future__ import annotations
@@ -157,9 +157,8 @@ def outcome(
     asking = [judged.reasons for judged in (allow, deny) if _UNAUTHENTICATED in judged.reasons]
     if asking:
         others = _without(_unique([reason for reasons in asking for reason in reasons]), _UNAUTHENTICATED)
-        if credential_error is None:
-            return Deny(_UNAUTHENTICATED, others, name, principal)
-        return Deny(credential_error.reason, others, name, None, credential_error.detail)
+        denied = Deny(_UNAUTHENTICATED, others, name, principal)
+        return denied if credential_error is None else blame(denied, credential_error)
     if deny.holds:
         return Deny(deny.reasons[0], deny.reasons[1:], name, principal)
     if allow.holds:
@@ -167,6 +166,13 @@ def outcome(
     if not allow.reasons:
         return Deny(Reason.NO_RULE, (), name, principal)
     return Deny(allow.reasons[0], allow.reasons[1:], name, principal)
+
+
+def blame(decision: Decision, error: TokenError) -> Decision:
+    """Turn what nobody gets into what somebody with a bad credential gets: the error where a caller is needed."""
+    if isinstance(decision, Deny) and decision.reason is _UNAUTHENTICATED:
+        return decision._replace(reason=error.reason, principal=None, detail=error.detail)
+    return decision
 
 
 def _without(reasons: Sequence[Reason], first: Reason) -> tuple[Reason, ...]:

@@ -4,8 +4,8 @@ Rules: a decision is remembered only on a route whose every criterion is `lastin
 the policy and the principal; one memory belongs to one policy set. The key is the identity of route and principal,
 which the entry keeps alive and compares: no other route and no other caller can ever be taken for them. A principal
 comes from the verified tokens, which are asked anew on every visit: an expired token or a changed key gives no
-principal, and so finds nothing here. Whoever presents a bad token is judged every time: what is wrong with it is the
-reason.
+principal, and so finds nothing here. Whoever presents a bad token gets what nobody gets; where a caller is needed, what
+is wrong with the token is the reason.
 """
 
 from __future__ import annotations

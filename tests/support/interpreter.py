@@ -55,8 +55,8 @@ def interpret(routes: list[dict[str, Any]], visit: Visit, caller: Caller | str |
     known = caller if isinstance(caller, Caller) else None
     allow, deny = rules_of(routes[number])
     says = Judge(visit, path, known)
-    allowed, allow_reasons = says.rules(allow)
-    denied, deny_reasons = says.rules(deny)
+    allowed, allow_reasons = says.rules(allow, unknown=False)
+    denied, deny_reasons = says.rules(deny, unknown=True)
     asking = [reasons for reasons in (allow_reasons, deny_reasons) if "user-unauthenticated" in reasons]
     if asking:  # a login, or what was wrong with the token: before the other reasons of whoever asks
         first = caller if isinstance(caller, str) else "user-unauthenticated"
@@ -245,16 +245,21 @@ class Judge:
         self.path = path
         self.caller = caller
 
-    def rules(self, blocks: list[Block]) -> tuple[bool, list[str]]:
-        """Blocks are joined by or; none is false."""
-        judged = [self.block(operator, criteria) for operator, criteria in blocks]
+    def rules(self, blocks: list[Block], *, unknown: bool) -> tuple[bool, list[str]]:
+        """Blocks are joined by or; none is false. What nobody can know is `unknown`: it never lets anybody in."""
+        judged = [self.block(operator, criteria, unknown) for operator, criteria in blocks]
         truth = any(holds for holds, _ in judged)
         return truth, once([reason for holds, reasons in judged if holds == truth for reason in reasons])
 
-    def block(self, operator: str, criteria: list[dict[str, Any]]) -> tuple[bool, list[str]]:
-        findings = [self.criterion(name, data) for criterion in criteria for name, data in criterion.items()]
-        if operator in ("not", "nor"):
-            findings = [(not holds, reason) for holds, reason in findings]
+    def block(self, operator: str, criteria: list[dict[str, Any]], unknown: bool) -> tuple[bool, list[str]]:
+        findings = []
+        for criterion in criteria:
+            for name, data in criterion.items():
+                holds, reason = self.criterion(name, data)
+                if name == "source_ip" and not is_address(self.visit.ip):
+                    findings.append((unknown, reason))
+                else:
+                    findings.append((not holds if operator in ("not", "nor") else holds, reason))
         members = [holds for holds, _ in findings]
         # and: all hold; or: any; not: none of them holds; nor: not all of them hold
         truth = all(members) if operator in ("and", "not") else any(members)
@@ -415,6 +420,14 @@ def claim_list(claims: dict[str, Any], name: str) -> list[Any]:
 
 
 # --- Address and time --------------------------------------------------------------------------------------------
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def inside(text: str, network: str) -> bool:

@@ -14,8 +14,12 @@ from authz.identity.claims import ClaimShapes
 from authz.identity.credentials import TokenPlace
 from authz.identity.jwks import KeySet
 from authz.identity.verified import VerifiedTokens
-from authz.model import Allow, Deny, Principal, Reason, Request, Source
+from authz.model import Allow, Decision, Deny, Principal, Reason, Request, Source
+from authz.policy.criterion import Facts
+from authz.policy.decision import decide
+from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet
+from authz.policy.routes import Route
 from tests.support.policies import policy_set
 from tests.support.user_pool import ALICE, NOW, FakeUserPool, kid_of, rsa_key
 
@@ -617,6 +621,44 @@ class TestRemembered:
         seen = [await reason_of(stand, token) for token in (None, bad, None, bad)]
         assert seen == [Reason.USER_UNAUTHENTICATED, Reason.TOKEN_EXPIRED] * 2
         assert len(stand.authorizer._remembered) == 1
+
+    @pytest.mark.parametrize("first", [None, "bad"], ids=["after nobody", "before nobody"])
+    async def test_a_bad_token_gets_what_judging_it_would_give_without_judging(
+        self, first: str | None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A route may name ten thousand people; whoever sends rubbish must not make us look through them each time."""
+        judged: list[str] = []
+
+        def count(facts: Facts, route: Route, error: TokenError | None = None) -> Decision:
+            judged.append(route.name.label)
+            return decide(facts, route, error)
+
+        monkeypatch.setattr("authz.authorizer.decide", count)
+        stand = Stand()
+        rules = {
+            "public": "allow_public_unauthenticated_access: true",
+            "users": "allowed_users: [a, b]",
+            "nobody": "policy: {allow: {or: [reject: true]}}",
+            "told": "allowed_users: [a], explanation: ask alice",
+            "guarded": "allow_public_unauthenticated_access: true, policy: {deny: {or: [groups: x]}}",
+        }
+        stand.policies = policy_set(
+            "".join(f"- {{from: 'https://app.example.com', id: {name}, {rule}}}\n" for name, rule in rules.items())
+        )
+        for name in rules:
+            route = stand.policies.routes.find_by_id(name)
+            assert route is not None
+            await stand.visit(first, route_id=name)
+            for token in ("bad", "worse"):
+                visit = await stand.visit(token, route_id=name)
+                assert visit.facts is not None
+                direct = decide(visit.facts, route, visit.credential_error)
+                assert visit.decision == (
+                    direct._replace(guidance=guidance_for(direct, visit.facts, route))
+                    if isinstance(direct, Deny)
+                    else direct
+                )
+        assert judged == list(rules)
 
     async def test_a_denial_ends_with_the_tokens_exp_its_key_and_its_policy(self) -> None:
         stand = Stand()
