@@ -117,6 +117,7 @@ def _check_utf8(path: str) -> None:
         raise RequestError("the path holds escapes that are not UTF-8") from None
 
 
+@lru_cache(maxsize=64)  # every `http_path` of a route asks for the same one
 def decoded_path(canonical: str) -> str:
     """Give the canonical path with its remaining escapes decoded: what the criterion `http_path` sees."""
     if "%" not in canonical:

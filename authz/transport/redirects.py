@@ -33,7 +33,9 @@ def redirect_target(request: Request, status: int, targets: Mapping[int, str]) -
     if _is_here(target, host, request.path):
         return None
     origin = f"{request.scheme if request.scheme in ('http', 'https') else 'https'}://{authority}"
-    url = quote(origin + request.path, safe="", errors="replace")
+    url = origin + request.path
+    if len(url) <= MAX_URL_LENGTH:  # a longer one is not encoded first: that takes time for each character
+        url = quote(url, safe="", errors="replace")
     if len(url) > MAX_URL_LENGTH:
         url = quote(f"{origin}/", safe="")  # half an address would lead astray
     return target.replace(URL, url)
