@@ -107,9 +107,12 @@ _REFUSED_HEADERS: Final[Mapping[str, str]] = {
 }
 
 
+_PUNCTUATION: Final = re.compile(r"[^a-z0-9]")
+
+
 def _folded(header: str) -> str:
-    """Fold names that some servers cannot tell apart: CGI and its heirs make `-` and `_` one."""
-    return header.replace("_", "-")
+    """Fold names that some servers cannot tell apart: for CGI's heirs all but letters and digits is one character."""
+    return _PUNCTUATION.sub("-", header)
 
 
 def _identity_headers(node: Node, name: str, problems: Problems) -> IdentityHeaders | None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, run
 from time import monotonic, sleep
@@ -19,7 +20,7 @@ from authz.demo.processes import choose_ports
 from authz.demo.stand import envoy_binary
 from authz.workbench.doctor import Finding, FindingId
 from authz.workbench.doctor.verb import diagnose
-from tests.support.broken_envoys import BREAKS, SAMPLES, Break, Parts
+from tests.support.broken_envoys import ADDRESSED, BREAKS, EXTERNAL, SAMPLES, Break, Parts
 
 NAMES = ("envoy", "envoy_admin", "authz", "admin", "upstream", "cognito", "browser", "browser_admin")
 
@@ -156,6 +157,56 @@ def test_what_came_from_files_while_it_ran_is_examined_too(tmp_path: Path) -> No
 
     found = examined(tmp_path, "api", edit)
     assert [one.id for one in found] == [FindingId.EXT_AUTHZ_DISABLED, FindingId.HEALTH_CHECK_MISSING]
+
+
+FORGED = "203.0.113.9"
+# Who says nothing of an address, and who lies in one place; one in `x-forwarded-for` makes a client external.
+LIES: tuple[tuple[str, ...], ...] = ((), (EXTERNAL,), ("x-forwarded-for",), ("x-real-ip",))
+CLIENT_IP = (FindingId.CLIENT_IP_FORGEABLE, FindingId.CLIENT_IP_MISSING)
+ADDRESSES = {
+    **{name: (promises, edit, None) for name, (promises, edit) in ADDRESSED.items() if promises.client_ip_header},
+    **{
+        one.name: (one.promises, one.edit, one.finding)
+        for one in BREAKS
+        if one.finding in CLIENT_IP and "after ext_authz" not in one.name
+    },
+}
+
+
+def test_who_names_the_clients_address_is_who_the_doctor_says(tmp_path: Path) -> None:
+    """A listener for each way to name it, which answers with what it has when ext_authz would be asked."""
+    ports = choose_ports({**dict.fromkeys(ADDRESSES, 0), "admin": 0})
+    listeners = []
+    for name, (promises, edit, _) in ADDRESSES.items():
+        parts = Parts(SAMPLES["api.yaml"])
+        edit(parts)
+        told = {"header": {"key": "told", "value": f"%REQ({promises.client_ip_header})%"}}
+        answer = {"match": {"prefix": "/"}, "direct_response": {"status": 200}, "response_headers_to_add": [told]}
+        parts.host["routes"] = [answer]
+        parts.filters.remove(parts.guard)
+        [listener] = parts.root["static_resources"]["listeners"]
+        listener["address"]["socket_address"]["port_value"] = ports[name]
+        listeners.append({**listener, "name": name})
+    admin = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": ports["admin"]}}}
+    path = tmp_path / "envoy.json"
+    path.write_text(json.dumps({"admin": admin, "static_resources": {"listeners": listeners}}), encoding="utf-8")
+
+    def told_to(name: str) -> set[str | None]:
+        answers = set()
+        for lies in LIES:
+            connection = HTTPConnection("127.0.0.1", ports[name], timeout=5)
+            connection.request("GET", "/", headers=dict.fromkeys(lies, FORGED))
+            answers.add(connection.getresponse().headers["told"])
+            connection.close()
+        return answers
+
+    with envoy(path, ports["admin"]):
+        for name, (_, _, found) in ADDRESSES.items():
+            told = told_to(name)
+            is_forged = any(FORGED in text for text in told if text)
+            assert is_forged is (found is FindingId.CLIENT_IP_FORGEABLE), (name, told)
+            assert found is not None or (None not in told and len(told) == 1), (name, told)
+            assert found is not FindingId.CLIENT_IP_MISSING or None in told, (name, told)
 
 
 EXT_AUTHZ = "envoy.filters.http.ext_authz"

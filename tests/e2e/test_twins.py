@@ -31,8 +31,9 @@ IDENTITY = {letters(name) for name in ("x-auth-subject", "x-auth-username", "x-a
 
 @pytest.mark.parametrize(
     "pattern",
-    ["x-auth-{}", "X-AUTH-{}", "x-Auth-{}", "x.auth.{}", "x-auth.{}", "x.auth-{}", "X.Auth.{}"],
-)
+    ["x-auth-{}", "X-AUTH-{}", "x-Auth-{}", "x.auth.{}", "x-auth.{}", "x.auth-{}", "X.Auth.{}",
+     *(f"x{mark}auth{mark}{{}}" for mark in "!#$%&'*+^`|~"), "x-auth+{}", "x~auth-{}"],
+)  # fmt: skip
 @pytest.mark.parametrize("word", ["subject", "groups", "Email", "USERNAME"])
 async def test_no_twin_of_an_identity_header_reaches_the_upstream(envoy_stand: Stand, pattern: str, word: str) -> None:
     spoof = (pattern.format(word), "root")

@@ -185,6 +185,37 @@ def strip(parts: Parts, *matchers: Any) -> None:
     mutations[:1] = [{"remove_on_match": {"key_matcher": matcher}} for matcher in matchers]
 
 
+EXTERNAL = "x-envoy-external-address"
+FROM_ENVOY, FORWARDED, REAL_IP = (
+    Promises(client_ip_header=name) for name in (EXTERNAL, "x-forwarded-for", "x-real-ip")
+)
+PEER = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
+CLIENT = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
+
+
+def internal(parts: Parts, **config: Any) -> None:
+    """Take some clients for internal."""
+    parts.manager["internal_address_config"] = config
+
+
+def early(parts: Parts, *mutations: Any) -> None:
+    parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"] += mutations
+
+
+def written(name: str, value: str, action: str | int = "OVERWRITE_IF_EXISTS_OR_ADD") -> Any:
+    return {"append": {"header": {"key": name, "value": value}, "append_action": action}}
+
+
+def mutating_filter(parts: Parts, *mutations: Any, at: int = 0, **more: Any) -> None:
+    """Change request headers in a filter; at 0, before ext_authz."""
+    kind = "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+    config = {"@type": kind, "mutations": {"request_mutations": list(mutations)}}
+    parts.filters.insert(at, {"name": "address", "typed_config": config, **more})
+
+
+INSIDE = {"cidr_ranges": [{"address_prefix": "127.0.0.0", "prefix_len": 8}]}
+
+
 def may_change(parts: Parts, **rules: Any) -> None:
     parts.asks["decoder_header_mutation_rules"] = {"disallow_is_error": True, **rules}
 
@@ -400,9 +431,24 @@ BREAKS = [
         WARNING,
     ),
     Break(
+        "an early strip of hyphens, dots and underscores",  # the samples' of before
+        lambda p: strip(p, {"safe_regex": {"regex": "x[-._]auth[-._].*"}}),
+        ID.IDENTITY_SPELLINGS_NOT_STRIPPED,
+        WARNING,
+    ),
+    *(
+        Break(
+            f"an early strip of every mark but {mark}",
+            lambda p, mark=mark: strip(p, {"safe_regex": {"regex": rf"x[^a-z0-9\x{ord(mark):x}]auth[^a-z0-9].*"}}),
+            ID.IDENTITY_SPELLINGS_NOT_STRIPPED,
+            WARNING,
+        )
+        for mark in "!#$%&'*+.^`|~"
+    ),
+    Break(
         "an early strip without the spelling that is not refused",
         lambda p: (
-            strip(p, {"safe_regex": {"regex": "x[-.]auth[-.].*"}}),
+            strip(p, {"safe_regex": {"regex": "x[^a-z0-9_]auth[^a-z0-9_].*"}}),
             lose(p.manager, "common_http_protocol_options", "headers_with_underscores_action"),
         ),
         ID.IDENTITY_SPELLINGS_NOT_STRIPPED,
@@ -459,6 +505,88 @@ BREAKS = [
         WARNING,
     ),
     Break("peers believed", lambda p: lose(p.manager, "use_remote_address"), ID.REMOTE_ADDRESS_NOT_USED, WARNING),
+    Break(
+        "an address of clients on the inside",
+        lambda p: internal(p, **INSIDE),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FROM_ENVOY,
+    ),
+    Break("an inside that is not told", internal, ID.CLIENT_IP_FORGEABLE, promises=FROM_ENVOY),
+    Break(
+        "an inside of sockets", lambda p: internal(p, unix_sockets=True), ID.CLIENT_IP_FORGEABLE, promises=FROM_ENVOY
+    ),
+    Break(
+        "an address that Envoy never sets",
+        lambda p: lose(p.manager, "use_remote_address"),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FROM_ENVOY,
+    ),
+    Break(
+        "an address that is there unless the client sends one",
+        lambda p: internal(p, **INSIDE) or early(p, written(EXTERNAL, PEER, "ADD_IF_ABSENT")),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FROM_ENVOY,
+    ),
+    Break(
+        "an address from another header",
+        lambda p: internal(p, **INSIDE) or early(p, written(EXTERNAL, "%REQ(X-REAL-IP)%")),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FROM_ENVOY,
+    ),
+    Break(
+        "an address as peers say it",
+        lambda p: lose(p.manager, "use_remote_address") or mutating_filter(p, written(EXTERNAL, CLIENT)),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FROM_ENVOY,
+    ),
+    Break(
+        "an address that is written after ext_authz",
+        lambda p: internal(p, **INSIDE) or mutating_filter(p, written(EXTERNAL, PEER), at=-1),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FROM_ENVOY,
+    ),
+    Break(
+        "an address that a disabled filter would write",
+        lambda p: internal(p, **INSIDE) or mutating_filter(p, written(EXTERNAL, PEER), disabled=True),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FROM_ENVOY,
+    ),
+    Break("a list that clients begin", lambda _: None, ID.CLIENT_IP_FORGEABLE, promises=FORWARDED),
+    Break(
+        "a list of clients alone",
+        lambda p: p.manager.update(skip_xff_append=True),
+        ID.CLIENT_IP_FORGEABLE,
+        promises=FORWARDED,
+    ),
+    Break("an address that nobody here sets", lambda _: None, ID.CLIENT_IP_FORGEABLE, WARNING, REAL_IP),
+    Break(
+        "no address for clients on the inside",
+        lambda p: internal(p, **INSIDE) or early(p, {"remove": EXTERNAL}),
+        ID.CLIENT_IP_MISSING,
+        WARNING,
+        FROM_ENVOY,
+    ),
+    Break(
+        "no address for anybody",
+        lambda p: p.manager.update(use_remote_address=False) or early(p, {"remove": "X-Envoy-External-Address"}),
+        ID.CLIENT_IP_MISSING,
+        WARNING,
+        FROM_ENVOY,
+    ),
+    Break(
+        "an address that is taken off last",
+        lambda p: mutating_filter(p, {"remove": EXTERNAL}),
+        ID.CLIENT_IP_MISSING,
+        WARNING,
+        FROM_ENVOY,
+    ),
+    Break(
+        "a list that is taken off and not begun again",
+        lambda p: p.manager.update(skip_xff_append=True) or early(p, {"remove": "x-forwarded-for"}),
+        ID.CLIENT_IP_MISSING,
+        WARNING,
+        FORWARDED,
+    ),
     Break("no such cluster", lambda p: p.authz.update(name="other"), ID.AUTHZ_CLUSTER_UNKNOWN),
     Break("three workers", lambda _: None, ID.TOO_FEW_ENDPOINTS, promises=Promises(workers=3)),
     Break("another host", lambda p: p.endpoint.update(REMOTE), ID.PLAINTEXT_ACROSS_HOSTS),
@@ -583,3 +711,19 @@ BROWSER_BREAKS = [
     ),
     Break("oauth2 after", lambda p: p.filters.insert(1, p.filters.pop(0)), ID.FILTER_AFTER_EXT_AUTHZ),
 ]
+
+# --- no finding: whoever says what the client's address is, it is Envoy -------------------------------------------
+
+ADDRESSED: dict[str, tuple[Promises, Callable[[Parts], object]]] = {
+    "by Envoy": (FROM_ENVOY, lambda _: None),
+    "by Envoy, written early": (FROM_ENVOY, lambda p: internal(p, **INSIDE) or early(p, written(EXTERNAL, PEER))),
+    "by Envoy, taken off and written": (
+        FROM_ENVOY,
+        lambda p: internal(p) or early(p, {"remove": EXTERNAL}, written(EXTERNAL, CLIENT, 2)),
+    ),
+    "by a filter": (FROM_ENVOY, lambda p: internal(p, **INSIDE) or mutating_filter(p, written(EXTERNAL, CLIENT))),
+    "by a list that is begun here": (FORWARDED, lambda p: early(p, {"remove": "x-forwarded-for"})),
+    "in another header, early": (REAL_IP, lambda p: early(p, written("X-Real-IP", CLIENT))),
+    "in another header, by a filter": (REAL_IP, lambda p: mutating_filter(p, written("x-real-ip", CLIENT))),
+    "by nobody who is asked": (Promises(), internal),
+}

@@ -46,6 +46,8 @@ class FindingId(StrEnum):
     ESCAPED_SLASHES_KEPT = "escaped-slashes-kept"
     UNDERSCORES_ALLOWED = "underscores-allowed"
     REMOTE_ADDRESS_NOT_USED = "remote-address-not-used"
+    CLIENT_IP_FORGEABLE = "client-ip-forgeable"
+    CLIENT_IP_MISSING = "client-ip-missing"
     OAUTH2_WITHOUT_GCM = "oauth2-without-gcm"
     AUTHZ_CLUSTER_UNKNOWN = "authz-cluster-unknown"
     TOO_FEW_ENDPOINTS = "too-few-endpoints"
@@ -72,6 +74,11 @@ class Advice(NamedTuple):
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 _BACK_OFF = "retry_back_off: {base_interval: 0.005s, max_interval: 0.25s}"
+_ADDRESS = (
+    "client_ip_header: x-envoy-external-address, use_remote_address: true and no internal_address_config; or write the "
+    "header early: append: {header: {key: …, value: '%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%'}, append_action: "
+    "OVERWRITE_IF_EXISTS_OR_ADD}"
+)
 ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.EXT_AUTHZ_MISSING: Advice(
         _ERROR, "add envoy.filters.http.ext_authz to http_filters, before everything that acts on a request"
@@ -121,7 +128,8 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
         _ERROR, "take them off with early_header_mutation_extensions; on a route it would come too late"
     ),
     FindingId.IDENTITY_SPELLINGS_NOT_STRIPPED: Advice(
-        _WARNING, 'remove_on_match: {key_matcher: {safe_regex: {regex: "x[-._]auth[-._].*"}}}, as in envoy/api.yaml'
+        _WARNING,
+        'remove_on_match: {key_matcher: {safe_regex: {regex: "x[^a-z0-9]auth[^a-z0-9].*"}}}, as in envoy/api.yaml',
     ),
     FindingId.IDENTITY_HEADERS_CHANGED_LATE: Advice(
         _ERROR, "delete it here, where it undoes what authz set; early_header_mutation_extensions is the place"
@@ -139,6 +147,8 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
         _WARNING, "common_http_protocol_options: {headers_with_underscores_action: REJECT_REQUEST}"
     ),
     FindingId.REMOTE_ADDRESS_NOT_USED: Advice(_WARNING, "use_remote_address: true"),
+    FindingId.CLIENT_IP_FORGEABLE: Advice(_ERROR, _ADDRESS),
+    FindingId.CLIENT_IP_MISSING: Advice(_WARNING, _ADDRESS),
     FindingId.OAUTH2_WITHOUT_GCM: Advice(
         _ERROR,
         "layered_runtime: oauth2_use_gcm_encryption: true and oauth2_legacy_cbc_decrypt_compat: false, "

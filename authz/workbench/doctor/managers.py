@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from authz.errors import Severity
+from authz.workbench.doctor.client_address import check_client_address
 from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
-from authz.workbench.doctor.matching import string_matches
-from authz.workbench.doctor.place import Place, family, unwrapped
+from authz.workbench.doctor.mutations import early_mutations, removes
+from authz.workbench.doctor.place import Place
 from authz.workbench.doctor.promises import Promises
 
 _MUST_BE_TRUE: Final[Mapping[str, FindingId]] = {
@@ -17,6 +18,7 @@ _MUST_BE_TRUE: Final[Mapping[str, FindingId]] = {
     "merge_slashes": FindingId.SLASHES_NOT_MERGED,
     "use_remote_address": FindingId.REMOTE_ADDRESS_NOT_USED,
 }
+_MARKS: Final = "-.+~!#$%&'*^`|"  # all that a name may hold beside letters and digits (RFC 9110), but `_`
 # Enumerations may be written as numbers.
 _SAFE_SLASHES: Final = frozenset({"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD", "2", "3", "4"})
 _SAFE_UNDERSCORES: Final = frozenset({"REJECT_REQUEST", "DROP_HEADER", "1", "2"})
@@ -35,6 +37,8 @@ def check_manager(envoy: Configuration, manager: Manager, promises: Promises) ->
         yield finding(FindingId.EXT_AUTHZ_MISSING, manager.chain, found)
     yield from _spelling(manager.place)
     yield from _stripping(manager.place, promises)
+    if promises.client_ip_header is not None and manager.guards:
+        yield from check_client_address(manager, promises.client_ip_header)
     yield from _cookies(envoy, manager)
 
 
@@ -68,7 +72,7 @@ def _as_found(place: Place, field: str) -> str:
 
 def _stripping(manager: Place, promises: Promises) -> Iterator[Finding]:
     extensions = manager["early_header_mutation_extensions"]
-    mutations = [one for extension in extensions for one in _mutations(extension)]
+    mutations = list(early_mutations(manager))
     kept = [name for name in promises.identity_headers if not _is_removed(mutations, name)]
     if kept:
         found = f"clients can send {', '.join(f'`{name}`' for name in kept)} themselves"
@@ -79,9 +83,9 @@ def _stripping(manager: Place, promises: Promises) -> Iterator[Finding]:
 def _spelled_otherwise(
     manager: Place, promises: Promises, extensions: Place, mutations: Sequence[Place]
 ) -> Iterator[Finding]:
-    """Check names that CGI and its heirs read as an identity header's: for those, another name is no other header."""
+    """Check names that CGI's heirs read as an identity header's: to lighttpd all but letters and digits is `_`."""
     action = manager["common_http_protocol_options"]["headers_with_underscores_action"].text
-    marks = "-." if action in _SAFE_UNDERSCORES else "-._"
+    marks = _MARKS if action in _SAFE_UNDERSCORES else f"{_MARKS}_"
     stripped = [name for name in promises.identity_headers if _is_removed(mutations, name)]
     kept = [(one, name) for name in stripped for one in _spellings(name, marks) if not _is_removed(mutations, one)]
     if kept:
@@ -92,7 +96,7 @@ def _spelled_otherwise(
 
 def _spellings(name: str, marks: str) -> Iterator[str]:
     """Give other spellings of a name: each of its marks replaced by another, all of them and one at a time."""
-    places = [number for number, character in enumerate(name) if character in "-._"]
+    places = [number for number, character in enumerate(name) if not character.isalnum()]
     for mark in marks:
         for chosen in dict.fromkeys((tuple(places), *((one,) for one in places))):
             spelled = "".join(mark if number in chosen else c for number, c in enumerate(name))
@@ -100,20 +104,8 @@ def _spellings(name: str, marks: str) -> Iterator[str]:
                 yield spelled
 
 
-def _mutations(extension: Place) -> Iterator[Place]:
-    kind, config = unwrapped(extension["typed_config"])
-    if family(kind) == "header_mutation":
-        yield from config["mutations"]
-
-
 def _is_removed(mutations: Sequence[Place], name: str) -> bool:
-    return any(_removes(one, name) for one in mutations)
-
-
-def _removes(mutation: Place, name: str) -> bool:
-    if mutation["remove"].exists:
-        return mutation["remove"].text.lower() == name
-    return string_matches(mutation["remove_on_match"]["key_matcher"], name)
+    return any(removes(one, name) for one in mutations)
 
 
 def _cookies(envoy: Configuration, manager: Manager) -> Iterator[Finding]:

@@ -241,8 +241,8 @@ def _stripping(imported: Import) -> Wire:
 
 
 def _any_spelling(name: str) -> str:
-    """Give a pattern for a header's name, `x.auth.groups` for `x-auth-groups` too: some upstreams read them as one."""
-    return "".join("[-._]" if c in "-._" else re.escape(c) for c in name)
+    """Give a pattern for a header's name, `x+auth.groups` for `x-auth-groups` too: some upstreams read them as one."""
+    return "".join(c if c.isalnum() else "[^a-z0-9]" for c in name)
 
 
 def _identity_headers(imported: Import) -> list[str]:

@@ -50,6 +50,7 @@ HEADERS = (
 BEARER = TokenPlace("header", "authorization")
 OTHER = TokenPlace("header", "x-other-token")
 COOKIE = TokenPlace("cookie", "BearerToken")
+MARKS = "!#$%&'*+.^_`|~"  # what a name may hold beside letters, digits and hyphens (RFC 9110 section 5.6.2)
 
 
 def answers(**settings_: Any) -> Answers:
@@ -489,14 +490,37 @@ def test_an_address_that_does_not_count_is_not_sent() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["x_auth_subject", "x-auth_subject", "x_auth-subject", "x.auth.subject", "x-auth.subject", "x_auth.subject"],
-)
+    [
+        *("x_auth_subject", "x-auth_subject", "x_auth-subject", "x.auth.subject", "x-auth.subject", "x_auth.subject"),
+        *(f"x{mark}auth{mark}subject" for mark in MARKS), *(f"x-auth{mark}subject" for mark in MARKS),
+        "x+auth~subject", "x!auth|subject",
+    ],
+)  # fmt: skip
 def test_headers_that_an_upstream_reads_as_ours_are_removed(name: str) -> None:
     for caller in (ALICE, None):
-        to_set, to_remove, _ = allowed(caller, {name: "root", "x_other": "kept", "x-auth": "kept"})
+        to_set, to_remove, _ = allowed(caller, {name: "root", "x_other": "kept", "x-auth": "kept", "xauth": "kept"})
         assert name in to_remove
-        assert not {"x_other", "x-auth", "x-auth-subject"} & set(to_remove) - ({*NAMES} if caller is None else set())
+        assert not {"x_other", "x-auth", "xauth", "x-auth-subject"} & set(to_remove) - (
+            {*NAMES} if caller is None else set()
+        )
         assert name not in to_set
+
+
+def test_pseudo_headers_are_nobodys_twins() -> None:
+    pseudo = {":path": "/", ":method": "GET", ":authority": "a", "x_other": "kept"}
+    for headers in ((("-path", ("sub",)),), (("_path", ("sub",)),)):
+        to_set, to_remove, _ = allowed(ALICE, pseudo, identity_headers=headers)
+        assert (list(to_set.values()), to_remove) == ([SUBJECT], [])
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["raw", "joined"])
+def test_pseudo_headers_are_no_reason_to_make_an_answer_anew(raw: bool) -> None:
+    pairs = {":path": "/a_b.c+d", ":method": "GET", ":authority": "app.example.com", "x-a1": "1_2"}
+    entries = [pb.HeaderValue(key=name, raw_value=value.encode()) for name, value in pairs.items()]
+    sent = {"header_map": pb.HeaderMap(headers=entries)} if raw else {"headers": pairs}
+    kept, memory = answers(), remembered()
+    kept.again(to_request(check_request(**sent)), memory, STAMP)
+    assert memory.answer is not None
 
 
 def test_the_twin_of_a_name_with_an_underscore_is_removed_too() -> None:
@@ -627,7 +651,7 @@ def test_an_answer_holds_nothing_of_another_that_is_like_it(name: str, reason: R
 
 def test_names_that_a_request_chose_are_removed_and_not_kept() -> None:
     _allowed_head.cache_clear()
-    for name in ("x_auth_subject", "x_auth-subject", "x-auth_subject", "x.auth.subject"):
+    for name in ("x_auth_subject", "x_auth-subject", "x-auth_subject", "x.auth.subject", "x+auth+subject"):
         asked = request({name: "root"})
         response = answers().answer(asked, Allow(ROUTE, (Reason.USER_OK,), principal()), STAMP).response
         assert name in response.ok_response.headers_to_remove
@@ -714,7 +738,9 @@ def test_the_longest_decision_id_fits_its_lengths() -> None:
     assert pb.CheckResponse.FromString(data).dynamic_metadata.fields["decision_id"].string_value == stamp.decision_id
 
 
-@pytest.mark.parametrize("name", ["x_auth_subject", "x.auth.subject", "x-auth_groups"])
+@pytest.mark.parametrize(
+    "name", ["x_auth_subject", "x.auth.subject", "x-auth_groups", *(f"x-auth{mark}groups" for mark in MARKS)]
+)
 def test_a_kept_answer_still_removes_what_an_upstream_reads_as_ours(name: str) -> None:
     kept, memory = answers(), remembered()
     kept.again(request(), memory, STAMP)
@@ -724,8 +750,9 @@ def test_a_kept_answer_still_removes_what_an_upstream_reads_as_ours(name: str) -
     assert name not in pb.CheckResponse.FromString(again).ok_response.headers_to_remove
 
 
-def test_an_identity_header_with_an_underscore_is_never_taken_from_a_kept_answer() -> None:
-    kept, memory = answers(identity_headers=(("x_auth_subject", ("sub",)),)), remembered()
+@pytest.mark.parametrize("own", ["x_auth_subject", "x.auth.subject", "x+auth+subject", "x-auth~subject"])
+def test_an_identity_header_of_more_than_hyphens_is_never_taken_from_a_kept_answer(own: str) -> None:
+    kept, memory = answers(identity_headers=((own, ("sub",)),)), remembered()
     kept.again(request(), memory, STAMP)
     data, _ = kept.again(request({"x-auth-subject": "root"}), memory, STAMP)
     assert "x-auth-subject" in pb.CheckResponse.FromString(data).ok_response.headers_to_remove

@@ -23,27 +23,38 @@ from authz.workbench.doctor.place import family
 from authz.workbench.doctor.verb import diagnose
 from authz.workbench.importers import import_kong, import_pomerium
 from tests.support.broken_envoys import (
+    ADDRESSED,
     APP,
     BREAKS,
     BROWSER_BREAKS,
+    CLIENT,
     DENIES,
     EVERYBODY,
+    EXTERNAL,
+    FORWARDED,
+    FROM_ENVOY,
     ID,
+    PEER,
     PER_ROUTE,
+    REAL_IP,
     REMOTE,
     SAMPLES,
     WHOLE,
     Break,
     Parts,
+    early,
+    internal,
     lose,
     may_change,
     may_change_named,
     mutated_by_the_route,
+    mutating_filter,
     off,
     policies,
     strip,
     tls,
     upgraded,
+    written,
 )  # fmt: skip
 
 ROOT = Path(__file__).parents[3]
@@ -206,7 +217,14 @@ HEALTHY = {
     "mutations limited by what is excepted": lambda p: may_change(p, disallow_expression={"regex": ":.*|host"}),
     "mutations limited by Envoy's own words": lambda p: may_change(p, disallow_system=True),
     "an early strip of every spelling in turn": lambda p: strip(
-        p, {"prefix": "x-auth-"}, {"prefix": "X.AUTH", "ignore_case": True}, {"safe_regex": {"regex": r"x-auth\..*"}}
+        p,
+        {"prefix": "x-auth-"},
+        {"prefix": "X.AUTH", "ignore_case": True},
+        {"safe_regex": {"regex": r"x-auth\..*"}},
+        {"safe_regex": {"regex": "x[^a-z0-9.]auth[^a-z0-9].*"}},
+    ),
+    "an early strip of all but the spelling that is refused": lambda p: strip(
+        p, {"safe_regex": {"regex": "x[^a-z0-9_]auth[^a-z0-9_].*"}}
     ),
     "no panic, by default value": lambda p: p.authz["common_lb_config"].update(healthy_panic_threshold={}),
     "a breaker as large as our queue": lambda p: p.authz["circuit_breakers"]["thresholds"][0].update(
@@ -217,6 +235,61 @@ HEALTHY = {
         p.asks.update(status_on_error={"code": 503}),
     ),
 }
+
+
+@pytest.mark.parametrize("name", ADDRESSED)
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_an_address_in_envoys_own_words_is_no_finding(sample: str, name: str) -> None:
+    promises, edit = ADDRESSED[name]
+    parts = Parts(SAMPLES[sample])
+    edit(parts)
+    assert doctor(json.dumps(parts.root, indent=1), promises) == []
+
+
+@pytest.mark.parametrize(("value", "is_clients"), [(PEER, False), (CLIENT, True)])
+def test_where_peers_are_believed_the_connections_address_alone_counts(value: str, is_clients: bool) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    lose(parts.manager, "use_remote_address")
+    mutating_filter(parts, written(EXTERNAL, value))
+    found = {one.id for one in doctor(json.dumps(parts.root), FROM_ENVOY)}
+    assert found == {ID.REMOTE_ADDRESS_NOT_USED, *([ID.CLIENT_IP_FORGEABLE] if is_clients else [])}
+    parts.manager["original_ip_detection_extensions"] = [{"name": "xff"}]
+    assert {one.id for one in doctor(json.dumps(parts.root), FROM_ENVOY)} == {ID.REMOTE_ADDRESS_NOT_USED}
+
+
+NO_ADDRESS = ", and without an address every rule on `source_ip` denies"
+
+
+@pytest.mark.parametrize(
+    ("promises", "edit", "said"),
+    [
+        (FROM_ENVOY, internal, f"clients that count as internal can send `{EXTERNAL}` themselves"),
+        (
+            FROM_ENVOY,
+            lambda p: p.manager.update(use_remote_address=False),
+            f"Envoy passes `{EXTERNAL}` on as it comes: clients can send it themselves",
+        ),
+        (
+            FORWARDED,
+            lambda _: None,
+            "clients can begin `x-forwarded-for` themselves, and a list is no address: whoever sends one has none",
+        ),
+        (
+            FROM_ENVOY,
+            lambda p: internal(p) or early(p, {"remove": EXTERNAL}),
+            f"clients that count as internal have no `{EXTERNAL}`{NO_ADDRESS}",
+        ),
+        (
+            REAL_IP,
+            lambda p: early(p, {"remove": "x-real-ip"}),
+            f"there is no `x-real-ip`{NO_ADDRESS}",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_clients_address_is_told(promises: Promises, edit: Any, said: str) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    edit(parts)
+    assert said in [one.found for one in doctor(json.dumps(parts.root), promises)]
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -283,7 +356,7 @@ policies: policies.yaml
 cognito:
   - {user_pool: eu-west-1_AbCdEfGhI, clients: [c], token_use: [access]}
 tokens: [{header: authorization}, {header: x-other-token}]
-client_ip_header: x-real-ip
+client_ip_header: x-envoy-external-address
 """
 
 
@@ -308,7 +381,7 @@ def test_what_authz_shall_take_off_it_must_be_allowed_to(tmp_path: Path) -> None
 
 def test_the_clients_address_is_none_of_the_credentials(tmp_path: Path) -> None:
     parts = Parts(SAMPLES["api.yaml"])
-    may_change(parts, disallow_expression={"regex": ":.*|host|x-real-ip"})
+    may_change(parts, disallow_expression={"regex": ":.*|host|x-envoy-external-address"})
     assert diagnosed(parts, tmp_path, TWO_PLACES + "hide_credentials: true") == []
 
 
@@ -330,6 +403,7 @@ def test_what_becomes_of_a_copy_that_may_not_be_taken_off(is_error: bool, then: 
         pytest.param("x-user", "x.user", id="one mark"),
         pytest.param("user", None, id="no mark"),
         pytest.param("x-a.b", "x-a-b", id="the last mark"),
+        pytest.param("x+user", "x-user", id="a mark that is rare"),
     ],
 )
 def test_what_is_read_as_an_identity_header_is_told(name: str, other: str | None) -> None:
@@ -337,6 +411,17 @@ def test_what_is_read_as_an_identity_header_is_told(name: str, other: str | None
     strip(parts, {"prefix": "x-auth-"}, {"exact": name}, {"safe_regex": {"regex": "x[.]a[-.]b"}})
     said = [one.found for one in doctor(json.dumps(parts.root), Promises(identity_headers=(name,)))]
     assert said == [f"clients can send `{other}` and kin, which some upstreams read as `{name}`"] * (other is not None)
+
+
+def test_the_old_strip_is_told_what_it_lets_through_and_what_to_write() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    strip(parts, {"safe_regex": {"regex": "x[-._]auth[-._].*"}})
+    [found] = doctor(json.dumps(parts.root))
+    assert found.id is ID.IDENTITY_SPELLINGS_NOT_STRIPPED
+    assert "`x+auth+subject`" in found.found
+    [regex] = re.findall(r'regex: "(.*)"', found.fix)
+    strip(parts, {"safe_regex": {"regex": regex}})
+    assert doctor(json.dumps(parts.root)) == []
 
 
 def test_the_doctor_knows_every_header_that_authz_reads() -> None:

@@ -1,0 +1,34 @@
+"""What Envoy's `HeaderMutation` does to one request header, wherever such a list stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from authz.workbench.doctor.matching import string_matches
+from authz.workbench.doctor.place import Place, family, unwrapped
+
+_OVERWRITES: Final = frozenset({"OVERWRITE_IF_EXISTS_OR_ADD", "2"})  # enumerations may be written as numbers
+
+
+def early_mutations(manager: Place) -> Iterator[Place]:
+    """Give a connection manager's mutations that come before routing and before every filter."""
+    for extension in manager["early_header_mutation_extensions"]:
+        kind, config = unwrapped(extension["typed_config"])
+        if family(kind) == "header_mutation":
+            yield from config["mutations"]
+
+
+def removes(mutation: Place, name: str) -> bool:
+    """Tell whether a mutation takes a header off."""
+    if mutation["remove"].exists:
+        return mutation["remove"].text.lower() == name
+    return string_matches(mutation["remove_on_match"]["key_matcher"], name)
+
+
+def overwritten_with(mutation: Place, name: str) -> str | None:
+    """Give the value that a mutation puts in a header's place whether it was there or not; None without one."""
+    append = mutation["append"]
+    if append["header"]["key"].text.lower() != name or append["append_action"].text not in _OVERWRITES:
+        return None
+    return append["header"]["value"].text
