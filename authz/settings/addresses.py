@@ -20,7 +20,7 @@ _MAX_SOCKET_PATH: Final = 107  # bytes; the kernel's `sun_path` is 108 with its 
 def _address_of(expected: str) -> Reader[Listen]:
     def read(node: Node, name: str, problems: Problems) -> Listen | None:
         text = node.value if isinstance(node, Scalar) and isinstance(node.value, str) else ""
-        address = _socket(text.removeprefix("unix://")) if text.startswith("unix:") else _host_and_port(text)
+        address = parse_address(text)
         if address is None:
             limit = f"; a socket's path has at most {_MAX_SOCKET_PATH} bytes" if text.startswith("unix:") else ""
             problems.error(node, f"{name}: found {describe(node)}, expected {expected}{limit}")
@@ -29,8 +29,14 @@ def _address_of(expected: str) -> Reader[Listen]:
     return read
 
 
+def parse_address(text: str) -> Listen | None:
+    """Read an address; None when it is none."""
+    return _socket(text.removeprefix("unix://")) if text.startswith("unix:") else _host_and_port(text)
+
+
 _ADDRESSES: Final = "`host:port`, `:port`, `[::1]:port`"
-_LISTEN: Final = _address_of(f"{_ADDRESSES} or `unix:///path`")
+LISTEN_FORMS: Final = f"{_ADDRESSES} or `unix:///path`"
+_LISTEN: Final = _address_of(LISTEN_FORMS)
 _ADMIN: Final = _address_of(f"{_ADDRESSES}, `unix:///path` or `off`")
 
 

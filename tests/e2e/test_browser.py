@@ -253,7 +253,7 @@ def test_a_user_of_auth0_signs_in_is_refused_and_signs_out(
         page.get_by_role("link", name="Sign in with Auth0").click()
         expect(page).to_have_url(re.compile(r"^http://auth0\.localhost:\d+/"))
         picture(page, "auth0")
-        page.get_by_role("button", name=FEDERATED.subject).click()
+        page.get_by_role("button", name=FEDERATED.name).click()
         page.wait_for_url(f"{stand.url}/")
         # Cognito puts federated users in a group of their own
         assert_person(page, f"Auth0_{FEDERATED.subject}", re.compile(r"^eu-west-1_\w+_Auth0$"), FEDERATED.email)

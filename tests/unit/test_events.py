@@ -75,3 +75,15 @@ def test_policies_that_were_refused_and_are_as_before_are_told_and_counted(caplo
         name = what.replace("policies", "policy")
         for result in ("ok", "error"):
             assert f'authz_{name}_reloads_total{{result="{result}"}} 1.0' in exposition
+
+
+@pytest.mark.parametrize(("count", "counted"), [(1, "1 problem"), (2, "2 problems")])
+def test_problems_are_counted(events: Events, count: int, counted: str, caplog: pytest.LogCaptureFixture) -> None:
+    refused = LoadError([Problem(Source("a.yaml", 1, 1), "wrong")] * count)
+    events.refused(refused)
+    RevocationEvents(Metrics(version="0", wall=lambda: 0.0)).refused(refused)
+    messages = [message for message in told(caplog) if "refused" in message]
+    assert messages == [
+        f"policies refused, the last good set stays in force: {counted}",
+        f"revocations refused, the last good list stays in force: {counted}",
+    ]

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from authz.document import Fields, describe, parse
+from authz.document import Fields, Node, describe, parse
 from authz.errors import LoadError, Problem
 from authz.model import Json, Source
 from authz.workbench.importers.common import finish, read_source, slug, split_address, text_in, unique
@@ -36,6 +36,12 @@ from authz.workbench.importers.model import (
 from authz.workbench.importers.writing import ImportResult, write_import
 
 _PORT: Final = 8443
+_KONGS: Final = frozenset({"_format_version", "services", "plugins", "config", "issuer"})
+# A line of Pomerium's in any of its forms: YAML, a ConfigMap around it, KEY=value lines.
+_POMERIUM: Final = re.compile(
+    rb"""^[ \t{\[-]*(export[ \t]+)?["']?(authenticate_service_url|idp_[a-z_]+|from)["']?[ \t]*[:=]""",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 def import_kong(path: Path, out: Path, *, force: bool = False) -> ImportResult:
@@ -49,7 +55,10 @@ def import_kong(path: Path, out: Path, *, force: bool = False) -> ImportResult:
 
 
 def _read(path: Path, ledger: Ledger) -> Fields:
-    document = parse(read_source(path), str(path), ledger.problems)
+    data = read_source(path)
+    document = parse(data, str(path), ledger.problems)
+    if not _is_kongs(document) and _POMERIUM.search(data):
+        raise LoadError([Problem(Source(str(path), 1, 1), "Pomerium's configuration: write `authz import pomerium`")])
     if isinstance(document, Fields):
         return document
     if not ledger.problems:
@@ -57,6 +66,10 @@ def _read(path: Path, ledger: Ledger) -> Fields:
         message = f"found {found}, expected Kong's declarative file, a plugin or a portal's sign-in (YAML or JSON)"
         raise LoadError([Problem(Source(str(path), 1, 1), message)])
     return Fields(Source(str(path), 1, 1), ())
+
+
+def _is_kongs(document: Node | None) -> bool:
+    return isinstance(document, Fields) and any(key.text in _KONGS for key, _ in document.entries)
 
 
 class _Kong:

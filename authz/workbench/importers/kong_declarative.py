@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from authz.document import Fields, Node
 from authz.workbench.importers.common import text_in
-from authz.workbench.importers.kong_input import UNKNOWN_KEY, is_empty, maps_in, switch
+from authz.workbench.importers.kong_input import is_empty, maps_in, switch, unknown_key
 from authz.workbench.importers.kong_plugins import (
     OIDC,
     SOME_CONSUMERS,
@@ -121,7 +121,8 @@ class _Declarative:
             elif key.text in _LEFT_TOP or is_empty(value):
                 self._ledger.left(key.text, value, _LEFT_TOP.get(key.text, "empty"))
             elif key.text not in _READ_TOP:
-                self._ledger.stop(key.text, value, UNKNOWN_KEY)
+                known = (*_LEFT_TOP, *_SECRET_TOP, *_READ_TOP, "_plugin_configs")
+                self._ledger.stop(key.text, value, unknown_key(key.text, known))
         self._judge_defaults()
 
     def _judge_defaults(self) -> None:
@@ -175,7 +176,8 @@ class _Declarative:
         elif name in _SERVICE_LEFT or is_empty(value):
             self._ledger.left(path, value, "it decides nothing: set it in `envoy.yaml` by hand")
         elif name not in ("routes", "plugins"):
-            self._ledger.stop(path, value, UNKNOWN_KEY)
+            known = (*_SERVICE_CARRIED, *_SERVICE_LEFT, "enabled", "routes", "plugins")
+            self._ledger.stop(path, value, unknown_key(name, known))
 
     def _owner(self, node: Fields, at: str, services: Mapping[str, Service]) -> Service | None:
         reference = node.get("service")

@@ -5,14 +5,20 @@ What is written otherwise stops the import: left out, it might have kept somebod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-from authz.document import Fields, Items, Node, Scalar, describe
+from authz.document import Fields, Items, Node, Scalar, describe, did_you_mean
 from authz.workbench.importers.common import text_in
 from authz.workbench.importers.ledger import Ledger
 
-UNKNOWN_KEY: Final = "unknown key, which may restrict access: delete it here if it does not"
 _SETTINGS: Final = frozenset({"config", "_plugin_configs"})  # in these null counts: see kong_plugins.config_of
+
+
+def unknown_key(name: str, known: Iterable[str]) -> str:
+    """Say of a key that nobody knows why it stops the import, and which it may have been."""
+    hint = did_you_mean(name, known) or ": delete it here if it does not"
+    return f"unknown key, which may restrict access{hint}"
 
 
 def without_nulls(node: Fields, ledger: Ledger, at: str = "") -> Fields:

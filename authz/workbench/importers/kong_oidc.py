@@ -16,7 +16,6 @@ from typing import Any, Final, NamedTuple
 from authz.document import Fields, Items, Node, Scalar, describe
 from authz.model import Json
 from authz.workbench.importers.common import (
-    SECRET_NAME,
     caller,
     carry_scopes,
     is_placeholder,
@@ -25,7 +24,17 @@ from authz.workbench.importers.common import (
     text_in,
     texts_in,
 )
-from authz.workbench.importers.kong_input import is_empty, is_null, path_of, switch
+from authz.workbench.importers.kong_input import is_empty, is_null, path_of, switch, unknown_key
+from authz.workbench.importers.kong_oidc_keys import (
+    KNOWN,
+    MAPPINGS,
+    PROOFS,
+    SECRETS,
+    SESSION_IS_ENVOYS,
+    SESSIONS,
+    STOPPING,
+    VERIFYING,
+)
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import PLACEHOLDER_CLIENT, PLACEHOLDER_ISSUER, Caller, Login, Pool
 
@@ -147,23 +156,7 @@ def _distinct(callers: Sequence[Caller]) -> Iterator[Caller]:
 # --- reading the plugin's settings ----------------------------------------------------------------------------------
 
 _NO_COUNTERPART: Final = "authz and Envoy have no counterpart, and nobody gets in by its absence"
-_SESSION: Final = "Envoy keeps sessions in encrypted `__Host-` cookies of its own"
 _ALWAYS: Final = "signatures and claims are always verified, and keys fetched over verified TLS"
-_STOPPING: Final[Mapping[str, str]] = {
-    "claims_forbidden": "there is no rule on the presence of a claim: delete it here, then write a deny rule on the "
-    "values (`deny: {or: [claim/NAME: VALUE]}`)",
-    "introspect_jwt_tokens": "Cognito has no introspection: delete it here. A revoked token stays valid until it "
-    "expires: keep the lifetimes in the app client short",
-    "jwt_session_claim": "ties tokens to a session cookie: delete it here",
-    "jwt_session_cookie": "ties tokens to a session cookie: delete it here",
-    "authenticated_groups_claim": "feeds the ACL plugin: write the groups as `groups_required` with `groups_claim`",
-}
-_PROOFS: Final = frozenset({"proof_of_possession_dpop", "proof_of_possession_mtls"})
-_VERIFYING: Final = frozenset({
-    "verify_signature", "verify_claims", "verify_nonce", "verify_parameters", "ignore_signature", "ssl_verify",
-    "tls_client_auth_ssl_verify", "extra_jwks_uris", "rediscovery_lifetime", "cache_tokens",
-})  # fmt: skip
-_RESTRICTING: Final = re.compile(r"required|allow|den[yi]|block|restrict|forbidden$|reject|only|whitelist|blacklist")
 _BODY_PLACES: Final = ("query", "body")
 
 
@@ -226,8 +219,8 @@ class GuardReader:
 
     def _carry(self, name: str, where: str) -> None:
         node = self._config.get(name)
+        self._noted.add(name)
         if node is not None and not is_null(node):
-            self._noted.add(name)
             self._ledger.carried(self._path(name), node, where)
 
     def _leave(self, name: str, why: str) -> None:
@@ -520,35 +513,33 @@ class GuardReader:
             empty = (isinstance(node, Scalar) and node.value in (False, "")) or is_empty(node)
             if self._portal:
                 self._ledger.left(path, node, "the Developer Portal is Kong's: nothing here serves it")
-            elif name in _STOPPING and not empty:
-                self._ledger.stop(path, node, _STOPPING[name])
-            elif name in _PROOFS and text_in(node) != "off":
+            elif name in STOPPING and not empty:
+                self._ledger.stop(path, node, STOPPING[name])
+            elif name in PROOFS and text_in(node) != "off":
                 self._ledger.stop(path, node, "Cognito binds no tokens to keys: delete it here")
-            elif name == "consumer_claim" and not empty and not self._is_optional("consumer_optional"):
-                self._ledger.stop(path, node, _KNOWN_CONSUMERS)
-            elif SECRET_NAME.search(name) and name.startswith(("client_", "session_", "password")):
-                self._ledger.secret(path, node, "`secrets/client-secret.txt`" if name == "client_secret" else _SESSION)
-            elif name in _VERIFYING:
+            elif name in MAPPINGS and not empty and not self._is_on(MAPPINGS[name]):
+                self._ledger.stop(path, node, _KNOWN_TO_KONG.format(MAPPINGS[name]))
+            elif name in SECRETS:
+                self._ledger.secret(path, node, SECRETS[name])
+            elif name in VERIFYING:
                 self._ledger.left(path, node, _ALWAYS)
-            elif name.startswith("session_"):
-                self._ledger.left(path, node, _SESSION)
-            elif _RESTRICTING.search(name) and not empty and name not in _HARMLESS:
-                self._ledger.stop(path, node, _SOUNDS_RESTRICTING)
-            else:
+            elif name in SESSIONS:
+                self._ledger.left(path, node, SESSION_IS_ENVOYS)
+            elif name in KNOWN:
                 self._ledger.left(path, node, _NO_COUNTERPART)
+            elif is_empty(node):
+                self._ledger.left(path, node, "empty")
+            else:
+                self._ledger.stop(path, node, unknown_key(name, (*self._noted, *KNOWN)))
 
-    def _is_optional(self, name: str) -> bool:
+    def _is_on(self, name: str) -> bool:
         return switch(self._config, name, self._at, self._ledger, usual=False)
 
 
-_KNOWN_CONSUMERS: Final = (
-    "only known consumers may pass: write their values as `groups_required` with `groups_claim`, then delete it here "
-    "or set `consumer_optional: true`"
+_KNOWN_TO_KONG: Final = (
+    "only callers may pass whom Kong knows: write their values as `groups_required` with `groups_claim`, then delete "
+    "it here or set `{}: true`"
 )
-_SOUNDS_RESTRICTING: Final = (
-    "unknown, and its name says that it restricts access: delete it here, then say the same with rules"
-)
-_HARMLESS: Final = frozenset({"forbidden_error_message", "forbidden_destroy_session"})
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _TOKEN_HEADER: Final = re.compile(r"[a-z0-9.-]+")
 _USUAL_PLACE: Final[Mapping[str, str]] = {"header": "authorization"}

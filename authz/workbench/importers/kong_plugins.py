@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from authz.document import Fields, Node, describe
 from authz.workbench.importers.common import text_in, texts_in
-from authz.workbench.importers.kong_input import UNKNOWN_KEY, is_empty, is_null, maps_in, path_of, switch
+from authz.workbench.importers.kong_input import is_empty, is_null, maps_in, path_of, switch, unknown_key
 from authz.workbench.importers.ledger import Ledger
 
 OIDC: Final = "openid-connect"
@@ -68,6 +68,7 @@ _LEFT_KEYS: Final = frozenset({
     "id", "instance_name", "enabled", "run_on", "ordering", "protocols", "tags", "partials", "created_at",
     "updated_at", "ws_id",
 })  # fmt: skip
+_PLACING_KEYS: Final = frozenset({"name", "plugin", "_config", "service", "route"})
 _LEFT_KEYS_ALONE: Final = _LEFT_KEYS | {"apiVersion", "kind", "metadata", "status", "disabled"}
 
 
@@ -115,6 +116,9 @@ def note_idle(plugin: Plugin, ledger: Ledger, *, is_placed: bool) -> None:
     elif plugin.is_harmless:
         judge(plugin, plugin.at, ledger)
     elif plugin.is_global or is_placed:
+        for key, value in plugin.node.entries:  # `rout: r` makes it global, and another one runs instead of it
+            if not _is_known(key.text, plugin) and not is_empty(value):
+                ledger.stop(path_of(plugin.at, key.text), value, _unknown(key.text))
         ledger.left(plugin.at, plugin.node, "it runs on no route that is here: narrower ones do, or there is none")
     else:
         scope = "route" if plugin.node.get("route") is not None else "service"
@@ -126,16 +130,28 @@ def note_keys(plugin: Plugin, ledger: Ledger) -> None:
     """Note everything beside the settings of an openid-connect plugin that runs."""
     for key, value in plugin.node.entries:
         path = path_of(plugin.at, key.text)
-        if key.text in ("name", "plugin", "_config", "service", "route"):
+        if key.text in _PLACING_KEYS:
             ledger.carried(path, value, "`policies/`: the rules of the routes on which it runs")
         elif key.text in CONSUMER_SCOPES:
             ledger.stop(path, value, SOME_CONSUMERS)
         elif key.text == "protocols" and _HTTP.isdisjoint(texts_in(value)) and not is_empty(value):
             ledger.stop(path, value, "runs on no HTTP request: delete the plugin, or correct its `protocols`")
-        elif key.text in (_LEFT_KEYS if plugin.at else _LEFT_KEYS_ALONE) or is_empty(value):
+        elif _is_known(key.text, plugin):
+            if key.text != "config":
+                ledger.left(path, value, "it decides nothing here")
+        elif is_empty(value):
             ledger.left(path, value, "it decides nothing here")
-        elif key.text != "config":
-            ledger.stop(path, value, UNKNOWN_KEY)
+        else:
+            ledger.stop(path, value, _unknown(key.text))
+
+
+def _is_known(key: str, plugin: Plugin) -> bool:
+    left = _LEFT_KEYS if plugin.at else _LEFT_KEYS_ALONE
+    return key == "config" or key in left or key in _PLACING_KEYS or key in CONSUMER_SCOPES
+
+
+def _unknown(key: str) -> str:
+    return unknown_key(key, (*_PLACING_KEYS, *CONSUMER_SCOPES, *_LEFT_KEYS, "config"))
 
 
 def config_of(plugin: Plugin, shared: Node | None, ledger: Ledger) -> Fields:

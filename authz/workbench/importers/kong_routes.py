@@ -15,7 +15,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from authz.document import Fields, Node, describe
 from authz.workbench.importers.common import path_problem, text_in
-from authz.workbench.importers.kong_input import UNKNOWN_KEY, is_empty, switch, texts_of
+from authz.workbench.importers.kong_input import is_empty, switch, texts_of, unknown_key
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import Wire
 
@@ -263,7 +263,8 @@ def _note(name: str, node: Node, at: str, ledger: Ledger) -> None:
     elif name in _LEFT or is_empty(node):
         ledger.left(path, node, "it decides nothing here")
     elif name != "plugins":
-        ledger.stop(path, node, _STOPPING.get(name, UNKNOWN_KEY))
+        known = (*_CARRIED, *_STOPPING, *_LEFT, "name", "plugins", "protocols")
+        ledger.stop(path, node, _STOPPING.get(name) or unknown_key(name, known))
 
 
 def _conditions(node: Node | None, at: str, ledger: Ledger) -> Iterator[Wire]:

@@ -429,7 +429,10 @@ class _Hop:
                     f"let Envoy set "
                     "the header from a file"
                 )
-            if parts.path not in ("", "/"):
+            if re.fullmatch(r"/:[0-9]+/?", parts.path):
+                text = f"`{parts.scheme}://{parts.hostname}{parts.path.rstrip('/').removeprefix('/')}`"
+                self._ledger.stop(f"{self._at}.to", node, f"the port stands after the slash: write {text}")
+            elif parts.path not in ("", "/"):
                 self._ledger.stop(f"{self._at}.to", node, "found a path in the URL: write it as `prefix_rewrite`")
             schemes.add(parts.scheme)
             targets.append(target_of(parts, int(weight) if weight.strip().isdecimal() and int(weight) > 0 else None))

@@ -23,7 +23,7 @@ def report_text(
         [
             f"{REPORT_MARK}{imported.program}'s `{printable(source.name)}`",
             "",
-            f"{len(imported.routes)} routes, {rows} policy tests; settings: {told or 'none'}.",
+            f"{_count(len(imported.routes), 'route')}, {_count(rows, 'policy test')}; settings: {told or 'none'}.",
             "What is written here loaded, and its tests passed, before it was put in place. To look again:",
             "",
             "```sh",
@@ -43,6 +43,10 @@ def report_text(
             "",
         ]
     )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _listed(title: str, items: Sequence[str]) -> list[str]:

@@ -284,8 +284,9 @@ def test_the_hardening_is_that_of_the_samples(tmp_path: Path) -> None:
 def test_clients_cannot_send_identity_headers(tmp_path: Path) -> None:
     run(CASES / "pomerium" / "team.yaml", tmp_path / "out")
     mutations = Imported(tmp_path / "out").manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
-    for pattern in ("x[-._]auth[-._].*", "x[-._]pomerium[-._].*", "x[-._]team[-._]groups"):  # in every spelling
-        assert {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": pattern}}}} in mutations
+    for pattern in ("x-auth-.*", "x-pomerium-.*", "x-team-groups"):  # in every spelling
+        regex = pattern.replace("-", "[^a-z0-9]")
+        assert {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": regex}}}} in mutations
 
 
 def test_each_host_signs_in_with_a_callback_of_its_own(tmp_path: Path) -> None:
@@ -438,6 +439,7 @@ def test_what_would_widen_or_is_not_understood_stops_pomeriums_import(text: str,
     ("to", "says"),
     [
         pytest.param("http://a:80/path", "write it as `prefix_rewrite`", id="a path"),
+        pytest.param("http://u:p@a/:8080", "after the slash: write `http://a:8080`", id="a port that is a path"),
         pytest.param("[http://a, https://b]", "of one scheme", id="two schemes"),
         pytest.param("ftp://a", "http, https or h2c", id="another scheme"),
         pytest.param("http://a:99999", "http, https or h2c", id="no port"),
@@ -519,7 +521,7 @@ def kong(config_keys: str = "", route_keys: str = "", plugins: str = "") -> str:
         pytest.param(kong(", introspect_jwt_tokens: true"), "valid until it expires", id="introspection"),
         pytest.param(kong(", proof_of_possession_dpop: strict"), "binds no tokens", id="proof of possession"),
         pytest.param(kong(", authenticated_groups_claim: [x]"), "ACL plugin", id="groups for the ACL plugin"),
-        pytest.param(kong(", countries_required: [x]"), "restricts access", id="an unknown requirement"),
+        pytest.param(kong(", countries_required: [x]"), "may restrict access", id="an unknown requirement"),
         pytest.param(kong(", groups_required: {a: b}"), "expected a list", id="a requirement that is a map"),
         pytest.param(
             kong(", groups_required: [a], groups_claim: [a, '1']"), "counts into a list", id="a counted claim"

@@ -11,6 +11,7 @@ import yaml
 
 from authz.errors import LoadError
 from authz.workbench.importers import ImportResult, import_kong
+from authz.workbench.importers import kong_oidc_keys as keys
 from tests.support.imported import Asked, Imported
 
 ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI"
@@ -208,6 +209,117 @@ def test_a_kubernetes_plugin_alone_is_read(tmp_path: Path) -> None:
     source = {**plugin, "plugin": "openid-connect", "config": oidc()["config"], "configPatches": []}
     _, imported = run(source, tmp_path)
     assert [imported.decide(Asked("app.invalid"), claims) for claims in (None, {}, STAFF)] == ["401", "403", "allow"]
+
+
+MAY = "unknown key, which may restrict access"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meant"),
+    [
+        ("scopes_requird", ["a"], "scopes_required"),
+        ("groups_requierd", ["a"], "groups_required"),
+        ("audience_require", ["a"], "audience_required"),
+        ("claims_forbiden", ["a"], "claims_forbidden"),
+        ("issuers_alowed", ["a"], "issuers_allowed"),
+        ("consumer_clam", ["a"], "consumer_claim"),
+        ("session_secrt", "x", "session_secret"),
+        ("hide_credential", False, "hide_credentials"),
+        ("run_on_preflihgt", True, "run_on_preflight"),
+        ("foo_bar", "", None),
+        ("password_must_be_new", True, None),
+    ],
+)
+def test_an_unknown_setting_of_the_guard_stops(key: str, value: object, meant: str | None, tmp_path: Path) -> None:
+    hint = f"; did you mean `{meant}`?" if meant else ": delete it here if it does not"
+    problems = stopped(kong(plugins=[oidc(**{key: value})]), tmp_path)
+    assert [problem.partition(" ")[2] for problem in problems] == [f"plugins[0].config.{key}: {MAY}{hint}"]
+
+
+def test_an_unknown_setting_that_the_guard_shares_stops(tmp_path: Path) -> None:
+    shared = {"staff": {**oidc()["config"], "scopes_requird": ["a"]}}
+    source = kong(plugins=[{"name": "openid-connect", "_config": "staff"}], _plugin_configs=shared)
+    assert f"{MAY}; did you mean `scopes_required`?" in stopped(source, tmp_path)[0]
+
+
+@pytest.mark.parametrize("nothing", [None, [], {}], ids=["null", "an empty list", "an empty map"])
+def test_an_unknown_setting_that_says_nothing_stops_nothing(nothing: object, tmp_path: Path) -> None:
+    result, imported = run(kong(plugins=[oidc(scopes_requird=nothing)]), tmp_path)
+    assert result.routes == 1
+    assert "\n1 route, " in imported.report
+
+
+def test_the_defaults_that_kong_prints_stop_nothing(tmp_path: Path) -> None:
+    """Every key that the lists hold, with what means "off" where it would restrict."""
+    config = dict.fromkeys(keys.KNOWN, "x")
+    config |= dict.fromkeys(keys.STOPPING, False) | dict.fromkeys(keys.PROOFS, "off") | dict.fromkeys(keys.MAPPINGS)
+    config |= {"consumer_optional": False, "consumer_groups_optional": False}
+    _, imported = run(kong(plugins=[oidc(**config)]), tmp_path)
+    assert [imported.decide(Asked("a.example.com"), claims) for claims in (None, {}, STAFF)] == ["401", "403", "allow"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("session_bind", ["ip"], "binds sessions"),
+        ("token_exchange", {"subject_token_issuers": [{"issuer": "x"}]}, "exchanges no tokens"),
+        ("token_exchange_endpoint", "https://x.test/", "exchanges no tokens"),
+        ("consumer_claims", [["sub"]], "set `consumer_optional: true`"),
+        ("consumer_groups_claim", ["groups"], "set `consumer_groups_optional: true`"),
+    ],
+)
+def test_a_known_setting_that_restricts_stops(key: str, value: object, says: str, tmp_path: Path) -> None:
+    assert says in stopped(kong(plugins=[oidc(**{key: value})]), tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("mapping", "switch"),
+    [("consumer_claim", "consumer_optional"), ("consumer_groups_claim", "consumer_groups_optional")],
+)
+def test_callers_that_kong_need_not_know_stop_nothing(mapping: str, switch: str, tmp_path: Path) -> None:
+    assert run(kong(plugins=[oidc(**{mapping: ["sub"], switch: True})]), tmp_path)[0].routes == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "meant"),
+    [
+        pytest.param(kong(route(protocol=["https"])), "protocols", id="a route"),
+        pytest.param(kong(service={"route": [{}]}), "routes", id="a service"),
+        pytest.param(kong(plugin=[{"name": "key-auth"}]), "plugins", id="the top"),
+        pytest.param(kong(plugins=[{**oidc(), "consumer_grop": "x"}]), "consumer_group", id="a plugin"),
+    ],
+)
+def test_a_misspelled_key_is_told(source: dict[str, Any], meant: str, tmp_path: Path) -> None:
+    assert f"{MAY}; did you mean `{meant}`?" in stopped(source, tmp_path)[0]
+
+
+def test_a_plugin_that_misspells_its_route_stops_though_another_one_runs(tmp_path: Path) -> None:
+    plugins = [oidc(), {**oidc(groups_required=["admins"]), "rout": "r"}]
+    assert f"plugins[1].rout: {MAY}; did you mean `route`?" in stopped(kong(plugins=plugins), tmp_path)[0]
+
+
+# --- another program's file -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("routes:\n- from: https://a.example.com\n  to: http://a\n", id="routes"),
+        pytest.param("- from: https://a.example.com\n  to: http://a\n", id="routes alone"),
+        pytest.param("routes:\n- {from: https://a.example.com, to: http://a}\n", id="routes on one line"),
+        pytest.param("authenticate_service_url: https://a.example.com\n", id="settings"),
+        pytest.param('{\n  "idp_provider": "oidc"\n}\n', id="JSON"),
+        pytest.param("# mine\nIDP_PROVIDER=oidc\nexport IDP_CLIENT_ID=a\n", id="variables"),
+        pytest.param("kind: ConfigMap\ndata:\n  config.yaml: |\n    idp_provider: oidc\n", id="a ConfigMap"),
+    ],
+)
+def test_pomeriums_configuration_is_told_apart(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "kong.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(LoadError) as caught:
+        import_kong(path, tmp_path / "out")
+    told = [str(problem) for problem in caught.value.problems]
+    assert told == [f"{path}:1:1: Pomerium's configuration: write `authz import pomerium`"]
 
 
 @pytest.mark.parametrize("kind", ["service", "route"])
