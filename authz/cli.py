@@ -10,6 +10,7 @@ import io
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from authz import __version__
 from authz.errors import LoadError, Problem, Severity
 from authz.policy.parser import PolicySet
 from authz.settings import Settings, load_settings
+from authz.settings.addresses import LISTEN_FORMS, parse_address
 from authz.startup import heed_signals, open_standard_descriptors
 from authz.workbench.loading import check_configuration, check_policies, load_configuration
 from authz.workbench.problems import printable, problem_fields, problem_lines, problem_report
@@ -247,9 +249,15 @@ def test_command(config: Path | None, output: str, coverage_threshold: float | N
 @click.option("--url", help="https://HOST/PATH")
 @click.option("--method", default="GET", show_default=True)
 @click.option("--header", "-H", "headers", multiple=True, help="'Name: value'; may be given again.")
-@click.option("--token", help="The token, or @FILE. It is never printed.")
+@click.option("--token", help="The token, or @FILE, as it was copied. It is never printed.")
 @click.option("--claims", help="Claims as JSON, or @FILE: judge them without a token.")
-@click.option("--source-ip", default="", help="The TCP peer that Envoy sees.")
+@click.option(
+    "--source-ip",
+    default="",
+    metavar="ADDRESS",
+    help="The TCP peer that Envoy sees; 192.0.2.1 unless given. No effect where `client_ip_header` is configured: give "
+    "that header with -H.",
+)
 @click.option("--route", "route_id", help="The route that Envoy names (context_extensions).")
 @click.option("--now", help="When: ISO 8601; now unless given.")
 @_output_option
@@ -408,8 +416,7 @@ def healthcheck_command(
 
     from authz.transport.server import SERVICE  # noqa: PLC0415
 
-    target = address.replace("unix://", "unix:") if address.startswith("unix:") else address
-    target = f"127.0.0.1{target}" if target.startswith(":") else target
+    target = _target_of(address)
     try:
         # Never through a proxy that the environment names: it is ourselves that we ask.
         options: list[tuple[str, int | str]] = [("grpc.enable_http_proxy", 0)]
@@ -427,13 +434,21 @@ def healthcheck_command(
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=timeout)
     except grpc.RpcError as error:
         click.echo(f"not serving: {address}: {error.code().name}")
-        nobody = any(words in (error.details() or "") for words in ("refused", "No such file"))
+        nobody = any(words in (error.details() or "") for words in ("refused", "No such file", "DNS", "resol"))
         if tls_ca is None and error.code() is grpc.StatusCode.UNAVAILABLE and not nobody:
             click.echo("something listens there: does the port have TLS? Then give --tls-ca", err=True)
         sys.exit(EXIT_INTERNAL)
     name = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     click.echo(f"{name.lower().replace('_', ' ')}: {address}")
     sys.exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else EXIT_INTERNAL)
+
+
+def _target_of(address: str) -> str:
+    """Give an address as gRPC takes it. Raises BadParameter for what `listen` would not take either."""
+    listen = parse_address(re.sub(r"^unix:(?=/(?!/))", "unix://", address))  # gRPC's own spelling is fine, too
+    if listen is None or (listen.path is None and listen.port == 0):
+        raise click.BadParameter(f"found {address!r}, expected {LISTEN_FORMS}", param_hint="'--address'")
+    return (listen if listen.path or listen.host else listen._replace(host="127.0.0.1")).target
 
 
 @cli.command("version")
@@ -448,21 +463,32 @@ def version_command(output: str) -> None:
         click.echo(f"authz {__version__} ({SERVICE})")
 
 
+_PORT: Final = click.IntRange(0, 65535)
+
+
 @cli.command("demo")
 @click.option("--once", is_flag=True, help="Run the scenario once, print the table, exit 0 or 1.")
-@click.option("--policies", type=click.Path(path_type=Path, exists=True), help="A folder of policies to play with.")
+@click.option(
+    "--policies",
+    type=click.Path(path_type=Path, exists=True),
+    help="A folder of policies to play with; not with --once.",
+)
 @click.option("--keep", is_flag=True, help="Keep the temporary folder.")
-@click.option("--envoy-port", type=int, default=0, help="0: any free port. So for the others.")
-@click.option("--envoy-admin-port", type=int, default=0)
-@click.option("--authz-port", type=int, default=0)
-@click.option("--admin-port", type=int, default=0)
-@click.option("--upstream-port", type=int, default=0)
-@click.option("--cognito-port", type=int, default=0)
-@click.option("--auth0-port", type=int, default=0)
-@click.option("--browser-port", type=int, default=0)
-@click.option("--browser-admin-port", type=int, default=0)
+@click.option("--envoy-port", type=_PORT, default=0, help="0: any free port. So for the others.")
+@click.option("--envoy-admin-port", type=_PORT, default=0)
+@click.option("--authz-port", type=_PORT, default=0)
+@click.option("--admin-port", type=_PORT, default=0)
+@click.option("--upstream-port", type=_PORT, default=0)
+@click.option("--cognito-port", type=_PORT, default=0)
+@click.option("--auth0-port", type=_PORT, default=0)
+@click.option("--browser-port", type=_PORT, default=0)
+@click.option("--browser-admin-port", type=_PORT, default=0)
 def demo_command(**options: Any) -> None:  # noqa: ANN401 - click hands over what the options say
     """Start a local Cognito, this service, a real Envoy and an upstream; stay until Ctrl-C."""
+    if options["once"] and options["policies"] is not None:
+        raise click.UsageError(
+            "--once plays a scenario written for the sample policies: leave --policies or --once out"
+        )
     run = _demo()
     sys.exit(run(options))
 
@@ -472,6 +498,6 @@ def _demo() -> Callable[[Mapping[str, Any]], int]:
         from authz.demo.stand import main as run  # noqa: PLC0415 - an extra that production does not install
     except ModuleNotFoundError as error:
         raise click.ClickException(
-            f"the demo needs `{error.name}`, which is not installed: pip install 'cognito-authz[demo]'"
+            f"the demo needs `{error.name}`, which is not installed: pip install '.[demo]' in a clone of the repository"
         ) from None
     return run

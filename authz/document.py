@@ -19,6 +19,7 @@ import yaml
 from authz.breath import breathe
 from authz.errors import Problem, Severity
 from authz.model import Source
+from authz.yaml_mistakes import Quoted, explain, odd_blank
 
 MAX_DEPTH: Final = 64
 MAX_EXPANDED_NODES: Final = 2_000_000  # 10,000 large routes are a tenth of it
@@ -70,9 +71,9 @@ Node: TypeAlias = Scalar | Items | Fields
 class Problems(list[Problem]):
     """The problems found so far; readers add to it and go on, so that all are reported at once."""
 
-    def error(self, node: Node, message: str) -> None:
-        """Add an error at the node."""
-        self.append(Problem(node.source, message))
+    def error(self, node: Node, message: str, other: Source | None = None) -> None:
+        """Add an error at the node; `other` is a second place that the message names."""
+        self.append(Problem(node.source, message, other=other))
 
     def warn(self, source: Source, message: str, severity: Severity = Severity.WARNING) -> None:
         """Add a warning or a note."""
@@ -86,7 +87,6 @@ class Problems(list[Problem]):
 
 def parse(data: bytes, file: str, problems: Problems) -> Node | None:
     """Read one YAML document. None when it holds nothing, or when a problem was added."""
-    start = Source(file, 1, 1)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -104,10 +104,24 @@ def parse(data: bytes, file: str, problems: Problems) -> Node | None:
     except _Stop:
         return None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = start if mark is None else Source(file, mark.line + 1, mark.column + 1)
-        problems.append(Problem(where, f"not YAML: {error.problem or error.context}"))
+        problems.append(_no_yaml(error, text, file, builder.last))
     return None
+
+
+_QUOTES: Final = ("'", '"')
+
+
+def _no_yaml(error: yaml.MarkedYAMLError, text: str, file: str, last: yaml.ScalarEvent | None) -> Problem:
+    """Tell what libyaml could not read. `last` is the value that it read last."""
+    mark, words = error.problem_mark or error.context_mark, error.problem or error.context or ""
+    quoted = None
+    if last is not None and last.style in _QUOTES and last.start_mark is not None and last.end_mark is not None:
+        quoted = Quoted(last.style, last.start_mark, last.end_mark)
+    found = None if mark is None else explain(text, words, mark, error.context or "", error.context_mark, quoted)
+    where = Source(file, 1, 1) if mark is None else Source(file, mark.line + 1, mark.column + 1)
+    if found is not None:
+        where, words = Source(file, found.line, found.column), found.message
+    return Problem(where, f"not YAML: {words}")
 
 
 # Other programs end a line here, and YAML 1.2 and editors do not: what seems to stand in a comment would be in force.
@@ -142,6 +156,9 @@ def let_go(nodes: list[Node]) -> None:
 _Loader = yaml.CSafeLoader
 
 
+_TEXT: Final = ", or put it in quotes if it is text"
+
+
 class _Stop(Exception):  # noqa: N818 - ends a parse whose problem is already noted
     pass
 
@@ -154,6 +171,7 @@ class _Builder:
         self._problems = problems
         self._anchors: dict[str, tuple[Node, int]] = {}
         self._aliased = 0
+        self.last: yaml.ScalarEvent | None = None  # what was read last, to explain an error behind it
 
     def document(self, events: Iterable[yaml.Event]) -> Node | None:
         root: Node | None = None
@@ -170,6 +188,7 @@ class _Builder:
             size = 1
             match event:
                 case yaml.ScalarEvent():
+                    self.last = event
                     node = self._scalar(event)
                     self._keep(event.anchor, node, 1)
                 case yaml.AliasEvent():
@@ -207,6 +226,8 @@ class _Builder:
                 key = Scalar(key.source, key.text, key.text)  # noqa: PLW2901 - an HTTP status, `401:`, is a name
             if not isinstance(key, Scalar) or not isinstance(key.value, str):
                 self._problems.error(key, f"a key must be text, found {describe(key)}: quote it")
+            elif (found := odd_blank(key.value)) is not None:
+                self._problems.error(key, f"{found}, in front of a key: write a blank instead")
             elif key.value in entries:
                 first = entries[key.value][0].source
                 self._problems.error(key, f"duplicate key `{key.value}`, already on line {first.line}: delete one")
@@ -221,7 +242,7 @@ class _Builder:
     def _alias(self, event: yaml.AliasEvent) -> tuple[Node, int]:
         known = self._anchors.get(str(event.anchor))
         if known is None:
-            self._stop(event, f"unknown alias `*{event.anchor}`: anchor it with `&{event.anchor}` above")
+            self._stop(event, f"unknown alias `*{event.anchor}`: anchor it with `&{event.anchor}` above{_TEXT}")
         self._aliased += known[1]
         if self._aliased > MAX_ALIASED_NODES:
             self._stop(event, f"aliases stand for more than {MAX_ALIASED_NODES:,} values")
@@ -235,13 +256,15 @@ class _Builder:
             try:
                 value = resolve(text)
             except ValueError:
-                self._problems.append(Problem(self._source(event), "a number with too many digits"))
+                value = _TOO_LONG
         return Scalar(self._source(event), value, text)
 
     def _check_tag(self, event: yaml.NodeEvent, known: frozenset[str | None]) -> None:
         tag = getattr(event, "tag", None)
         if tag not in known:
-            self._problems.append(Problem(self._source(event), f"unknown tag `{tag}`: only YAML's core types are read"))
+            self._problems.append(
+                Problem(self._source(event), f"unknown tag `{tag}`: only YAML's core types are read{_TEXT}")
+            )
 
     def _source(self, event: yaml.Event) -> Source:
         mark = event.start_mark
@@ -279,6 +302,9 @@ _NUMBER = re.compile(
     r"|(?P<float>[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?)"
     r"|(?P<inf>[-+]?\.(?:inf|Inf|INF))|(?P<nan>\.(?:nan|NaN|NAN))"
 )
+
+
+_TOO_LONG: Final = float("nan")  # like `.nan`, no reader takes it, and each names the setting that it reads
 
 
 def resolve(text: str) -> ScalarValue:
@@ -333,16 +359,22 @@ def shorten(text: str, limit: int = 60) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Give "; did you mean `x`?" when a known word is near, else nothing."""
+    near = nearest(word, known)
+    return "" if near is None else f"; did you mean `{near}`?"
+
+
+def nearest(word: str, known: Iterable[str], *, cutoff: float = 0.7) -> str | None:
+    """Give the known word that is most like this one, if any is like it."""
     folded = {name.lower().replace("-", "_"): name for name in known}
-    near = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=0.7)
-    return f"; did you mean `{folded[near[0]]}`?" if near else ""
+    near = difflib.get_close_matches(word.lower().replace("-", "_"), folded, n=1, cutoff=cutoff)
+    return folded[near[0]] if near else None
 
 
 def text_of(node: Node, what: str, problems: Problems) -> str | None:
     """Read non-empty text; None after adding a problem."""
     if isinstance(node, Scalar) and isinstance(node.value, str) and node.value:
         return node.value
-    hint = f": write '{node.text}' in quotes" if isinstance(node, Scalar) and node.text else ""
+    hint = f": write '{shorten(node.text)}' in quotes" if isinstance(node, Scalar) and node.text else ""
     problems.error(node, f"{what}: found {describe(node)}, expected text{hint}")
     return None
 

@@ -11,7 +11,7 @@ Untrusted input raises these and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -53,6 +53,15 @@ class Problem(NamedTuple):
     source: Source
     message: str
     severity: Severity = Severity.ERROR
+    other: Source | None = None  # a second place, which the message names too, as `str` writes it
+
+    def placed(self, rename: Callable[[Source], Source]) -> Problem:
+        """Give the problem with its places under other names."""
+        source, other = rename(self.source), self.other
+        if other is None:
+            return self._replace(source=source)
+        renamed = rename(other)
+        return self._replace(source=source, other=renamed, message=self.message.replace(str(other), str(renamed)))
 
     def __str__(self) -> str:
         """Write `file:line:column: message`; warnings and notes say so before the message."""

@@ -25,7 +25,7 @@ from authz.memory import share_arenas
 from authz.metrics import Metrics
 from authz.model import Principal, Source
 from authz.options import answer_settings, claim_shapes, policy_options
-from authz.policy.files import PolicyFile, opened_from
+from authz.policy.files import PolicyFile, located
 from authz.policy.parser import PolicySet, parse_policies
 from authz.policy.quiet import look_once, quietly
 from authz.policy.store import PolicyStore
@@ -136,15 +136,18 @@ class Service:
 
     def load(self) -> None:
         """Load what must be in force before anybody is answered. Raises LoadError with every problem."""
-        loads: list[tuple[Callable[[], object], Path]] = [(self.policies.load, self._settings.policies)]
+        loads: list[tuple[Callable[[], object], Path, str]] = [
+            (self.policies.load, self._settings.policies, "policies")
+        ]
         if self.revocations is not None and self._settings.revocations is not None:
-            loads.append((self.revocations.load, self._settings.revocations))
+            loads.append((self.revocations.load, self._settings.revocations, "revocations"))
         problems = []
-        for load, path in loads:
+        for load, path, setting in loads:
             try:
                 load()
             except LoadError as error:
-                problems += [one._replace(source=opened_from(one.source, path)) for one in error.problems]
+                named = self._settings.places.get(setting)
+                problems += [located(one, path, setting, named) for one in error.problems]
         if problems:
             raise LoadError(problems)
 

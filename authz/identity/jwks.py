@@ -25,8 +25,8 @@ from authz.identity.fetch import Fetch, FetchError, FetchResult, KeyFile
 from authz.identity.key_document import read_jwks
 from authz.model import Reason
 
-# Calls that may wait for a fetch of one issuer's keys: half of those that the samples' circuit breaker lets be in flight,
-# or strangers with unknown keys could shut everybody else out for as long as an endpoint hangs.
+# Calls that may wait for a fetch of one issuer's keys: half of those that the samples' circuit breaker lets through, or
+# strangers with unknown keys could shut everybody else out for as long as an endpoint hangs.
 MAX_WAITERS: Final = 32
 
 _RETRY_WITHOUT_KEYS_SECONDS: Final = 5.0

@@ -151,6 +151,7 @@ class _RouteAdviser:
                 criterion.source,
                 f"{what}: {rule}{_called(criterion, block)} has no effect, because allow rules are joined by or and "
                 f"{key} lets every signed-in user in: delete that if only some of them may pass, or else this",
+                other=opener.source if opener.rule else None,
             )
 
     def _joined_by_or(self, effect: Effect, blocks: Sequence[Block], what: str) -> None:

@@ -36,15 +36,23 @@ class Advice:
         self._problems: list[Problem] = []
         self._once: dict[tuple[str, ...], tuple[Problem, set[Source]]] = {}
 
-    def warn(self, source: Source, message: str, severity: Severity = Severity.WARNING) -> None:
-        """Add a warning or a note for one place."""
-        self._problems.append(Problem(source, message, severity))
+    def warn(
+        self, source: Source, message: str, severity: Severity = Severity.WARNING, *, other: Source | None = None
+    ) -> None:
+        """Add a warning or a note for one place; `other` is a second one that the message names."""
+        self._problems.append(Problem(source, message, severity, other))
 
     def warn_once(
-        self, key: tuple[str, ...], source: Source, message: str, severity: Severity = Severity.WARNING
+        self,
+        key: tuple[str, ...],
+        source: Source,
+        message: str,
+        severity: Severity = Severity.WARNING,
+        *,
+        other: Source | None = None,
     ) -> None:
         """Add a warning for the first place with this key; of the others only the number is told."""
-        self._once.setdefault(key, (Problem(source, message, severity), set()))[1].add(source)
+        self._once.setdefault(key, (Problem(source, message, severity, other), set()))[1].add(source)
 
     def problems(self) -> list[Problem]:
         """Give all of them."""
@@ -154,6 +162,7 @@ class CriterionAdviser:
                     value.source,
                     f"{what}: `{shorten(value.value)}` differs from `{shorten(first)}` at {where} by case only, and "
                     "claims are compared with case: write one of them in both places",
+                    other=where,
                 )
         elif claim.startswith("custom:") or claim in _TEXT_CLAIMS:
             self._warn(

@@ -71,7 +71,7 @@ class Reading(NamedTuple):
 
 def read_files(path: Path, setting: str = "policies") -> Reading:
     """Read the set as it is now, a folder or one file. Raises LoadError with every problem; settles nothing."""
-    source = PolicySource(path, setting)
+    source = PolicySource(path, setting, by_setting=False)
     listing = source.look()
     return Reading(source.read(listing), listing.files)
 
@@ -82,10 +82,11 @@ class PolicySource:
 
     path: Path
     setting: str = "policies"  # whose path it is, for messages
+    by_setting: bool = True  # else a person may have named it, and no setting is to blame
 
     def look(self) -> Listing:
         """List the set without reading it. What is wrong stands in `problems`; nothing is raised."""
-        walk = _Walk(self.path, self.setting)
+        walk = _Walk(self.path, self.setting, by_setting=self.by_setting)
         walk.go()
         return walk.listing()
 
@@ -174,9 +175,10 @@ class _Full(Exception):  # noqa: N818 - ends a walk whose problem is already not
 class _Walk:
     """One pass over the set. Links are followed; each folder is entered once, so a loop of links ends."""
 
-    def __init__(self, root: Path, setting: str) -> None:
+    def __init__(self, root: Path, setting: str, *, by_setting: bool) -> None:
         self._root = root
         self._setting = setting
+        self._blamed = f"`{setting}`" if by_setting else "its path"
         self._prefix = shown(root.absolute().name) + "/"
         self._files: list[FileState] = []
         self._folders: list[FolderState] = []
@@ -196,7 +198,7 @@ class _Walk:
         try:
             status = self._root.stat()
         except FileNotFoundError:
-            self._problem(str(self._root), f"no such file or folder: create it, or correct `{self._setting}`")
+            self._problem(str(self._root), f"no such file or folder: create it, or correct {self._blamed}")
         except OSError as error:
             self._problems.append(_unreadable(shown(str(self._root)), error))
         else:
@@ -288,8 +290,17 @@ def opened_from(source: Source, root: Path) -> Source:
     """Name a set's file as it can be opened from here: in the set it is called by its folder's name alone."""
     if source.file == shown(str(root)):  # the set itself is missing
         return source
-    above = root.parent if root.name else root / ".."  # of `.`
-    return source._replace(file=str(above / source.file))
+    folder, slash, below = source.file.partition("/")
+    if slash and folder == shown(root.absolute().name):  # `.` has no name of its own
+        return source._replace(file=shown(str(root / below)))
+    return source._replace(file=shown(str(root.parent / source.file)))
+
+
+def located(problem: Problem, root: Path, setting: str, named: Source | None) -> Problem:
+    """Place a set's problem where it can be opened from here: that the set is missing, where the setting names it."""
+    if named is not None and problem.source.file == shown(str(root)) and not root.exists():
+        return Problem(named, f"{setting}: {shown(str(root))}: {problem.message}")
+    return problem.placed(lambda source: opened_from(source, root))
 
 
 def changed_within(listing: Listing, span: timedelta, now_ns: int) -> bool:

@@ -30,16 +30,13 @@ def read_host(node: Fields, what: str, problems: Problems) -> HostMatcher | None
     match = _FROM.fullmatch(text)
     scheme = match["scheme"].lower() if match else ""
     if match is None or scheme not in _DEFAULT_PORTS:
-        hint = "" if match else f": write https://{shorten(text.lstrip('/'))}"
+        hint = "" if match else _instead_of(text)
         if "+" in scheme or scheme == "ssh":
             hint = ": TCP, UDP and SSH tunnels are not HTTP requests"
         problems.error(value, f"{what}: `from`: found `{shorten(text)}`, expected https://HOST or http://HOST{hint}")
         return None
     if match["rest"] not in ("", "/"):
-        problems.error(
-            value,
-            f"{what}: `from`: found `{shorten(match['rest'])}` after the host: write it as `prefix:` or `path:`",
-        )
+        problems.error(value, f"{what}: `from`: {_after_host(scheme, match['authority'], match['rest'])}")
         return None
     host = _host_matcher(match["authority"], _DEFAULT_PORTS[scheme])
     if host is None:
@@ -49,6 +46,30 @@ def read_host(node: Fields, what: str, problems: Problems) -> HostMatcher | None
             "digits, `-`, `_`, `.` and `*`, perhaps with a port up to 65535",
         )
     return host
+
+
+_ALMOST_SCHEME: Final = re.compile(r"(https?)(?=[^\w*\[]*[:/])[^\w*\[]+(.+)", re.IGNORECASE | re.DOTALL)
+_LATE_PORT: Final = re.compile(r"/+(:[0-9]+)/?")
+
+
+def _instead_of(text: str) -> str:
+    """Say how a text without a scheme is meant, as `https//a.example` or `a.example`."""
+    almost = _ALMOST_SCHEME.fullmatch(text)
+    scheme, rest = (almost[1].lower(), almost[2]) if almost else ("https", text.lstrip("/"))
+    return f": write {scheme}://{shorten(rest)}"
+
+
+def _after_host(scheme: str, authority: str, rest: str) -> str:
+    """Say what is wrong with whatever stands behind the host."""
+    if authority.lower().rstrip(":") in _DEFAULT_PORTS and rest.startswith("//"):
+        written = f"{scheme}://{authority}{rest}"
+        return f"found `{shorten(written)}`, which has two schemes: write {scheme}://{shorten(rest.lstrip('/'))}"
+    if not authority:
+        return f"found `{shorten(f'{scheme}://{rest}')}`, which has no host: write {scheme}://HOST"
+    port = _LATE_PORT.fullmatch(rest)
+    if port is not None:
+        return f"found `{rest}` after the host: a port stands before the slash, write {scheme}://{authority}{port[1]}"
+    return f"found `{shorten(rest)}` after the host: write it as `prefix:` or `path:`"
 
 
 def _host_matcher(authority: str, default_port: int) -> HostMatcher | None:

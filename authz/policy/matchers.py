@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, shorten, text_of
+from authz.document import (
+    MAX_NUMBER_LENGTH,
+    Fields,
+    Items,
+    Node,
+    Problems,
+    Scalar,
+    describe,
+    did_you_mean,
+    shorten,
+    text_of,
+)
 from authz.model import Json
 
 StringTest: TypeAlias = Callable[[str], bool]
@@ -231,8 +242,13 @@ def claim_value(node: Node, what: str, problems: Problems) -> ClaimValue | None:
     if isinstance(node, Scalar) and node.value not in (None, "") and not _is_unequal(node.value):
         return node.value
     found = "empty text" if isinstance(node, Scalar) and node.value == "" else describe(node)
-    hint = ": a nested claim is named with dots (`a.b`)" if isinstance(node, Fields) else ""
-    problems.error(node, f"{what}: found {found}, expected text, a number or a boolean{hint}")
+    expected = "text, a number or a boolean"
+    if isinstance(node, Fields):
+        expected += ": a nested claim is named with dots (`a.b`)"
+    elif isinstance(node, Scalar) and isinstance(node.value, float):
+        kind = f"of at most {MAX_NUMBER_LENGTH} characters" if len(node.text) > MAX_NUMBER_LENGTH else "that is finite"
+        expected = f"a number {kind}: write it in quotes if it is text"
+    problems.error(node, f"{what}: found {found}, expected {expected}")
     return None
 
 

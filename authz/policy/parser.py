@@ -65,7 +65,12 @@ def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -
             reader.read_file(document, options.inline)
             documents.append(document)
         elif not any(problem.source.file == name for problem in problems):
-            problems.append(Problem(Source(name, 1, 1), "the file holds nothing: write `routes: []` if that is meant"))
+            problems.append(
+                Problem(
+                    Source(name, 1, 1),
+                    "the file holds nothing: write a route, `- from: https://HOST`, or delete the file",
+                )
+            )
     document = None
     let_go(documents)
     if not reader.routes and not problems.errors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,6 +14,7 @@ from authz.policy.criterion import CriteriaContext
 from authz.policy.host_and_path_reader import read_host, read_path
 from authz.policy.plain_keys import PLAIN_KEYS
 from authz.policy.refusals import GUIDANCE_KEYS, Redirects, read_guidance, redirects_of, scopes_of
+from authz.policy.route_key_advice import unknown_route_key
 from authz.policy.routes import PathKind, Route
 from authz.policy.rule_reader import RuleReader
 
@@ -45,7 +47,14 @@ _ROUTE_KEYS: Final = (
     "from", "prefix", "path", "regex", "id", *PLAIN_KEYS, "policy", "pass_identity_headers", "show_error_details",
     "denied_redirect", *GUIDANCE_KEYS,
 )  # fmt: skip
+_TEST_ENDING: Final = re.compile(r"(?:\A|[-_. ])tests?\Z", re.IGNORECASE)
 _LIST_KEYS: Final = ("routes", "policy")  # what a file that is a map may hold
+
+
+def _test_file(name: str) -> str:
+    """Give the name by which a misnamed file of policy tests would be known for one (files.py)."""
+    stem, _, extension = name.rpartition("/")[2].rpartition(".")
+    return f"{_TEST_ENDING.sub('', stem) or 'policies'}_test.{extension}"
 
 
 class RouteReader:
@@ -84,6 +93,8 @@ class RouteReader:
             if key.text not in _LIST_KEYS:
                 expected = ", ".join(f"`{name}`" for name in _LIST_KEYS)
                 hint = did_you_mean(key.text, _LIST_KEYS)
+                if key.text == "tests":
+                    hint = f"; if these are policy tests, call the file `{_test_file(key.source.file)}`"
                 self._problems.error(key, f"the file: unknown key `{shorten(key.text)}`, expected {expected}{hint}")
 
     def _read_route(self, node: Node) -> None:
@@ -133,8 +144,7 @@ class RouteReader:
             elif key.text in _REFUSED_KEYS:
                 self._problems.error(key, f"{what}: `{key.text}` is not supported: {_REFUSED_KEYS[key.text]}")
             else:
-                hint = did_you_mean(key.text, (*_ROUTE_KEYS, *ENVOY_KEYS)) or ": neither ours nor Pomerium's; delete it"
-                self._problems.error(key, f"{what}: unknown key `{shorten(key.text)}`{hint}")
+                self._problems.error(key, f"{what}: {unknown_route_key(key.text, node, _ROUTE_KEYS, ENVOY_KEYS)}")
 
     def _switch(self, node: Fields, key: str, what: str) -> bool | None:
         value = node.get(key)
@@ -165,6 +175,7 @@ class RouteReader:
         if value is None or text is None:
             return None
         if text in self._ids:
-            self._problems.error(value, f"{what}: id `{text}` is already used at {self._ids[text]}: give each its own")
+            first = self._ids[text]
+            self._problems.error(value, f"{what}: id `{text}` is already used at {first}: give each its own", first)
         self._ids.setdefault(text, value.source)
         return text

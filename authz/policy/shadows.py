@@ -165,7 +165,7 @@ def _hidden(route: Route, first: Route, lets_everyone_in: Callable[[Route], bool
             f"{what}: never gets a request, because {other} comes first and takes them all: "
             f"move this route above it, or delete it{_slash_hint(route, first)}"
         )
-    return [Problem(route.source, message, Severity.WARNING)]
+    return [Problem(route.source, message, Severity.WARNING, first.source)]
 
 
 def _slash_hint(route: Route, first: Route) -> str:
@@ -224,10 +224,11 @@ def _missed_wildcards(routes: Sequence[Route], taken: Mapping[_HostKey, _Taken])
         missed = [name for name in narrow if route.host.pattern.fullmatch(name) is not None]
         if missed:
             others = "" if len(missed) == 1 else f" and {len(missed) - 1} more like it"
+            other = narrow[missed[0]].source
             message = (
                 f"route `{route.name.label}`: does not apply to `{missed[0]}`{others}, because a host with routes of "
-                f"its own ({narrow[missed[0]].source}) never falls back to a wildcard, and those do not take every "
+                f"its own ({other}) never falls back to a wildcard, and those do not take every "
                 "path: the rest is answered 404; write the paths that are meant for that host too"
             )
-            problems.append(Problem(route.source, message, Severity.NOTE))
+            problems.append(Problem(route.source, message, Severity.NOTE, other))
     return problems

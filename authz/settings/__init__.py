@@ -6,9 +6,9 @@ ignored could widen access. `${NAME}` in a value is taken from the environment, 
 start at the folder of the file that names them.
 The keys `routes` and `policy` hold policies; `policy/parser.py` reads them.
 
-Rooms, each importing only those after it: `loading` (the whole), `environment`, `pools`, `headers`, `sections`,
-`addresses`, `key_pairs`, `refusals` (its parts), `values` (maps and single values), `types` (what comes out),
-`templates`.
+Rooms, each importing only those after it: `loading` (the whole), `environment`, `pools`, `regions`, `headers`,
+`sections`, `addresses`, `key_pairs`, `refusals` (its parts), `values` (maps and single values), `types` (what comes
+out), `templates`.
 """
 
 from authz.settings.loading import load_settings

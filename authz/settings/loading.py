@@ -76,7 +76,7 @@ def _read_file(path: Path, problems: Problems) -> Fields:
 
 
 def _settings(root: Section, path: Path) -> Settings:
-    """Read all settings. `null`, or a key with nothing behind it, leaves no check out: it is an error, like any typo."""
+    """Read all settings. `null`, or a key with nothing behind it, is an error: it leaves no check out."""
     policies, inline = _policies(root, path)
     settings = Settings(
         policies=policies,
@@ -102,6 +102,7 @@ def _settings(root: Section, path: Path) -> Settings:
         client_ip_header=root.read("client_ip_header", header_of, None),
         client_certificate_ca=root.read("client_certificate_ca", certificates_of, None),
         max_header_bytes=root.read("max_header_bytes", positive_of, 8192),
+        places=_places(root, path),
         revocations=root.read("revocations", path_of, None),
     )
     refuse_shared_headers(root, settings)
@@ -109,6 +110,12 @@ def _settings(root: Section, path: Path) -> Settings:
     refuse_shared_address(root, settings)
     refuse_changed_claims(root, settings)
     return settings
+
+
+def _places(root: Section, path: Path) -> dict[str, Source]:
+    """Give where the file names other files; a flag's path is told as it was given."""
+    nodes = {key: root.node(key) for key in ("policies", "revocations")}
+    return {key: node.source for key, node in nodes.items() if node is not None and node.source.file == str(path)}
 
 
 def _policies(root: Section, path: Path) -> tuple[Path, bool]:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from authz.document import Items, Node, Problems, Scalar, describe, text_of
 from authz.identity.cognito import UserPool
+from authz.settings.regions import doubt_of_region, flaw_of_region, is_pool_of_aws, region_of
 from authz.settings.types import Pool
 from authz.settings.values import (
     Section,
@@ -29,8 +30,9 @@ _DISCOVERY: Final = "/.well-known/openid-configuration"
 _JWKS: Final = "/.well-known/jwks.json"
 # Where user pools issue tokens: this host and the pool's id, nothing else (reference/cognito.md section 2).
 _COGNITO: Final = re.compile(
-    r"https?://(issuer-)?cognito-idp(-fips)?\.[a-z0-9-]+\.amazonaws\.(com(\.cn)?|eu)(:[0-9]+)?(?=/|$)"
+    r"https?://(issuer-)?cognito-idp(-fips)?\.(?P<region>[\w-]+)\.amazonaws\.(com(\.cn)?|eu)(:[0-9]+)?(?=/|$)"
 )
+_DOMAINS: Final = {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}  # of the partitions that have their own
 _SIGN_IN_DOMAIN: Final = re.compile(r"https?://[^/]+\.amazoncognito\.com(:[0-9]+)?(/|$)")
 _ANY: Final = frozenset({"any"})
 _LONG_LEEWAY: Final = timedelta(seconds=60)
@@ -78,6 +80,8 @@ def _pool(entry: Section) -> Pool | None:
         advice = "write the pool's id, such as `eu-west-1_AbCdEfGhI`, or both `issuers` and `jwks_uri`"
         entry.problems.error(entry.fields, f"{entry.name('user_pool')}: missing: {advice}")
     if named is not None:
+        if issuers is None or uri is None:  # else the id is but a label
+            _judge_region(entry, named, names_issuer=issuers is None)
         issuers = issuers or (named.issuer,)
         uri = uri or _derived_jwks_uri(entry, named)
     if issuers is None or uri is None or clients is None or token_use is None:
@@ -99,8 +103,8 @@ def _user_pool(node: Node, name: str, problems: Problems) -> _UserPoolName | Non
     if text is None:
         return None
     if _POOL_ID.fullmatch(text):
-        region = text.rpartition("_")[0]
-        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        region = region_of(text)
+        domain = _DOMAINS.get(region.partition("-")[0], "amazonaws.com")
         return _UserPoolName(text, f"https://cognito-idp.{region}.{domain}/{text}")
     issuer = text.removesuffix(_DISCOVERY)
     is_url = _ISSUER.fullmatch(issuer)
@@ -113,6 +117,27 @@ def _user_pool(node: Node, name: str, problems: Problems) -> _UserPoolName | Non
     expected = "a pool id such as `eu-west-1_AbCdEfGhI`, or its issuer URL without a slash at the end"
     problems.error(node, f"{name}: found {_describe_url(node)}, expected {expected}")
     return None
+
+
+def _judge_region(entry: Section, named: _UserPoolName, *, names_issuer: bool) -> None:
+    """Refuse an id or a host that no token can name, and warn of what hardly any will."""
+    node, name = entry.node("user_pool"), entry.name("user_pool")
+    host = _COGNITO.match(named.issuer)
+    if node is None or host is None or not _POOL_ID.fullmatch(named.label):
+        return
+    regions = dict.fromkeys((region_of(named.label), host["region"]))
+    flaws = [flaw for region in regions if (flaw := flaw_of_region(region))]
+    doubts = [doubt for region in regions if (doubt := doubt_of_region(region))]
+    if flaws:
+        entry.problems.error(node, f"{name}: found {describe(node)}: {flaws[0]}")
+    elif doubts:
+        entry.problems.warn(node.source, f"{name}: {doubts[0]}")
+    elif len(regions) > 1 and names_issuer:
+        message = (
+            f"a pool of {region_of(named.label)} at a host of {host['region']}: only tokens of a replica there would "
+            f"be taken; write `{named.label}`, and both issuers under `issuers` if there is a replica"
+        )
+        entry.problems.warn(node.source, f"{name}: {message}")
 
 
 def _instead_of(url: str) -> str | None:
@@ -176,6 +201,8 @@ def _client(node: Node, name: str, problems: Problems) -> str | None:
             node, f"{name}: found {describe(node)}, no client id: write ids, or `any` to accept every client"
         )
         return None
+    if client is not None and is_pool_of_aws(client):
+        problems.warn(node.source, f"{name}: `{client}` is a user pool's id, and no client's: write ids of app clients")
     return client
 
 

@@ -11,6 +11,7 @@ from authz.errors import Problem
 from authz.identity.cognito import UserPool
 from authz.identity.credentials import TokenPlace
 from authz.identity.jwks import JwksSettings
+from authz.model import Source
 from authz.policy.refusals import Redirects
 from authz.settings.templates import Template
 
@@ -121,6 +122,7 @@ class Settings:
     client_certificate_ca: Path | None = None
     max_header_bytes: int = 8192  # the longest value of one identity header; a longer one is omitted, never cut
     revocations: Path | None = None  # a folder or a file
+    places: Mapping[str, Source] = field(default_factory=dict, compare=False)  # where paths are named: `policies`, …
     warnings: tuple[Problem, ...] = ()  # it loads, and its author should know these
 
     @property

@@ -14,6 +14,7 @@ from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.policy.files import MAX_FILE_BYTES, is_policy_test, read_files
 from authz.policy.parser import PolicySet, parse_policies
+from authz.transport.envoy import client_address
 from authz.workbench.expectations import Expectations, Row, read_expectations
 from authz.workbench.ground import Ground
 from authz.workbench.loading import opened
@@ -69,7 +70,7 @@ class Collector:
         if policies is None:
             return None
         self._check_labels(expectations, policies)
-        rows = tuple(self._with_certificate(row, path.parent) for row in expectations.rows)
+        rows = tuple(self._with_address(self._with_certificate(row, path.parent)) for row in expectations.rows)
         return Collected(path.as_posix(), expectations, rows, policies)
 
     def _read(self, path: Path, source: Source) -> bytes | None:
@@ -123,6 +124,14 @@ class Collector:
             return row
         pem = self._read(folder / row.certificate.text, row.certificate.source)
         return row if pem is None else row._replace(request=row.request._replace(certificate=quote(pem, safe="")))
+
+    def _with_address(self, row: Row) -> Row:
+        """Give the row the address that the service would see, unless the row says itself what policies see."""
+        request, header = row.request, self._ground.client_ip_header
+        if row.names_address or header is None or header not in request.headers:
+            return row
+        address = client_address(request.source_ip, request.headers, header)
+        return row._replace(request=request._replace(source_ip=address))
 
 
 def _plain_path(path: Path) -> Path:

@@ -40,6 +40,14 @@ ANONYMOUS: Final = "anonymous"
 DEFAULT_NOW: Final = datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp()
 DEFAULT_SOURCE_IP: Final = "192.0.2.1"  # RFC 5737: an address that is nobody's
 TIME_CLAIMS: Final = frozenset({"iat", "exp", "nbf", "auth_time"})
+ALWAYS_THERE: Final[Mapping[str, str]] = {
+    "sub": "a token",
+    "iss": "a token",
+    "token_use": "a token",
+    "client_id": "an access token",
+    "aud": "an ID token",
+}
+"""The claims that no principal lacks, and which tokens have them."""
 CREDENTIAL_ERRORS: Final = TOKEN_REASONS | {Reason.KEYS_UNAVAILABLE}
 _SHORT_KEYS: Final = ("as", "request", "expect")
 _SHORT_ROW: Final = "[WHO, METHOD URL, EXPECTED]"
@@ -55,6 +63,7 @@ class Row(NamedTuple):
     claims: Mapping[str, Json] | None  # as written; None for nobody
     asked: str  # METHOD URL, as written
     request: Request  # without its certificate, which stands in another file
+    names_address: bool  # whether it says what `source_ip` sees; else a configured header may
     certificate: Scalar | None  # path of a PEM file, relative to the test file
     now: float  # seconds since 1970
     token_error: Reason | None
@@ -150,7 +159,12 @@ class _Reader:
                 claims[key.text] = int(self._time(value, name))
                 continue
             claims[key.text] = self._json(value, name)
-            if key.text in ("sub", "iss", "client_id", "aud", "token_use"):
+            if key.text not in ALWAYS_THERE:
+                continue
+            if isinstance(value, Scalar) and value.value is None:
+                token = ALWAYS_THERE[key.text]
+                self._problems.error(value, f"{name}: {token} always has it, so `null` cannot take it away: delete it")
+            else:
                 text_of(value, name, self._problems)
         token_use = claims.get("token_use", "access")
         if isinstance(token_use, str) and token_use not in ("access", "id"):
@@ -197,6 +211,7 @@ class _Reader:
             claims=claims,
             asked=asked.text,
             request=request,
+            names_address=fields.get("source_ip") is not None,
             certificate=certificate,
             now=moment,
             token_error=token_error,

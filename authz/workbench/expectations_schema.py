@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from authz.workbench.expectations import (
+    ALWAYS_THERE,
     ANONYMOUS,
     CREDENTIAL_ERRORS,
     FILE_KEYS,
@@ -52,7 +53,8 @@ _SHORT_ROW: Final[Schema] = {
     "maxItems": 3,
 }
 _CLAIMS: Final[Schema] = {
-    "description": "Claims that differ from a good access token's; `null` takes one away.",
+    "description": "Claims that differ from a good access token's; `null` takes one away, but none that a token always "
+    f"has: {', '.join(f'`{claim}`' for claim in ALWAYS_THERE)}.",
     "type": "object",
     "properties": {
         "sub": described("The subject; the principal's name when it is left out.", TEXT),
@@ -95,7 +97,11 @@ _ROW: Final[Mapping[str, Schema]] = {
             "additionalProperties": {"anyOf": [_HEADER_VALUE, list_of(_HEADER_VALUE)]},
         },
     ),
-    "source_ip": described("The address that policies see; 192.0.2.1 when it is left out.", TEXT),
+    "source_ip": described(
+        "The address that policies see. When it is left out: what `headers` say in the configured `client_ip_header`, "
+        "else 192.0.2.1.",
+        TEXT,
+    ),
     "certificate": described("The client's certificate, a PEM file relative to this file.", TEXT),
     "now": described("Another time for this row.", _TIME),
     "route_id": described("The route that Envoy named.", TEXT),

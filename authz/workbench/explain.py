@@ -61,6 +61,7 @@ class Story(NamedTuple):
     headers_removed: tuple[str, ...]
     headers_omitted: tuple[str, ...]
     without_token_error: Decision | None  # what the policy alone says of a bad token's claims
+    route_note: str = ""  # why it is this route, when host and path do not lead to it
 
 
 Authenticate = Callable[[Request, float], Awaitable[Caller]]
@@ -87,6 +88,11 @@ async def tell(
         deny = Deny(Reason.REQUEST_MALFORMED, detail=str(error))
         return _story(asked, nobody, deny, answers)
     route = find_route(policies, request, host, path)
+    named = _named_by_the_log(asked, policies, route)
+    note = "" if named is None else _NAMED.format("no route" if route is None else f"`{route.name.label}`")
+    if named is not None:
+        route, request = named, request._replace(route_id=named.id)
+        asked = asked._replace(request=request)
     passed_over = _passed_over(policies, request, host, path, route)
     if route is None:
         story = _story(asked, nobody, Deny(Reason.ROUTE_NOT_FOUND), answers, host=host)
@@ -99,8 +105,24 @@ async def tell(
     if caller.claims_of_bad_token is not None:
         alone = explain(facts._replace(principal=caller.claims_of_bad_token), route).decision
     return story._replace(
-        path=path, route=route, passed_over=passed_over, explanation=explanation, without_token_error=alone
+        path=path,
+        route=route,
+        passed_over=passed_over,
+        explanation=explanation,
+        without_token_error=alone,
+        route_note=note,
     )
+
+
+_NAMED: Final = "named by the line: Envoy chose it by its id, since host and path alone lead to {}"
+
+
+def _named_by_the_log(asked: Asked, policies: PolicySet, found: Route | None) -> Route | None:
+    """Give the route whose id a log's line tells, unless host and path lead to it: a label need not be an id."""
+    label = None if asked.logged is None else asked.logged.get("route")
+    if not isinstance(label, str) or asked.request.route_id is not None:
+        return None
+    return None if found is not None and found.name.label == label else policies.routes.find_by_id(label)
 
 
 def _story(asked: Asked, caller: Caller, decision: Decision, answers: Answers, host: Host | None = None) -> Story:
@@ -182,6 +204,8 @@ def lines(story: Story) -> list[tuple[str, str]]:
     if story.path is not None and story.path != shown_path:
         told.append(("", f"  judged as {story.path}"))
     told.append(("", f"  caller    {_caller(story.caller)}"))
+    if story.asked.address_from:
+        told.append(("", f"  address   {_address(story.asked)}"))
     if story.asked.logged:
         told.append(("", f"  the log   {_logged(story.asked.logged)}"))
     told += _route_lines(story)
@@ -199,6 +223,10 @@ def _caller(caller: Caller) -> str:
     if principal is None:
         return caller.trust
     return f"{principal.subject}, {principal.token_use} token of client {principal.client_id or '?'} — {caller.trust}"
+
+
+def _address(asked: Asked) -> str:
+    return f"{shorten(asked.request.source_ip) or 'none'} — what {asked.address_from} says counts, not the TCP peer"
 
 
 def _logged(logged: Mapping[str, Json]) -> str:
@@ -219,6 +247,8 @@ def _route_lines(story: Story) -> list[tuple[str, str]]:
     told += [("dim", f"  {_CROSS} {note.route.source}  {note.route.name.label}: {note.why_not}") for note in notes]
     if story.route is not None:
         told.append(("good", f"  {_TICK} {story.route.source}  {story.route.name.label}"))
+        if story.route_note:
+            told.append(("dim", f"    {story.route_note}"))
     elif story.decision.reason is Reason.ROUTE_NOT_FOUND:
         told.append(("bad", f"  {_CROSS} no route takes this request"))
     elif isinstance(story.decision, Deny):
@@ -285,7 +315,13 @@ def as_json(story: Story) -> Mapping[str, Json]:
     """Give the story for programs."""
     decision, request = story.decision, story.asked.request
     return {
-        "request": {"method": request.method, "host": request.host, "path": request.path.partition("?")[0]},
+        "request": {
+            "method": request.method,
+            "host": request.host,
+            "path": request.path.partition("?")[0],
+            "source_ip": request.source_ip,
+            "source_ip_from": story.asked.address_from or "the TCP peer",
+        },
         "path": story.path,
         "caller": {
             "trust": story.caller.trust,
@@ -297,7 +333,9 @@ def as_json(story: Story) -> Mapping[str, Json]:
         "status": None if isinstance(decision, Allow) else http_status(decision.reason),
         "reasons": [reason.value for reason in decision.reasons],
         "detail": decision.detail if isinstance(decision, Deny) else "",
-        "route": None if story.route is None else {"name": story.route.name.label, "at": str(story.route.source)},
+        "route": None
+        if story.route is None
+        else {"name": story.route.name.label, "at": str(story.route.source), "note": story.route_note},
         "passed_over": [
             {"name": note.route.name.label, "at": str(note.route.source), "why_not": note.why_not}
             for note in story.passed_over[-MAX_OTHER_ROUTES:]

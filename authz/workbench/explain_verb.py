@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -18,8 +20,9 @@ from authz.model import Json
 from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.parser import PolicyOptions, PolicySet
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Settings, load_settings
-from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.envoy import Answers, AnswerSettings, client_address
 from authz.workbench.callers import GivenClaims, PresentedToken, UnlessRevoked
+from authz.workbench.expectations import DEFAULT_SOURCE_IP
 from authz.workbench.explain import Authenticate, Story, as_json, lines, tell
 from authz.workbench.inputs import Asked, InputError, from_curl, from_log_line, from_options
 from authz.workbench.loading import load_policies, load_revocations
@@ -30,9 +33,10 @@ UsageError = InputError
 
 def explain(options: Mapping[str, Any], *, color: bool) -> str:
     """Explain one request. Raises InputError for bad options, LoadError for files that do not load."""
+    peer = _peer(options["source_ip"] or ("" if _is_log(options) else DEFAULT_SOURCE_IP))
     settings = _settings(options)
     policies = _policies(options, settings)
-    asked = _asked(options)
+    asked = _with_address(_asked(options), peer, None if settings is None else settings.client_ip_header)
     story = asyncio.run(
         tell(
             asked,
@@ -83,7 +87,9 @@ def _asked(options: Mapping[str, Any]) -> Asked:
     headers = list(options["headers"])
     token = options["token"]
     if token is not None:
-        headers.append(f"authorization: Bearer {_value_or_file(token, '--token')}")
+        if options["claims"] is not None:
+            raise InputError("--token and --claims: give one of them; claims are judged without a token")
+        headers.append(f"authorization: Bearer {_pasted_token(token)}")
     if options["command"]:
         asked = from_curl(options["command"])
         extra = from_options("https://unused/", headers=headers).request.headers
@@ -98,10 +104,32 @@ def _asked(options: Mapping[str, Any]) -> Asked:
         asked = from_log_line(line)
         extra = from_options("https://unused/", headers=headers).request.headers
         asked = asked._replace(request=asked.request._replace(headers=extra))
-    request = asked.request._replace(
-        source_ip=options["source_ip"] or asked.request.source_ip, route_id=options["route_id"]
-    )
-    return asked._replace(request=request)
+    return asked._replace(request=asked.request._replace(route_id=options["route_id"]))
+
+
+def _is_log(options: Mapping[str, Any]) -> bool:
+    return not options["command"] and options["url"] is None
+
+
+def _peer(given: str) -> str:
+    """Read `--source-ip`; empty when it is not known."""
+    if given:
+        try:
+            ip_address(given)
+        except ValueError:
+            raise InputError(f"--source-ip: `{given}` is no IP address: write 192.0.2.1 or 2001:db8::1") from None
+    return given
+
+
+def _with_address(asked: Asked, peer: str, header: str | None) -> Asked:
+    """Give the request the address that policies see in the service; a log's line tells that one already."""
+    request = asked.request
+    if header is None:
+        return asked._replace(request=request._replace(source_ip=peer or request.source_ip))
+    if asked.logged is not None and header not in request.headers:
+        return asked._replace(address_from="the log")
+    address = client_address(peer, request.headers, header)
+    return asked._replace(request=request._replace(source_ip=address), address_from=f"the header `{header}`")
 
 
 def _line_of(stdin: TextIO | None) -> str:
@@ -131,6 +159,20 @@ def _claims(given: str) -> Mapping[str, Json]:
     if not isinstance(claims, dict):
         raise InputError('--claims is not a JSON object: write --claims \'{"cognito:groups": ["admins"]}\'')
     return claims
+
+
+def _pasted_token(given: str) -> str:
+    """Read `--token` without what comes along when one is copied: `Bearer`, quotes and the ends of lines."""
+    text = _value_or_file(given, "--token")
+    if len(text) < _SHORTEST_TOKEN and os.path.exists(text):  # noqa: PTH110 - a text too long is none
+        raise InputError(f"--token: {text} is a file: write --token @{text}")
+    if text.startswith("{"):
+        raise InputError("--token holds JSON: give the value of `access_token` or `id_token` in it")
+    bare = "".join(text.split()).strip("'\"")
+    return re.sub("^bearer:?(?=eyJ)", "", bare, flags=re.IGNORECASE).strip("'\"")
+
+
+_SHORTEST_TOKEN: Final = 342  # characters: a signature with 2048 bits alone has as many
 
 
 def _value_or_file(given: str, option: str) -> str:

@@ -21,6 +21,7 @@ class Ground:
     shapes: ClaimShapes = field(default_factory=ClaimShapes)
     answers: AnswerSettings = field(default_factory=lambda: AnswerSettings(DEFAULT_IDENTITY_HEADERS))
     allow_path_parameters: bool = False
+    client_ip_header: str | None = None
     pools: tuple[UserPool, ...] = ()
     policies: Path | None = None  # the configured folder or file
 
@@ -32,6 +33,7 @@ def ground_of(settings: Settings) -> Ground:
         shapes=claim_shapes(settings),
         answers=answer_settings(settings),
         allow_path_parameters=settings.allow_path_parameters,
+        client_ip_header=settings.client_ip_header,
         pools=tuple(pool.pool for pool in settings.pools),
         policies=settings.policies,
     )

@@ -11,7 +11,8 @@ from pathlib import Path
 from authz.document import Fields, Node, Problems, Scalar, parse
 from authz.errors import LoadError, Problem, Severity
 from authz.identity.revocations import RevocationList, parse_revocations
-from authz.policy.files import is_policy_test, opened_from, read_files
+from authz.model import Source
+from authz.policy.files import is_policy_test, located, opened_from, read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import Settings, load_settings
 
@@ -25,29 +26,29 @@ def load_configuration(config: Path, overrides: Mapping[str, str]) -> Settings:
         raise LoadError(list(dict.fromkeys(problems))) from None
 
 
-def load_policies(path: Path, options: PolicyOptions) -> PolicySet:
-    """Load a folder or one file. Raises LoadError."""
-    with opened(path):
+def load_policies(path: Path, options: PolicyOptions, named: Source | None = None) -> PolicySet:
+    """Load a folder or one file; `named` is where a configuration names it. Raises LoadError."""
+    with opened(path, "policies", named):
         return parse_policies(read_files(path).files, options)
 
 
-def load_revocations(path: Path) -> RevocationList:
-    """Load a list of revocations. Raises LoadError."""
-    with opened(path):
+def load_revocations(path: Path, named: Source | None = None) -> RevocationList:
+    """Load a list of revocations; `named` is where a configuration names it. Raises LoadError."""
+    with opened(path, "revocations", named):
         return parse_revocations(read_files(path, "revocations").files)
 
 
 @contextmanager
-def opened(root: Path) -> Iterator[None]:
+def opened(root: Path, setting: str = "policies", named: Source | None = None) -> Iterator[None]:
     """Name the files of the set at `root` in a LoadError as they can be opened from here."""
     try:
         yield
     except LoadError as error:
-        raise LoadError([_placed(problem, root) for problem in error.problems]) from None
+        raise LoadError([located(problem, root, setting, named) for problem in error.problems]) from None
 
 
 def _placed(problem: Problem, root: Path) -> Problem:
-    return problem._replace(source=opened_from(problem.source, root))
+    return problem.placed(lambda source: opened_from(source, root))
 
 
 def _problems_beside(config: Path) -> list[Problem]:
@@ -58,20 +59,22 @@ def _problems_beside(config: Path) -> list[Problem]:
         return []
     if not isinstance(root, Fields):
         return []
-    policies, revocations = _named(root.get("policies")), _named(root.get("revocations"))
+    nodes = {setting: root.get(setting) for setting in ("policies", "revocations")}
+    places = {setting: node.source for setting, node in nodes.items() if node is not None}
+    policies, revocations = (_named(node) for node in nodes.values())
     problems: list[Problem] = []
     if root.get("routes") is not None or root.get("policy") is not None:
         problems += _checked(config, PolicyOptions(inline=True))[1]
     elif policies is not None:
-        problems += _checked(config.parent / policies, PolicyOptions())[1]
+        problems += _checked(config.parent / policies, PolicyOptions(), places["policies"])[1]
     if revocations is not None:
-        problems += _revocation_problems(config.parent / revocations)
+        problems += _revocation_problems(config.parent / revocations, places["revocations"])
     return [problem for problem in problems if problem.severity is Severity.ERROR]
 
 
 def _named(node: Node | None) -> str | None:
-    """Give a path, unless the environment has a part in it."""
-    is_path = isinstance(node, Scalar) and isinstance(node.value, str) and "$" not in node.value
+    """Give a path, unless there is none or the environment has a part in it."""
+    is_path = isinstance(node, Scalar) and isinstance(node.value, str) and node.value and "$" not in node.value
     return node.text if is_path and isinstance(node, Scalar) else None
 
 
@@ -88,8 +91,9 @@ def check_configuration(config: Path) -> Checked:
         settings = load_configuration(config, {})
     except LoadError as error:
         return [], list(error.problems)
-    loaded, problems = _checked(settings.policies, policy_options(settings))
-    listed = [] if settings.revocations is None else _revocation_problems(settings.revocations)
+    loaded, problems = _checked(settings.policies, policy_options(settings), settings.places.get("policies"))
+    named = settings.places.get("revocations")
+    listed = [] if settings.revocations is None else _revocation_problems(settings.revocations, named)
     return loaded, [*settings.warnings, *problems, *listed]
 
 
@@ -104,9 +108,9 @@ def check_policies(paths: Sequence[Path]) -> Checked:
     return [one for loaded, _ in results for one in loaded], [one for _, problems in results for one in problems]
 
 
-def _checked(path: Path, options: PolicyOptions) -> Checked:
+def _checked(path: Path, options: PolicyOptions, named: Source | None = None) -> Checked:
     try:
-        loaded = load_policies(path, options)
+        loaded = load_policies(path, options, named)
     except LoadError as error:
         return [], list(error.problems)
     placed_keys = tuple((key, opened_from(source, path)) for key, source in loaded.envoy_keys)
@@ -133,9 +137,9 @@ def _checked_together(paths: Sequence[Path]) -> Checked:
     return [loaded], list(loaded.warnings)
 
 
-def _revocation_problems(path: Path) -> list[Problem]:
+def _revocation_problems(path: Path, named: Source | None) -> list[Problem]:
     try:
-        load_revocations(path)
+        load_revocations(path, named)
     except LoadError as error:
         return list(error.problems)
     return []

@@ -15,13 +15,15 @@ Whole file: `policies: [orders.yaml]` (relative to the test file) is what it is 
 file in its folder and below; `trust_unverified_email: true` lets addresses count without `email_verified: true`.
 
 Principals: a good access token with `sub` and `username` of that name, `client_id: test-client`, issued and signed in
-one minute ago; the claims given here add to it or replace it, and `null` takes one away. `token_use: id` makes it an ID
-token, with `aud` and `cognito:username` instead. The claims `iat`, `exp`, `nbf` and `auth_time` may be written as times
-(`2026-01-31T11:00:00Z`). Who writes `sub` and `client_id` alike means a machine, which has no user name.
+one minute ago; the claims given here add to it or replace it, and `null` takes one away that not every token has.
+`token_use: id` makes it an ID token, with `aud` and `cognito:username` instead. The claims `iat`, `exp`, `nbf` and
+`auth_time` may be written as times (`2026-01-31T11:00:00Z`). Who writes `sub` and `client_id` alike means a machine,
+which has no user name.
 
 Rows: the short form is `[as, request, expect]`. The map has these keys besides:
     headers: {origin: https://spa.example.com}    what the request carries; a list for a header that comes twice
-    source_ip: 10.0.0.1        the address that policies see (192.0.2.1 when it is left out)
+    source_ip: 10.0.0.1        the address that policies see; when it is left out, what the row's `headers` say in the
+                               configured `client_ip_header`, else 192.0.2.1
     certificate: client.pem    the client's certificate, a PEM file relative to the test file
     now: …                     another time for this row
     route_id: orders           the route that Envoy named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ cognito:
 """
 ROUTE = "- from: https://a.example.com\n  bogus: 1\n"
 ROUTE_ERROR = (
-    "rules/z.yaml:2:3: route `https://a.example.com`: unknown key `bogus`: neither ours nor Pomerium's; delete it"
+    "rules/z.yaml:2:3: route `https://a.example.com`: unknown key `bogus`: neither ours nor Pomerium's: if it "
+    "says who may pass, write that under `policy:`; if not, delete it"
 )
 
 
@@ -45,7 +47,16 @@ def test_a_problem_names_a_file_that_can_be_opened_from_here(here: Path, argumen
 def test_a_parent_folder_is_named_as_it_was_given(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here / "rules")
     assert run("check", "../rules")[1][0] == f"../{ROUTE_ERROR}"
-    assert run("check", ".")[1][0] == f"../{ROUTE_ERROR}"
+
+
+def test_the_folder_where_one_is_has_no_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = ROUTE_ERROR.removeprefix("rules/")
+    monkeypatch.chdir(here / "rules")
+    assert run("check", ".")[1][0] == error
+    assert run("check", "z.yaml")[1][0] == error
+    (here / "rules" / "z.yaml").write_text("- {from: https://a.example.com, to: https://b}\n", encoding="utf-8")
+    (report,) = json.loads("".join(run("check", "--output", "json", ".")[1]))["sets"]
+    assert report["envoy_keys"] == [{"key": "to", "at": "z.yaml:1:33"}]
 
 
 @pytest.mark.parametrize("verb", ["check", "serve"])
@@ -72,6 +83,62 @@ def test_policies_that_cannot_be_found_are_no_problem_of_their_own(here: Path, t
     code, lines = run("check", "-c", "etc/a.yaml")
     assert code == 3
     assert all(line.startswith("etc/a.yaml:") for line in lines[:-1])
+
+
+@pytest.mark.parametrize(
+    "text", [CONFIGURATION.replace("rules", '""'), f'{CONFIGURATION}revocations: ""\n'], ids=["policies", "revocations"]
+)
+def test_an_empty_path_is_one_problem(here: Path, text: str) -> None:
+    (here / "a.yaml").write_text(text, encoding="utf-8")
+    (here / "rules" / "z.yaml").write_text("- from: https://a.example.com\n", encoding="utf-8")
+    code, lines = run("check", "-c", "etc/a.yaml")
+    assert code == 3
+    assert [line for line in lines[:-1] if "found empty text, expected text" not in line] == []
+    assert len(lines) == 2
+
+
+SECOND_PLACES = """\
+- {from: https://a.example.com, allow_any_authenticated_user: true}
+- {from: https://a.example.com, prefix: /x, allow_any_authenticated_user: true}
+- from: https://b.example.com
+  path: /x
+  policy: {allow: {or: [{claim/a: x}, {claim/a: X}, {authenticated_user: true}]}}
+- {from: https://*.example.com, allow_any_authenticated_user: true}
+"""
+
+
+def test_a_second_place_is_named_as_the_first_is(here: Path) -> None:
+    (here / "rules" / "z.yaml").write_text(SECOND_PLACES, encoding="utf-8")
+    for argument in ("etc/rules", "etc/rules/z.yaml"):
+        code, lines = run("check", argument)
+        assert code == 0
+        assert all(line.startswith("etc/rules/z.yaml:") for line in lines[:-1])
+        assert "because `https://a.example.com` at etc/rules/z.yaml:1:3 comes first" in lines[0]
+        assert "and `authenticated_user` at etc/rules/z.yaml:5:20 lets" in lines[1]
+        assert "from `x` at etc/rules/z.yaml:5:35 by case" in lines[2]
+        assert "of its own (etc/rules/z.yaml:3:3) never" in lines[3]
+    (here / "rules" / "z.yaml").write_text("".join(f"- {{from: 'https://{n}.example', id: x}}\n" for n in "ab"))
+    _, lines = run("check", "etc/rules/z.yaml")
+    assert lines[0].startswith("etc/rules/z.yaml:2:")
+    assert "id `x` is already used at etc/rules/z.yaml:1:" in lines[0]
+
+
+def test_a_policy_file_that_is_not_there_blames_no_setting(here: Path) -> None:
+    assert run("check", "nope.yaml")[1][0] == ("nope.yaml:1:1: no such file or folder: create it, or correct its path")
+
+
+@pytest.mark.parametrize("verb", ["check", "serve"])
+@pytest.mark.parametrize("more", ["", "bogus: 1\n"])
+def test_what_a_configuration_names_and_is_not_there_is_told_where_it_is_named(
+    here: Path, verb: str, more: str
+) -> None:
+    text = CONFIGURATION.replace("policies: rules", "policies: rulse\nrevocations: gone.yaml") + more
+    (here / "a.yaml").write_text(text, encoding="utf-8")
+    code, lines = run(verb, "-c", "etc/a.yaml")
+    missing = "no such file or folder: create it, or correct"
+    assert code == 3
+    assert lines[0].startswith(f"etc/a.yaml:1:11: policies: etc/rulse: {missing}")
+    assert lines[1].startswith(f"etc/a.yaml:2:14: revocations: etc/gone.yaml: {missing}")
 
 
 def test_a_configuration_that_is_not_there_is_one_problem(here: Path) -> None:

@@ -458,6 +458,9 @@ class TestCommandLine:
             pytest.param(["check", "--output", "xml", "."], id="unknown output"),
             pytest.param(["version", "more"], id="an argument too many"),
             pytest.param(["explain", "--url", "https://a/"], id="nothing to explain by"),
+            pytest.param(
+                ["explain", "--policies", ".", "--url", "https://a/", "--source-ip", "10.0.0.999"], id="no address"
+            ),
         ],
     )
     def test_bad_arguments_exit_2(self, arguments: list[str]) -> None:

@@ -313,6 +313,67 @@ def test_a_pool_in_china_has_its_own_domain() -> None:
     assert loaded.pool.issuers == ("https://cognito-idp.cn-north-1.amazonaws.com.cn/cn-north-1_AbCdEfGhI",)
 
 
+def test_a_pool_in_the_european_sovereign_cloud_has_its_own_domain() -> None:
+    loaded = pool(user_pool="eusc-de-east-1_AbCdEfGhI")
+    assert loaded.pool.issuers == ("https://cognito-idp.eusc-de-east-1.amazonaws.eu/eusc-de-east-1_AbCdEfGhI",)
+
+
+@pytest.mark.parametrize(
+    ("user_pool", "warning"),
+    [
+        pytest.param(
+            "eu-wst-1_AbCdEfGhI",
+            "no region `eu-wst-1` is known; if AWS did not add it lately, no token will be taken; "
+            "did you mean `eu-west-1`?",
+            id="a region with a typo, or a new one",
+        ),
+        pytest.param(
+            "local_A",
+            "`local` is no region of AWS, and an emulator's tokens name its URL: write that, `http://HOST/ID`",
+            id="an emulator's pool without its address",
+        ),
+        pytest.param(
+            "https://cognito-idp.us-east-1.amazonaws.com/eu-west-1_AbCdEfGhI",
+            "a pool of eu-west-1 at a host of us-east-1: only tokens of a replica there would be taken; write "
+            "`eu-west-1_AbCdEfGhI`, and both issuers under `issuers` if there is a replica",
+            id="a host of another region",
+        ),
+    ],
+)
+def test_a_pool_that_hardly_any_token_names_is_warned_of(user_pool: str, warning: str) -> None:
+    (warned,) = load(VALID.replace("eu-west-1_AbCdEfGhI", user_pool)).warnings
+    assert str(warned) == f"authz.yaml:3:16: warning: cognito[0].user_pool: {warning}"
+
+
+@pytest.mark.parametrize(
+    ("user_pool", "issuers"),
+    [
+        pytest.param("http://127.0.0.1:4566/local_A", "", id="an emulator"),
+        pytest.param("https://issuer-cognito-idp.eu-west-1.amazonaws.com/eu-west-1_A", "", id="AWS's other form"),
+        pytest.param(
+            "https://cognito-idp.us-east-1.amazonaws.com/eu-west-1_A",
+            "    issuers: [https://cognito-idp.us-east-1.amazonaws.com/eu-west-1_A]\n",
+            id="a replica that is written out",
+        ),
+        pytest.param(
+            "eu_west_1_A",
+            "    issuers: [https://a.example]\n    jwks_uri: https://a.example/keys\n",
+            id="a mere label",
+        ),
+    ],
+)
+def test_a_pool_whose_tokens_can_be_taken_is_not(user_pool: str, issuers: str) -> None:
+    assert load(VALID.replace("eu-west-1_AbCdEfGhI", user_pool) + issuers).warnings == ()
+
+
+def test_a_pool_where_a_client_should_be_is_warned_of() -> None:
+    (warned,) = load(VALID.replace("304a12ktcc5djt9d7enj6dsjkg", "app, eu-west-1_AbCdEfGhI")).warnings
+    assert str(warned) == (
+        "authz.yaml:4:20: warning: cognito[0].clients[1]: `eu-west-1_AbCdEfGhI` is a user pool's id, and no client's: "
+        "write ids of app clients"
+    )
+
+
 @pytest.mark.parametrize("suffix", ["", "/.well-known/openid-configuration"])
 def test_a_pool_may_be_named_by_its_issuer_or_discovery_url(suffix: str) -> None:
     assert pool(user_pool=ISSUER + suffix) == pool()

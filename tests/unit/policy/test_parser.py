@@ -66,9 +66,11 @@ def test_a_configuration_with_inline_routes_is_read_for_them_alone() -> None:
     [
         ([], [f"policies:1:1: {NO_ROUTE}"]),
         ([("a.yaml", "routes: []")], [f"a.yaml:1:1: {NO_ROUTE}"]),
-        ([("a.yaml", "")], ["a.yaml:1:1: the file holds nothing: write `routes: []` if that is meant"]),
+        ([("a.yaml", "")], [
+            "a.yaml:1:1: the file holds nothing: write a route, `- from: https://HOST`, or delete the file"
+        ]),
         ([("a.yaml", GOOD), ("b.yaml", "# x")], [
-            "b.yaml:1:1: the file holds nothing: write `routes: []` if that is meant"
+            "b.yaml:1:1: the file holds nothing: write a route, `- from: https://HOST`, or delete the file"
         ]),
         ([("a.yaml", "{}")], ["a.yaml:1:1: an empty map: expected `routes:` with a list"]),
         ([("a.yaml", "null")], ["a.yaml:1:1: found nothing, expected a list of routes (`- from: …`)"]),
@@ -181,6 +183,17 @@ def test_pomeriums_older_keys_for_load_balancing_are_known(key: str) -> None:
 )  # fmt: skip
 def test_a_wrong_key_is_named_with_its_route(keys: str, problems: list[str]) -> None:
     assert heads(problems_of(route_with(keys))) == heads(problems)
+
+
+def test_a_number_of_too_many_digits_is_named_with_its_route_and_key() -> None:
+    digits = "9" * 6000
+    found = f"found `{digits[:59]}…` (a number)"
+    (problem,) = problems_of(route_with(f"allowed_idp_claims: {{level: [{digits}]}}"))
+    expected = "expected a number of at most 400 characters: write it in quotes if it is text"
+    assert problem == f"2:32: {ROUTE}: `allowed_idp_claims`: `level`: {found}, {expected}"
+    assert load(("a.yaml", route_with(f"allowed_idp_claims: {{level: ['{digits}']}}")))
+    (problem,) = problems_of(route_with(f"id: {digits}"))
+    assert problem == f"2:7: {ROUTE}: `id`: {found}, expected text: write '{digits[:59]}…' in quotes"
 
 
 def test_an_id_is_used_once_in_the_whole_set() -> None:
@@ -575,3 +588,22 @@ def test_the_files_trees_are_let_go_node_by_node(monkeypatch: pytest.MonkeyPatch
     route = b"- {from: 'https://%s.example.com', allow_any_authenticated_user: true}"
     parse_policies([("a.yaml", route % b"a"), ("b.yaml", route % b"b")], PolicyOptions())
     assert let_go == [2]
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("a_tests.yaml", "a_test.yaml"),
+        ("rules/a.test.yml", "a_test.yml"),
+        ("A-Test.yaml", "A_test.yaml"),
+        ("latest.yaml", "latest_test.yaml"),
+        ("tests.yaml", "policies_test.yaml"),
+    ],
+)
+def test_policy_tests_by_another_name_are_told_theirs(name: str, better: str) -> None:
+    with pytest.raises(LoadError) as caught:
+        parse_policies([(name, b"tests: []")], PolicyOptions())
+    assert str(caught.value) == (
+        f"{name}:1:1: the file: unknown key `tests`, expected `routes`, `policy`; "
+        f"if these are policy tests, call the file `{better}`"
+    )

@@ -132,7 +132,9 @@ class TestWhichFiles:
 class TestWhatIsWrong:
     def test_a_missing_path(self, tmp_path: Path) -> None:
         missing = tmp_path / "none" / "policies"
-        assert problems_of(missing) == [f"{missing}:1:1: no such file or folder: create it, or correct `policies`"]
+        problem = f"{missing}:1:1: no such file or folder: create it, or correct"
+        assert problems_of(missing) == [f"{problem} its path"]
+        assert [str(one) for one in PolicySource(missing).look().problems] == [f"{problem} `policies`"]
 
     def test_a_path_through_a_file(self, folder: Path) -> None:
         assert "cannot be read (Not a directory)" in problems_of(folder / "orders.yaml" / "x")[0]

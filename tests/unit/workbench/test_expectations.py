@@ -9,7 +9,15 @@ import pytest
 
 from authz.document import Problems
 from authz.model import Reason
-from authz.workbench.expectations import DEFAULT_NOW, DEFAULT_SOURCE_IP, FILE_KEYS, Expectations, Row, read_expectations
+from authz.workbench.expectations import (
+    ALWAYS_THERE,
+    DEFAULT_NOW,
+    DEFAULT_SOURCE_IP,
+    FILE_KEYS,
+    Expectations,
+    Row,
+    read_expectations,
+)
 
 SAMPLES = Path(__file__).parents[3] / "policies"
 
@@ -22,6 +30,7 @@ tests:
 
 
 A_TIME = "expected a time with its offset such as 2026-01-31T12:00:00Z"
+ALWAYS = "always has it, so `null` cannot take it away: delete it"
 NO_URL = "no http(s) URL: write https://HOST/PATH"
 
 
@@ -164,6 +173,13 @@ def test_the_whole_file_can_have_its_time_policies_and_mail_rule() -> None:
         (
             GOOD.replace("alice: {}", "alice: {sub: 5}"),
             "a_test.yaml:2:16: principal `alice`: `sub`: found `5` (a number), expected text: write '5' in quotes",
+        ),
+        *(
+            (
+                GOOD.replace("alice: {}", f"alice: {{{claim}: null}}"),
+                f"a_test.yaml:2:{len(claim) + 13}: principal `alice`: `{claim}`: {token} {ALWAYS}",
+            )
+            for claim, token in ALWAYS_THERE.items()
         ),
         (
             GOOD.replace("alice: {}", "alice: {exp: soon}"),

@@ -173,6 +173,33 @@ class TestRules:
             ("deny", "or", True),
         ]
 
+    @pytest.mark.parametrize(
+        ("headers", "judged", "told"),
+        [
+            ((), "", "none"),
+            (("X-Real-IP: 203.0.113.9",), "203.0.113.9", "203.0.113.9"),
+            (("X-Real-IP: 203.0.113.9", "x-real-ip: 203.0.113.9"), "", "none"),
+            (("X-Real-IP: 203.0.113.9, 10.0.0.1",), "", "none"),
+            (("X-Forwarded-For: 203.0.113.9",), "", "none"),
+        ],
+    )
+    def test_the_configured_header_names_the_address_as_in_the_service(
+        self, stand: Stand, headers: tuple[str, ...], judged: str, told: str
+    ) -> None:
+        stand.settings["client_ip_header"] = "x-real-ip"
+        options = {"token": stand.pool.token(groups=["admins"]), "headers": headers, "source_ip": "203.0.113.7"}
+        story = stand.story("/orders/7", **options)
+        assert (story["request"]["source_ip"], story["request"]["source_ip_from"]) == (judged, "the header `x-real-ip`")
+        assert ("source-ip-ok" in outcome(story)[2]) is bool(judged)
+        line = f"  address   {told} — what the header `x-real-ip` says counts, not the TCP peer"
+        assert line in stand.tell("/orders/7", **options).splitlines()
+        command = ("curl", *(f"-H{header}" for header in headers), "https://app.example.com/orders/7")
+        assert stand.story(None, command=command)["request"]["source_ip"] == judged
+
+    def test_without_one_the_address_is_the_peers(self, stand: Stand) -> None:
+        story = stand.story(source_ip="203.0.113.9", headers=("x-real-ip: 10.0.0.1",))
+        assert (story["request"]["source_ip"], story["request"]["source_ip_from"]) == ("203.0.113.9", "the TCP peer")
+
     def test_nobody_signed_in(self, stand: Stand) -> None:
         text = stand.tell()
         assert "caller    nobody signed in" in text
@@ -344,6 +371,13 @@ class TestTokens:
         path.write_text(stand.pool.token(groups=["admins"]) + "\n", encoding="utf-8")
         assert outcome(stand.story(token=f"@{path}"))[0] == "allow"
 
+    @pytest.mark.parametrize("pasted", ["Bearer {}", "bearer {}\n", "'{}'", '"Bearer {}"', "Bearer:{}", " \n{}\r\n"])
+    @pytest.mark.parametrize("folded", [False, True])
+    def test_as_it_was_copied(self, stand: Stand, pasted: str, folded: bool) -> None:
+        token = stand.pool.token(groups=["admins"])
+        shown = "\n  ".join(token[at : at + 64] for at in range(0, len(token), 64)) if folded else token
+        assert outcome(stand.story(token=pasted.format(shown)))[0] == "allow"
+
     def test_of_a_curl_command(self, stand: Stand) -> None:
         token = stand.pool.token(groups=["admins"])
         command = ("curl", "-H", f"Authorization: Bearer {token}", "https://app.example.com/")
@@ -370,6 +404,59 @@ class TestLogLines:
     def test_with_claims_it_is_judged_as_they_say(self, stand: Stand) -> None:
         line = io.StringIO('{"host": "app.example.com", "path": "/"}')
         assert outcome(stand.story(None, stdin=line, claims='{"cognito:groups": ["admins"]}'))[0] == "allow"
+
+    def test_its_address_is_the_one_that_was_judged(self, stand: Stand) -> None:
+        text = '{"host": "app.example.com", "path": "/orders/7", "source_ip": "203.0.113.9"}'
+
+        def judged(**options: Any) -> str:
+            told: str = stand.story(None, stdin=io.StringIO(text), **options)["request"]["source_ip"]
+            return told
+
+        assert judged() == "203.0.113.9"
+        assert judged(source_ip="192.0.2.1") == "192.0.2.1"
+        stand.settings["client_ip_header"] = "x-real-ip"
+        assert judged(source_ip="192.0.2.1") == "203.0.113.9"
+        assert judged(headers=("x-real-ip: 10.0.0.1",)) == "10.0.0.1"
+        told = stand.tell(None, stdin=io.StringIO(text))
+        assert "address   203.0.113.9 — what the log says counts, not the TCP peer" in told
+
+    @pytest.mark.parametrize(
+        ("line", "route", "alone"),
+        [
+            ({"host": "gone.example", "path": "/", "route": "rest"}, "rest", "no route"),
+            ({"host": "app.example.com", "path": "/public/x", "route": "orders"}, "orders",
+             "`https://app.example.com prefix=/public`"),
+            ({"host": "app.example.com", "path": "/x", "route": "rest"}, "rest", None),
+            ({"host": "app.example.com", "path": "/public", "route": "https://app.example.com path=/health"},
+             "https://app.example.com prefix=/public", None),
+            ({"host": "app.example.com", "path": "/x", "route": 5}, "rest", None),
+            ({"host": "app.example.com", "path": "/x"}, "rest", None),
+            ({"host": "gone.example", "path": "/", "route": "unknown"}, None, None),
+            ({"host": "app.example.com", "path": "/a//b", "route": "rest"}, None, None),
+        ],
+    )  # fmt: skip
+    def test_the_route_that_envoy_named_is_the_one_explained(
+        self, stand: Stand, line: Mapping[str, Any], route: str | None, alone: str | None
+    ) -> None:
+        story = stand.story(None, stdin=io.StringIO(json.dumps(line)))
+        found = story["route"] or {"name": None, "note": ""}
+        note = f"named by the line: Envoy chose it by its id, since host and path alone lead to {alone}"
+        assert (found["name"], found["note"]) == (route, note if alone else "")
+        text = stand.tell(None, stdin=io.StringIO(json.dumps(line)))
+        assert ("named by the line" in text) is (alone is not None)
+
+    def test_another_one_that_is_given_goes_before_it(self, stand: Stand) -> None:
+        line = '{"host": "gone.example", "path": "/", "route": "orders"}'
+        assert stand.story(None, stdin=io.StringIO(line), route_id="rest")["route"]["name"] == "rest"
+
+    def test_a_label_that_is_anothers_id_is_no_id(self, stand: Stand) -> None:
+        (stand.folder / "policies" / "app.yaml").write_text(
+            "- {from: 'https://app.example.com', path: /a}\n"
+            "- {from: 'https://other.example', id: 'https://app.example.com path=/a'}\n",
+            encoding="utf-8",
+        )
+        line = '{"host": "app.example.com", "path": "/a", "route": "https://app.example.com path=/a"}'
+        assert stand.story(None, stdin=io.StringIO(line))["route"]["at"] == "policies/app.yaml:1:3"
 
     def test_with_a_token_too(self, stand: Stand) -> None:
         line = io.StringIO('{"host": "app.example.com", "path": "/"}')
@@ -407,7 +494,14 @@ class TestBadInput:
             pytest.param(
                 {"url": "https://a/", "token": "@/nowhere"}, "cannot read /nowhere", id="no file of the token"
             ),
+            pytest.param({"url": "https://a/", "token": '{"access_token": "x"}'}, "holds JSON", id="a whole answer"),
+            pytest.param(
+                {"url": "https://a/", "token": "a.b.c", "claims": "{}"}, "give one of them", id="a token and claims"
+            ),
             pytest.param({"url": "https://a/", "now": "today"}, "not ISO 8601", id="a time that is none"),
+            pytest.param(
+                {"url": "https://a/", "source_ip": "10.0.0.999"}, "`10.0.0.999` is no IP address", id="no address"
+            ),
             pytest.param({"url": "https://a/", "headers": ("x",)}, "`Name: value`", id="a header without a colon"),
             pytest.param({"stdin": io.TextIOWrapper(io.BytesIO(b"\xff\n"), "utf-8")}, "not UTF-8", id="bytes"),
             pytest.param({"stdin": None}, "give --url", id="no standard input"),
@@ -417,6 +511,12 @@ class TestBadInput:
     def test_says_what_to_write_instead(self, stand: Stand, options: dict[str, Any], message: str) -> None:
         with pytest.raises(UsageError, match=message):
             explain(stand.options(**options), color=False)
+
+    def test_a_file_whose_at_sign_was_forgotten(self, stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(stand.folder)
+        (stand.folder / "token.txt").touch()
+        with pytest.raises(UsageError, match=r"write --token @token\.txt"):
+            explain(stand.options(url="https://a/", token="token.txt"), color=False)
 
     def test_files_that_do_not_load_report_every_problem(self, stand: Stand) -> None:
         stand.entry(clients=[], token_use="refresh")

@@ -134,6 +134,39 @@ class TestCurl:
     def test_a_file_is_sent_to_its_name(self, file: str, url: str, path: str) -> None:
         assert from_curl(["curl", "-T", file, url]).request == Request("PUT", "a.example", path, {})
 
+    # As curl 7.88 sends them.
+    @pytest.mark.parametrize(
+        ("written", "sent"),
+        [
+            ("/a/../b", "/b"),
+            ("/a/./b", "/a/b"),
+            ("/a/b/..", "/a/"),
+            ("/a/b/.", "/a/b/"),
+            ("/..", "/"),
+            ("/a/b/../../../c", "/c"),
+            ("/a//../b", "/a/b"),
+            ("//x/../b", "//b"),
+            ("/a/..//b", "//b"),
+            ("/a/b//..", "/a/b/"),
+            ("/a/../b?x=/c/../d", "/b?x=/c/../d"),
+            ("?x=/../y", "/?x=/../y"),
+            ("/a/..?q", "/?q"),
+            ("/a/..#f", "/"),
+            ("/a/..;x/.hidden/..b/...", "/a/..;x/.hidden/..b/..."),
+            ("/a/%2e%2e/.%2E/b", "/a/%2e%2e/.%2E/b"),
+        ],
+    )
+    def test_dot_segments_are_taken_out(self, written: str, sent: str) -> None:
+        url = f"https://wild.example{written}"
+        assert from_curl(["curl", url]).request.path == sent
+        assert from_curl(["curl", "--path-as-is", "--no-path-as-is", url]).request.path == sent
+        assert from_curl(["curl", "--path-as-is", url]).request.path == split_url(url)[2]
+        assert from_options(url).request.path == split_url(url)[2]
+
+    def test_and_then_an_uploaded_files_name_is_added(self) -> None:
+        assert from_curl(["curl", "-T", "file", "https://a.example/a/b/.."]).request.path == "/a/file"
+        assert from_curl(["curl", "-T", "file", "--path-as-is", "https://a.example/a/.."]).request.path == "/a/.."
+
     def test_the_scheme_is_kept(self) -> None:
         assert from_curl(["curl", "http://a.example"]).scheme == "http"
 

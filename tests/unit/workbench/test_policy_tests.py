@@ -345,6 +345,31 @@ def test_a_configuration_says_what_tokens_claims_and_headers_are_like(folder: Pa
     assert not run(folder, row, policies=policies, head="trust_unverified_email: false\n" + head, config=config).ok
 
 
+@pytest.mark.parametrize(
+    ("extra", "expected"),
+    [
+        pytest.param("", "deny", id="nothing"),
+        pytest.param("headers: {X-Real-IP: 10.0.0.7}, ", "allow source-ip-ok", id="the configured header"),
+        pytest.param("headers: {x-real-ip: [10.0.0.7, 10.0.0.7]}, ", "deny", id="the header twice"),
+        pytest.param("headers: {x-real-ip: nonsense}, ", "deny", id="no address in it"),
+        pytest.param("headers: {x-forwarded-for: 10.0.0.7}, ", "deny", id="another header"),
+        pytest.param("source_ip: 10.0.0.7, ", "allow source-ip-ok", id="the row's own address"),
+        pytest.param("source_ip: 10.0.0.7, headers: {x-real-ip: 192.0.2.9}, ", "allow source-ip-ok", id="both"),
+    ],
+)
+def test_the_configured_header_names_the_address_where_the_row_does_not(
+    folder: Path, extra: str, expected: str
+) -> None:
+    config = POOL % "access" + "client_ip_header: X-Real-IP\n"
+    row = f"{{as: alice, request: GET https://a.example/, {extra}expect: {expected}}}"
+    assert differences(run(folder, row, policies=ANYONE % "{source_ip: 10.0.0.0/8}", config=config)) == []
+
+
+def test_a_header_that_is_not_configured_is_no_address(folder: Path) -> None:
+    row = "{as: alice, request: GET https://a.example/, headers: {x-real-ip: 10.0.0.7}, expect: deny}"
+    assert run(folder, row, policies=ANYONE % "{source_ip: 10.0.0.0/8}", config=POOL % "access").ok
+
+
 def test_where_only_id_tokens_are_accepted_principals_have_them(folder: Path) -> None:
     row = "[bob, GET https://a.example/, allow token-use-ok]"
     assert run(folder, row, policies=ANYONE % "{token_use: id}", config=POOL % "id").ok
@@ -393,7 +418,7 @@ def decided(folder: Path, claims: str, config: str, policies: str = ANYONE % "{a
 )  # fmt: skip
 def test_written_claims_are_judged_as_behind_the_signature(folder: Path, claims: str, got: str | None) -> None:
     if got is None:
-        with pytest.raises(LoadError, match="`iss`: found nothing, expected text"):
+        with pytest.raises(LoadError, match="`iss`: a token always has it, so `null` cannot take it away"):
             decided(folder, claims, TWO_POOLS)
     else:
         assert decided(folder, claims, TWO_POOLS) == got

@@ -274,7 +274,7 @@ BEYOND_POLICIES: Final = {
     "not an RE2 pattern": "patterns have a grammar of their own",
     "is already used at": "it is about two routes",
     "which lets in more": "it is about two keys",
-    "found `.nan`": "JSON has no such number",
+    "expected a number that is finite": "JSON has no such number",
     "expected an address or a network": "addresses have a grammar of their own",
     "expected ISO 8601": "not every day is in the calendar",
     "unknown time zone": "the zones are a database",
@@ -292,6 +292,7 @@ BEYOND_POLICIES: Final = {
     "is plain http to another machine": "a URL's parts",
 }
 BEYOND_CONFIG: Final = {
+    "is no region": "an emulator's pool may be called almost anything",
     "listen: found text": "ports and paths have bounds",
     "the same address as": "it is about two settings",
     "would listen on port": "it is about two settings",
