@@ -103,7 +103,8 @@ def test_without_a_clear_host_there_is_a_page(host: str) -> None:
 def test_a_long_address_becomes_the_front_page_and_not_half_an_address() -> None:
     room = 4096 - len("https%3A%2F%2Fapp.example.com%2F")
     assert returned(target(path="/" + "a" * room)) == "https://app.example.com/" + "a" * room
-    assert returned(target(path="/" + "a" * (room + 1))) == "https://app.example.com/"
+    for too_long in ("a" * (room + 1), "a" * 5_000, "%20" * 20_000):
+        assert returned(target(path=f"/{too_long}")) == "https://app.example.com/"
 
 
 @pytest.mark.parametrize(
