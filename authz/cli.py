@@ -52,9 +52,9 @@ def cli() -> None:
 
     \b
     Start here:
-      authz demo                      a local Cognito, a real Envoy and this service, to play with
-      authz check --config authz.yaml everything that is wrong with your files, with line and column
-      authz serve --config authz.yaml the service
+      authz demo                   a local Cognito and a real Envoy, to play with
+      authz check -c authz.yaml    all that is wrong with your files, line by line
+      authz serve -c authz.yaml    the service
     """
 
 
@@ -267,9 +267,12 @@ def explain_command(**options: Any) -> None:  # noqa: ANN401 - click hands over 
 
     \b
     The request comes from what you have in hand:
-      authz explain -c authz.yaml --url https://admin.example.com/ --token @token.txt
-      authz explain -c authz.yaml --url https://admin.example.com/ --claims '{"cognito:groups": ["devs"]}'
-      authz explain -c authz.yaml -- curl -H 'Authorization: Bearer …' https://admin.example.com/
+      authz explain -c authz.yaml --url https://admin.example.com/ \\
+        --token @token.txt
+      authz explain -c authz.yaml --url https://admin.example.com/ \\
+        --claims '{"cognito:groups": ["devs"]}'
+      authz explain -c authz.yaml -- \\
+        curl -H 'Authorization: Bearer …' https://admin.example.com/
       tail -1 decisions.log | authz explain -c authz.yaml
 
     A token is verified when the keys of its pool can be reached; otherwise it is read, and marked unverified.

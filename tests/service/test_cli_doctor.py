@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,28 @@ def test_warnings_alone_end_with_0(sick: Path) -> None:
 def test_an_address_that_cannot_be_asked_is_a_bad_argument(address: str, words: str, tmp_path: Path) -> None:
     done = doctor(address, folder=tmp_path)
     assert (done.returncode, words in done.stderr) == (2, True), done.stderr
+
+
+def test_what_is_no_http_server_is_not_shown_on_the_terminal(tmp_path: Path) -> None:
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(1024)
+            connection.sendall(b"\x00\x00\x12\x04\x1b[31m\xff\r\n\r\n")  # as a gRPC port begins
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = threading.Thread(target=answer)
+        answering.start()
+        done = doctor(f"http://127.0.0.1:{server.getsockname()[1]}", folder=tmp_path)
+        answering.join(10)
+    assert done.returncode == 2
+    assert "does not answer as HTTP servers do" in done.stderr
+    assert done.stderr.replace("\n", "").isprintable()
+
+
+def test_an_address_without_its_scheme_is_told_apart_from_a_file(tmp_path: Path) -> None:
+    done = doctor("127.0.0.1:9901", folder=tmp_path)
+    assert (done.returncode, "write http://127.0.0.1:9901 if" in done.stdout) == (3, True)
 
 
 @pytest.mark.parametrize(

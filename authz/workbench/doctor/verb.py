@@ -7,6 +7,7 @@ otherwise, and its dump holds what others should not read.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -64,7 +65,11 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise LoadError([Problem(Source(str(path), 1, 1), f"cannot be read: {error.strerror}")]) from None
+        hint = f": write http://{path} if that is an Envoy's admin address" if _ADDRESS.fullmatch(str(path)) else ""
+        raise LoadError([Problem(Source(str(path), 1, 1), f"cannot be read: {error.strerror}{hint}")]) from None
+
+
+_ADDRESS: Final = re.compile(r"[\w.-]*:[0-9]{1,5}")
 
 
 def dump(address: str) -> bytes:
@@ -75,8 +80,10 @@ def dump(address: str) -> bytes:
         connection.request("GET", "/config_dump?include_eds")
         answer = connection.getresponse()
         data = answer.read(MAX_BYTES + 1)
-    except (OSError, HTTPException) as error:
+    except OSError as error:
         raise UsageError(f"{address} does not answer: {error}") from None
+    except HTTPException:  # its text is what came
+        raise UsageError(f"{address} does not answer as HTTP servers do: is it Envoy's admin address?") from None
     finally:
         connection.close()
     if answer.status != 200 or len(data) > MAX_BYTES:
