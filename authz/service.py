@@ -182,7 +182,7 @@ class Service:
         self._serving = True
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT, then drain. Raises OSError or RuntimeError when an address cannot be bound."""
+        """Serve until SIGTERM or SIGINT, then drain. Raises OSError when an address cannot be bound."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -203,12 +203,16 @@ class Server:
         check = grpc.unary_unary_rpc_method_handler(door.check)
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: check}),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        target = listen.target
-        self.port: int = (
-            self._server.add_insecure_port(target)
-            if tls is None
-            else self._server.add_secure_port(target, tls.credentials())
-        )
+        self.port = self._bind(listen.target, None if tls is None else tls.credentials())
+
+    def _bind(self, target: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                return self._server.add_insecure_port(target)
+            return self._server.add_secure_port(target, credentials)
+        except RuntimeError:  # it names gRPC's variables, and no cause
+            why = "another process does, or it is no address of this machine"
+            raise OSError(f"cannot listen on {target}: {why}") from None
 
     async def start(self) -> None:
         """Listen. Not serving yet, as far as health is concerned."""
