@@ -12,7 +12,6 @@ from typing import Final, NamedTuple, Protocol
 
 # They look like blanks, and YAML takes them for text: U+00A0 comes with text from web pages.
 _ODD_BLANKS: Final = "\xa0\u1680\u2000-\u200b\u202f\u205f\u2060\u3000\ufeff"
-_BREAK: Final = re.compile(r"\r\n|\r|\n")  # libyaml's; the others that it knows are refused before (document.py)
 _ODD_BLANK: Final = re.compile(f"[{_ODD_BLANKS}]")
 _NO_BLANK: Final = re.compile(r"[ ]*(?:- +)*(?P<key>[A-Za-z_][\w./-]*):(?!//)(?P<value>[^ \t].*)")
 _ENDS_OF_A_WORD: Final = " \t,[]{}"
@@ -77,7 +76,7 @@ def explain(
     `quoted` is the value that was read last, if it stands in quotes.
     """
     failure = _Failure(
-        lines=_BREAK.split(text.removeprefix("\ufeff")),
+        lines=text.removeprefix("\ufeff").splitlines(),  # at libyaml's ends; document.py has refused the others
         problem=problem,
         context=context,
         at=(at.line, at.column),
