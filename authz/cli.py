@@ -255,8 +255,8 @@ def test_command(config: Path | None, output: str, coverage_threshold: float | N
     "--source-ip",
     default="",
     metavar="ADDRESS",
-    help="The TCP peer that Envoy sees; 192.0.2.1 unless given. No effect where `client_ip_header` is configured: give "
-    "that header with -H.",
+    help="The TCP peer that Envoy sees; 192.0.2.1 unless given, or what a log's line says. No effect where "
+    "`client_ip_header` is configured: give that header with -H.",
 )
 @click.option("--route", "route_id", help="The route that Envoy names (context_extensions).")
 @click.option("--now", help="When: ISO 8601; now unless given.")
@@ -446,9 +446,15 @@ def healthcheck_command(
     sys.exit(0 if answer.status == health_pb2.HealthCheckResponse.SERVING else EXIT_INTERNAL)
 
 
+_OTHERS: Final = re.compile(r"unix:(?!//).+|[\w.-]+_[\w.-]*:[0-9]{1,5}", re.ASCII)
+"""What gRPC can reach and `listen` cannot name: its own spelling of sockets, and the names of containers."""
+
+
 def _target_of(address: str) -> str:
     """Give an address as gRPC takes it. Raises BadParameter for what `listen` would not take either."""
-    listen = parse_address(re.sub(r"^unix:(?=/(?!/))", "unix://", address))  # gRPC's own spelling is fine, too
+    if _OTHERS.fullmatch(address):
+        return address
+    listen = parse_address(address)
     if listen is None or (listen.path is None and listen.port == 0):
         raise click.BadParameter(f"found {address!r}, expected {LISTEN_FORMS}", param_hint="'--address'")
     return (listen if listen.path or listen.host else listen._replace(host="127.0.0.1")).target

@@ -13,7 +13,8 @@ def heed_signals() -> None:
     SIGHUP asks for what a start does anyway, and would end us. SIGTERM does nothing to the first process of a container
     that has not said what to do with it; the container would then be killed after its grace period.
 
-    Nothing has been started yet that would have to be ended, so the process leaves at once. Raising SystemExit instead
+    Nothing has been started yet that would have to be ended, so the process leaves at once; a line that was just logged
+    may be lost. Raising SystemExit instead
     would land anywhere: between an `open` and its `with`, or in a finaliser, where Python drops what is raised.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)

@@ -14,7 +14,7 @@ from authz.transport.admin import Pages
 def work(orders: Orders) -> int:
     """Serve until a signal and give the exit code.
 
-    Raises LoadError before anything is started, OSError or RuntimeError when the address cannot be bound.
+    Raises LoadError before anything is started, OSError when the address cannot be bound.
     """
 
     async def answer_supervisor(pages: Pages) -> None:

@@ -127,10 +127,8 @@ def _indicator(failure: _Failure) -> Mistake | None:
     if place is None or failure.rest(place)[:1] not in _READING.get(reading, ()):
         return None
     rest = failure.rest(place)
-    match = re.fullmatch(r"([^\s,\[\]{}']+)(?:\s+#.*|\s*[,\]}].*|\s*)", rest)
-    example = f", '{_shown(match[1])}'" if match and len(match[1]) > 1 else ""
     first = "a backquote" if rest[0] == "`" else f"`{rest[0]}`"
-    return _mistake(place, f"a text cannot begin with {first}: put it in quotes{example}")
+    return _mistake(place, f"a text cannot begin with {first}: put it in quotes")
 
 
 # What libyaml was reading → with what that begins.
@@ -156,7 +154,7 @@ def _missing_blank(failure: _Failure) -> Mistake | None:
         return None
     key, value = match["key"], match["value"]
     found = odd_blank(value)
-    advice = f"no blank after `{key}:`: write `{key}: {_shown(value)}`"
+    advice = f"no blank after `{key}:`: write one"  # the value is not repeated: it may be a secret
     if found is not None:
         advice = f"{found}, after `{key}:`: write a blank"
     return _mistake((line, match.start("value")), advice)
@@ -179,7 +177,7 @@ def _open_quote(failure: _Failure) -> Mistake | None:
     if end.line != failure.at[0]:
         return None
     if start.line != end.line:
-        missing = f"closed in line {end.line + 1} only: write the missing `{quote}`"
+        missing = f"closed in line {end.line + 1} before more text: is a `{quote}` missing in between?"
         return _mistake((start.line, start.column), f"the quote that opens here is {missing}")
     if end.column == failure.at[1]:
         inner = "''" if quote == "'" else '\\"'

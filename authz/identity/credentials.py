@@ -58,8 +58,9 @@ def find_credential(request: Request, places: Sequence[TokenPlace]) -> Credentia
 def without_cookies(request: Request, names: Collection[str], issuers: Collection[str] = ()) -> str | None:
     """Give the cookie header that is left without the named cookies and those that hold a token of the issuers.
 
-    What is left is joined with `; `. Empty when nothing is left, or when there are more than MAX_COOKIES: nobody has so
-    many, and to look through them takes time. None when there was nothing to remove and the header may stay as it is.
+    What is left is joined with `; `. Empty when nothing is left, or when there are more than MAX_COOKIES and one may be
+    among them: nobody has so many, and to look through them takes time. None when there was nothing to remove and the
+    header may stay as it is.
 
     Where no token stands beside it a comma stays, also one that could begin a cookie: `info={"id":1,"sig":"YQ=="}` is
     one. Envoy joins nothing with commas but several cookie headers of HTTP/1, which no browser sends (RFC 6265 section

@@ -26,7 +26,7 @@ from authz.identity.key_document import read_jwks
 from authz.model import Reason
 
 # Calls that may wait for a fetch of one issuer's keys: half of those that the samples' circuit breaker lets through, or
-# strangers with unknown keys could shut everybody else out for as long as an endpoint hangs.
+# strangers with unknown keys could shut everybody else out for as long as its endpoint hangs.
 MAX_WAITERS: Final = 32
 
 _RETRY_WITHOUT_KEYS_SECONDS: Final = 5.0

@@ -39,12 +39,25 @@ def advise(routes: Sequence[Route], accepted: AcceptedTokens, *, checks_certific
 
 def lets_everyone_in(route: Route) -> bool:
     """Tell whether nobody needs to sign in: something always allows, and no denial looks at the caller."""
-    return is_public(route.policy) and not _identity_denials(route.policy)
+    policy = route.policy
+    return is_public(policy) and not _identity_denials(policy) and _certificate_in_an_allow(policy) is None
 
 
 def is_public(policy: Policy) -> bool:
     """Tell whether some allow block holds for everyone."""
     return any(constant_truth(block) is True for block in policy.allow)
+
+
+_CERTIFICATE: Final = "invalid_client_certificate"
+
+
+def _certificate_in_an_allow(policy: Policy) -> Criterion | None:
+    """Give the criterion that lets nobody in and denies whoever has no good certificate (rule 5 of decision.py)."""
+    for block in policy.allow:
+        found = next((criterion for criterion in block.criteria if criterion.name == _CERTIFICATE), None)
+        if found is not None and not block.operator.inverts:
+            return found
+    return None
 
 
 def _identity_denials(policy: Policy) -> list[Criterion]:
@@ -100,8 +113,16 @@ class _RouteAdviser:
         """Advise on a route, its rules and its criteria."""
         what = f"route `{route.name.label}`"
         advise_on_path(self._advice, route.path, route.path.source or route.source, what)
-        self._public(route.policy, what)
-        self._signed_in(route.policy, what)
+        misplaced = _certificate_in_an_allow(route.policy)
+        if misplaced is not None:
+            self._warn(
+                misplaced.source,
+                f"{what}: `{_CERTIFICATE}` in an allow lets nobody in, and denies whoever has no good certificate: "
+                f"write `deny: {{or: [{{{_CERTIFICATE}: true}}]}}` instead",
+            )
+        else:
+            self._public(route.policy, what)
+            self._signed_in(route.policy, what)
         for effect, blocks in ((Effect.ALLOW, route.policy.allow), (Effect.DENY, route.policy.deny)):
             self._joined_by_or(effect, blocks, what)
             for block in blocks:

@@ -7,9 +7,10 @@ How a policy is judged (Pomerium's policy language, PPL):
    keeps the reason.
 3. A true block's reasons are those of its true members, a false one's those of its false members.
 4. Blocks of one effect, in one rule or in several, are joined by or. No block at all is false, never true.
-5. Outcome: a client-certificate problem among the reasons of deny or allow: 403; `user-unauthenticated` among them: 401
-   (or what was wrong with the credential); deny true: 403; allow true: allowed; else 403.
-6. What a criterion asks for and nobody can know (an address that Envoy does not tell) makes a deny hold, an allow not.
+5. Outcome: a client-certificate problem among the reasons of deny: 403; `user-unauthenticated` among the reasons of
+   allow or deny: 401 (or what was wrong with the credential); deny true: 403; allow true: allowed, but 403 where such a
+   problem is among its reasons; else 403.
+6. An address that Envoy does not tell, or a certificate that nobody can read, makes a deny hold and an allow not.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from authz.errors import TokenError
 from authz.model import NO_GUIDANCE, Allow, Decision, Deny, Guidance, Reason, Source
 
 if TYPE_CHECKING:
+    from authz.model import Principal, RouteName
     from authz.policy.criterion import Criterion, Facts, Finding
     from authz.policy.routes import Route
 
@@ -150,10 +152,8 @@ def outcome(
     """Turn the two judgements into the decision, in the order of the module's rule 5."""
     principal = facts.principal
     name = route.name
-    for judged in (deny, allow):  # an allow, too: whoever writes it there means to have the certificate checked
-        if judged.reasons and not _CERTIFICATE_PROBLEMS.isdisjoint(judged.reasons):
-            problem = next(reason for reason in judged.reasons if reason in _CERTIFICATE_PROBLEMS)
-            return Deny(problem, _without(judged.reasons, problem), name, principal)
+    if _has_certificate_problem(deny):
+        return _deny_certificate(deny, name, principal)
     asking = [judged.reasons for judged in (allow, deny) if _UNAUTHENTICATED in judged.reasons]
     if asking:
         others = _without(_unique([reason for reasons in asking for reason in reasons]), _UNAUTHENTICATED)
@@ -162,10 +162,21 @@ def outcome(
     if deny.holds:
         return Deny(deny.reasons[0], deny.reasons[1:], name, principal)
     if allow.holds:
+        if _has_certificate_problem(allow):  # whoever writes it there means to have the certificate checked
+            return _deny_certificate(allow, name, principal)
         return Allow(name, allow.reasons, principal)
     if not allow.reasons:
         return Deny(Reason.NO_RULE, (), name, principal)
     return Deny(allow.reasons[0], allow.reasons[1:], name, principal)
+
+
+def _has_certificate_problem(judged: Judgement) -> bool:
+    return bool(judged.reasons) and not _CERTIFICATE_PROBLEMS.isdisjoint(judged.reasons)
+
+
+def _deny_certificate(judged: Judgement, name: RouteName, principal: Principal | None) -> Deny:
+    problem = next(reason for reason in judged.reasons if reason in _CERTIFICATE_PROBLEMS)
+    return Deny(problem, _without(judged.reasons, problem), name, principal)
 
 
 def blame(decision: Decision, error: TokenError) -> Decision:

@@ -117,11 +117,13 @@ def _check_utf8(path: str) -> None:
         raise RequestError("the path holds escapes that are not UTF-8") from None
 
 
-@lru_cache(maxsize=64)  # every `http_path` of a route asks for the same one
 def decoded_path(canonical: str) -> str:
     """Give the canonical path with its remaining escapes decoded: what the criterion `http_path` sees."""
-    if "%" not in canonical:
-        return canonical
+    return _decoded(canonical) if "%" in canonical else canonical
+
+
+@lru_cache(maxsize=64)  # every `http_path` of a route asks for the same one; none is longer than MAX_ESCAPED_LENGTH
+def _decoded(canonical: str) -> str:
     first, *rest = canonical.encode("ascii").split(b"%")
     return b"".join([first, *[_BYTES[part[:2]] + part[2:] for part in rest]]).decode("utf-8")
 

@@ -103,7 +103,7 @@ def source_ip(builder: Builder) -> Parts | None:
     known = [network for network in networks if network is not None]
     good: Finding = (True, Reason.SOURCE_IP_OK)
     bad: Finding = (False, Reason.SOURCE_IP_UNAUTHORIZED)
-    unknown: Finding = (builder.if_unknown, Reason.SOURCE_IP_UNAUTHORIZED)
+    unknown: Finding = (builder.if_unknown and bool(known), Reason.SOURCE_IP_UNAUTHORIZED)  # nobody is in no network
 
     def test(facts: Facts) -> Finding:
         try:
@@ -161,10 +161,14 @@ def client_certificate(builder: Builder) -> Parts | None:
         return None
     good: Finding = (True, Reason.CLIENT_CERTIFICATE_OK)
     bad: Finding = (False, Reason.CLIENT_CERTIFICATE_UNAUTHORIZED)
+    unknown: Finding = (builder.if_unknown, Reason.CLIENT_CERTIFICATE_UNAUTHORIZED)
 
     def test(facts: Facts) -> Finding:
-        certificate = read_certificate(facts.request.certificate)
-        return good if certificate is not None and matcher.test(certificate) else bad
+        presented = facts.request.certificate
+        certificate = read_certificate(presented)
+        if certificate is None:
+            return unknown if presented else bad
+        return good if matcher.test(certificate) else bad
 
     return Parts(test, matcher.wanted, _look_at_certificate)
 

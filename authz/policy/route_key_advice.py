@@ -1,12 +1,14 @@
 """What to write instead of an unknown key of a route. Whoever does as he is told must not open the route.
 
-Rules: what is a criterion, or belongs under `policy:`, is sent there; a key that restricts nothing is never offered
-without saying so; nobody is told to delete what may have been meant to restrict. A plain key beside `policy:` lets in
-by itself (`rule_reader.py`), so it has to move along.
+Rules: what is a criterion, or belongs under `policy:`, is sent there; what opens a route or restricts nothing is only
+offered for what can hardly mean anything else; nobody is told to delete what may have been meant to restrict. Where
+something lets callers in already, a plain key or a rule, another allow would only let in more: a criterion becomes a
+`deny:` of whoever does not meet it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final
 
@@ -42,10 +44,25 @@ def unknown_route_key(key: str, route: Fields, own: Collection[str], envoys: Col
     return f"unknown key `{shorten(key)}`{_hint(key, route, own, envoys)}"
 
 
+_NEGATIVE: Final = re.compile("ban|block|den[iy]|disallow|exclud|forbid|no_|not_|prevent|reject|restrict|un(?!auth)")
+
+
+def _means_public(word: str) -> bool:
+    return "unauth" in word or ("public" in word and "auth" not in word)
+
+
 def _hint(key: str, route: Fields, own: Collection[str], envoys: Collection[str]) -> str:
     word = key.partition("/")[0]
+    if _NEGATIVE.match(word.lower()):  # whatever lets somebody in is the opposite
+        near = nearest(word, filter(_NEGATIVE.match, own), cutoff=_TYPO)
+        return (
+            f"; did you mean `{near}`?"
+            if near
+            else ": if it says who may not pass, write that as a `deny:` under `policy:`"
+        )
     restricting = nearest(word, (*_RESTRICTING, *_CRITERIA, *_EFFECTS))
-    other = nearest(word, (*(name for name in own if name not in _RESTRICTING), *envoys), cutoff=_TYPO)
+    candidates = [name for name in own if name not in _RESTRICTING and (name != _PUBLIC or _means_public(word.lower()))]
+    other = nearest(word, (*candidates, *envoys), cutoff=_TYPO)
     near = nearest(word, [name for name in (restricting, other) if name is not None])
     if near is None:
         return ": neither ours nor Pomerium's: if it says who may pass, write that under `policy:`; if not, delete it"
@@ -60,12 +77,14 @@ def _hint(key: str, route: Fields, own: Collection[str], envoys: Collection[str]
 
 def _as_criterion(name: str, route: Fields) -> str:
     shown = shorten("claim/NAME" if name == "claim" else name)
-    if name == "invalid_client_certificate":  # in an `allow:` it would let in whom it is to keep out
-        return f"write `policy: {{deny: {{or: [{{{shown}: …}}]}}}}`"
+    is_misuse = name == "invalid_client_certificate"  # which nobody is to meet
+    rule = f"deny: {{{'or' if is_misuse else 'not'}: [{{{shown}: {'true' if is_misuse else '…'}}}]}}"
     if route.get("policy") is not None:
-        return f"write `- {shown}: …` into the `and:` of each `allow:` under `policy:`{_move_along(route)}"
-    caller = "{authenticated_user: true}, " if name in _ABOUT_THE_REQUEST and not _is_open(route, _PUBLIC) else ""
-    return f"write `policy: {{allow: {{and: [{caller}{{{shown}: …}}]}}}}`{_move_along(route)}"
+        return f"add the rule `{rule}` to `policy:`"
+    if is_misuse or any(_is_open(route, key) for key in _DOORS):
+        return f"write `policy: {{{rule}}}`"
+    caller = "{authenticated_user: true}, " if name in _ABOUT_THE_REQUEST else ""
+    return f"write `policy: {{allow: {{and: [{caller}{{{shown}: …}}]}}}}`"
 
 
 def _as_effect(effect: str, route: Fields, body: str = "…") -> str:

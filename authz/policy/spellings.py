@@ -67,4 +67,4 @@ def _warning(route: Route, other: str, public: Route) -> Problem:
         f"route `{route.name.label}`: `{other}` goes to the public route `{public.name.label}` at {public.source}, and "
         f"most upstreams read it as the guarded `{route.path.text}`: write `regex: {pattern}`"
     )
-    return Problem(route.path.source or route.source, message, Severity.WARNING)
+    return Problem(route.path.source or route.source, message, Severity.WARNING, public.source)

@@ -31,6 +31,7 @@ from authz.transport.envoy import NOBODY, Answers, Stamp, StandingDenial, reques
 from authz.transport.guard import Guard
 from authz.transport.health import Health
 from authz.transport.rush import Rush
+from authz.transport.sockets import why_not
 from authz.transport.tls import Certificates
 
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
@@ -211,8 +212,7 @@ class Server:
                 return self._server.add_insecure_port(target)
             return self._server.add_secure_port(target, credentials)
         except RuntimeError:  # it names gRPC's variables, and no cause
-            why = "another process does, or it is no address of this machine"
-            raise OSError(f"cannot listen on {target}: {why}") from None
+            raise OSError(f"cannot listen on {target}: {why_not(self._listen)}") from None
 
     async def start(self) -> None:
         """Listen. Not serving yet, as far as health is concerned."""

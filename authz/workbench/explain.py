@@ -119,8 +119,13 @@ _NAMED: Final = "named by the line: Envoy chose it by its id, since host and pat
 
 def _named_by_the_log(asked: Asked, policies: PolicySet, found: Route | None) -> Route | None:
     """Give the route whose id a log's line tells, unless host and path lead to it: a label need not be an id."""
-    label = None if asked.logged is None else asked.logged.get("route")
+    logged = asked.logged or {}
+    label = logged.get("route")
     if not isinstance(label, str) or asked.request.route_id is not None:
+        return None
+    if (
+        logged.get("policy_revision", policies.revision) != policies.revision
+    ):  # under other policies it may have been another route's
         return None
     return None if found is not None and found.name.label == label else policies.routes.find_by_id(label)
 

@@ -125,9 +125,9 @@ def _with_address(asked: Asked, peer: str, header: str | None) -> Asked:
     """Give the request the address that policies see in the service; a log's line tells that one already."""
     request = asked.request
     if header is None:
-        return asked._replace(request=request._replace(source_ip=peer or request.source_ip))
-    if asked.logged is not None and header not in request.headers:
-        return asked._replace(address_from="the log")
+        return asked._replace(request=request._replace(source_ip=peer or request.source_ip), address_from="")
+    if asked.address_from and header not in request.headers:
+        return asked
     address = client_address(peer, request.headers, header)
     return asked._replace(request=request._replace(source_ip=address), address_from=f"the header `{header}`")
 

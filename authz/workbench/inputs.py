@@ -253,6 +253,7 @@ def from_log_line(line: str) -> Asked:
             _first(entry, _PEER_KEYS) or "",
         ),
         logged=_logged(entry),
+        address_from="the log" if entry.get(_PEER_KEYS[0]) else "",
     )
 
 

@@ -306,7 +306,7 @@ class TestDoesNotStart:
             port = other.getsockname()[1]
             ended = self.serve(tmp_path, pool, listen=f"127.0.0.1:{port - taken}")
         assert ended.returncode == 1
-        assert f"cannot start: cannot listen on 127.0.0.1:{port}: another process does" in ended.stderr
+        assert f"cannot start: cannot listen on 127.0.0.1:{port}: Address already in use" in ended.stderr
 
     def test_a_taken_admin_port(self, tmp_path: Path, pool: FakeUserPool) -> None:
         with socket.socket() as other:

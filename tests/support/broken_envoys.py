@@ -721,6 +721,18 @@ ADDRESSED: dict[str, tuple[Promises, Callable[[Parts], object]]] = {
         FROM_ENVOY,
         lambda p: internal(p) or early(p, {"remove": EXTERNAL}, written(EXTERNAL, CLIENT, 2)),
     ),
+    "by Envoy, taken off and added": (
+        REAL_IP,
+        lambda p: early(
+            p,
+            {"remove": "x-real-ip"},
+            {"append": {"header": {"key": "X-Real-Ip", "value": PEER}}},  # by default
+        ),
+    ),
+    "by Envoy, taken off and added where it is not": (
+        REAL_IP,
+        lambda p: early(p, {"remove": "x-real-ip"}, written("x-real-ip", PEER, "ADD_IF_ABSENT")),
+    ),
     "by a filter": (FROM_ENVOY, lambda p: internal(p, **INSIDE) or mutating_filter(p, written(EXTERNAL, CLIENT))),
     "by a list that is begun here": (FORWARDED, lambda p: early(p, {"remove": "x-forwarded-for"})),
     "in another header, early": (REAL_IP, lambda p: early(p, written("X-Real-IP", CLIENT))),

@@ -19,7 +19,7 @@ def invoke(*arguments: str) -> Result:
     "address",
     [
         "http://127.0.0.1:45019", "45019", "127.0.0.1:45O19", "127.0.0.1", "127.0.0.1:70000", "127.0.0.1:0", ":0",
-        "[::1]", "unix:authz.sock", "unix:", "",
+        "[::1]", "unix:", "", "a b_c:1",
     ],
 )  # fmt: skip
 def test_the_healthcheck_asks_no_address_that_none_can_listen_on(address: str) -> None:
@@ -32,6 +32,13 @@ def test_the_healthcheck_asks_no_address_that_none_can_listen_on(address: str) -
 def test_the_healthcheck_asks_a_socket_in_either_spelling(address: str) -> None:
     ended = invoke("healthcheck", "--address", address)
     assert (ended.exit_code, ended.output) == (1, f"not serving: {address}: UNAVAILABLE\n")
+
+
+@pytest.mark.parametrize("address", ["unix:no-such.sock", "my_authz.invalid:9191"])
+def test_the_healthcheck_asks_what_only_clients_can_name(address: str) -> None:
+    ended = invoke("healthcheck", "--address", address, "--timeout", "1")
+    assert ended.exit_code == 1
+    assert ended.output.startswith(f"not serving: {address}: ")
 
 
 @pytest.mark.parametrize("port", ["70000", "65536", "-5", "x"])

@@ -15,7 +15,7 @@ from authz.metrics import Metrics
 from authz.service import Service
 from authz.settings import Listen, load_settings
 from authz.transport.server import Server
-from authz.transport.sockets import refuse_a_taken_socket
+from authz.transport.sockets import refuse_a_taken_socket, why_not
 from tests.support.user_pool import FakeUserPool
 
 
@@ -51,6 +51,14 @@ def service_of(pool: FakeUserPool, tmp_path: Path) -> Service:
     settings = load_settings(tmp_path / "authz.yaml", environ={}, overrides={})
     nowhere = os.open(os.devnull, os.O_WRONLY)
     return Service(settings, writer=LineWriter(nowhere), metrics=Metrics(version="test", wall=time.time))
+
+
+def test_why_an_address_cannot_be_had(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        assert why_not(Listen("127.0.0.1", taken.getsockname()[1])) == "Address already in use"
+    assert why_not(Listen("192.0.2.1", 9191)) == "Cannot assign requested address"
+    assert why_not(Listen(path=str(tmp_path / "gone" / "authz.sock"))) == "No such file or directory"
+    assert why_not(Listen("", 0)) == "gRPC does not say why"
 
 
 async def test_ready_is_not_said_before_health_checks_are_told(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from authz.errors import Severity
 from authz.workbench.doctor.configuration import Manager
 from authz.workbench.doctor.findings import Finding, FindingId, finding
-from authz.workbench.doctor.mutations import early_mutations, overwritten_with, removes
+from authz.workbench.doctor.mutations import added_with, early_mutations, overwritten_with, removes
 from authz.workbench.doctor.place import Place
 
 _EXTERNAL, _FORWARDED = "x-envoy-external-address", "x-forwarded-for"
@@ -86,6 +86,8 @@ def _adds_peer(manager: Place) -> bool:
 def _mutated(mutations: Iterable[Place], header: str, word: _Word, trusted: Sequence[str]) -> _Word:
     for mutation in mutations:
         value = overwritten_with(mutation, header)
+        if value is None and word is _Word.NOBODY:
+            value = added_with(mutation, header)
         if removes(mutation, header):
             word = _Word.NOBODY
         elif value is not None:

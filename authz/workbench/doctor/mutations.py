@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from authz.workbench.doctor.matching import string_matches
 from authz.workbench.doctor.place import Place, family, unwrapped
 
-_OVERWRITES: Final = frozenset({"OVERWRITE_IF_EXISTS_OR_ADD", "2"})  # enumerations may be written as numbers
+# Enumerations may be written as numbers; the default is APPEND_IF_EXISTS_OR_ADD.
+_OVERWRITES: Final = frozenset({"OVERWRITE_IF_EXISTS_OR_ADD", "2"})
+_ADDS: Final = frozenset({"", "APPEND_IF_EXISTS_OR_ADD", "0", "ADD_IF_ABSENT", "1"})
 
 
 def early_mutations(manager: Place) -> Iterator[Place]:
@@ -28,7 +30,16 @@ def removes(mutation: Place, name: str) -> bool:
 
 def overwritten_with(mutation: Place, name: str) -> str | None:
     """Give the value that a mutation puts in a header's place whether it was there or not; None without one."""
+    return _put(mutation, name, _OVERWRITES)
+
+
+def added_with(mutation: Place, name: str) -> str | None:
+    """Give the value that a mutation gives to a header that is not there and may leave alone otherwise."""
+    return _put(mutation, name, _ADDS)
+
+
+def _put(mutation: Place, name: str, actions: Collection[str]) -> str | None:
     append = mutation["append"]
-    if append["header"]["key"].text.lower() != name or append["append_action"].text not in _OVERWRITES:
+    if append["header"]["key"].text.lower() != name or append["append_action"].text not in actions:
         return None
     return append["header"]["value"].text

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from authz.document import Problems, parse
-from authz.model import Json, Reason
+from authz.model import Allow, Json, Reason
 from authz.policy.caller_criteria import claim_values
 from authz.policy.criteria import CRITERIA, compile_criterion, show_values
 from authz.policy.criterion import CriteriaContext, Facts
+from authz.policy.decision import decide
 from authz.policy.request_criteria import is_cors_preflight, plain_address
 from tests.support.policies import (
     CLIENT,
@@ -28,6 +29,7 @@ from tests.support.policies import (
     facts,
     heads,
     judge,
+    policy_set,
     principal,
     problems_of,
     request,
@@ -644,3 +646,33 @@ def test_an_address_that_ends_with_its_at_sign_has_no_domain() -> None:
 def test_an_address_with_a_zone_is_no_network() -> None:
     (problem,) = problems_of("- from: https://a.example.com\n  policy: {allow: {or: [{source_ip: fe80::1%eth0}]}}\n")
     assert "found text `fe80::1%eth0`, expected an address or a network" in str(problem)
+
+
+@pytest.mark.parametrize("certificate", ["junk", "%2D" * 30_000])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "deny: {or: [{client_certificate: {san_dns: a}}]}",
+        "deny: {not: [{client_certificate: {san_dns: a}}]}",
+        "allow: {not: [{client_certificate: {san_dns: a}}]}",
+        "allow: {nor: [{client_certificate: {san_dns: a}}]}",
+        "allow: {or: [{client_certificate: {san_dns: a}}]}",
+    ],
+)
+def test_a_certificate_that_nobody_can_read_lets_nobody_in(certificate: str, rule: str) -> None:
+    access = "allow_public_unauthenticated_access: true, " if rule.startswith("deny") else ""
+    (route,) = policy_set(f"- {{from: https://a.example.com, {access}policy: {{{rule}}}}}\n").routes.routes
+    presented = facts().request._replace(certificate=certificate)
+    assert not isinstance(decide(facts()._replace(request=presented), route), Allow)
+
+
+def test_no_certificate_is_none_of_those_that_are_denied() -> None:
+    text = "- {from: https://a.example.com, policy: {allow: {not: [{client_certificate: {san_dns: a}}]}}}\n"
+    (route,) = policy_set(text).routes.routes
+    assert isinstance(decide(facts(), route), Allow)
+
+
+def test_nobody_is_in_an_empty_list_of_networks() -> None:
+    text = "- {from: https://a.example.com, policy: {allow: {or: [accept: ]}, deny: {or: [source_ip: []]}}}\n"
+    (route,) = policy_set(text).routes.routes
+    assert isinstance(decide(facts(source_ip=""), route), Allow)

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from authz.errors import LoadError
+from authz.policy.files import read_files
+from authz.policy.parser import PolicyOptions, parse_policies
 from authz.workbench.explain_verb import UsageError, explain
 from tests.support.ports import free_ports
 from tests.support.running_service import configuration
@@ -444,6 +446,19 @@ class TestLogLines:
         assert (found["name"], found["note"]) == (route, note if alone else "")
         text = stand.tell(None, stdin=io.StringIO(json.dumps(line)))
         assert ("named by the line" in text) is (alone is not None)
+
+    @pytest.mark.parametrize("is_current", [True, False])
+    def test_a_line_written_under_other_policies_names_none_of_these(self, stand: Stand, is_current: bool) -> None:
+        files = read_files(stand.folder / "policies").files
+        revision = parse_policies(files, PolicyOptions()).revision if is_current else "0" * 12
+        line = {"host": "app.example.com", "path": "/public/x", "route": "orders", "policy_revision": revision}
+        story = stand.story(None, stdin=io.StringIO(json.dumps(line)))
+        assert story["route"]["name"] == ("orders" if is_current else "https://app.example.com prefix=/public")
+
+    def test_what_envoy_calls_the_client_is_its_peer(self, stand: Stand) -> None:
+        stand.settings["client_ip_header"] = "x-real-ip"
+        line = '{"host": "app.example.com", "path": "/orders/7", "client": "203.0.113.9"}'
+        assert stand.story(None, stdin=io.StringIO(line))["request"]["source_ip"] == ""
 
     def test_another_one_that_is_given_goes_before_it(self, stand: Stand) -> None:
         line = '{"host": "gone.example", "path": "/", "route": "orders"}'
