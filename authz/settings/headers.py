@@ -116,7 +116,7 @@ def _folded(header: str) -> str:
 
 
 def _identity_headers(node: Node, name: str, problems: Problems) -> IdentityHeaders | None:
-    fields = map_of(node, name, problems)
+    fields = map_of(node, name, "of headers to claims, such as {x-auth-user: sub}", problems)
     if fields is None:
         return None
     headers: dict[str, tuple[str, ...]] = {}

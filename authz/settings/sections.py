@@ -39,7 +39,7 @@ from authz.settings.values import (
 
 def claims_of(node: Node, name: str, problems: Problems) -> Mapping[str, ClaimSettings] | None:
     """Read `claims`: what to make of which claim."""
-    fields = map_of(node, name, problems)
+    fields = map_of(node, name, 'of claims to what becomes of them, such as {scope: {split: " "}}', problems)
     if fields is None:
         return None
     claims = {}

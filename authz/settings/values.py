@@ -89,15 +89,15 @@ class Section:
 
 def section_of(node: Node, name: str, keys: Collection[str], problems: Problems) -> Section | None:
     """Read a map of these keys."""
-    fields = map_of(node, name, problems)
+    fields = map_of(node, name, f"with {_either(keys)}", problems)
     return None if fields is None else Section(fields, name, keys, problems)
 
 
-def map_of(node: Node, name: str, problems: Problems) -> Fields | None:
+def map_of(node: Node, name: str, of_what: str, problems: Problems) -> Fields | None:
     """Read a map of any keys."""
     if isinstance(node, Fields):
         return node
-    problems.error(node, f"{name}: found {describe(node)}, expected a map")
+    problems.error(node, f"{name}: found {describe(node)}, expected a map {of_what}")
     return None
 
 

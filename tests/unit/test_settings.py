@@ -687,7 +687,7 @@ def test_an_empty_flag_is_wrong() -> None:
 
 def test_a_flag_does_not_hide_a_section_that_is_no_map() -> None:
     assert problems(f"{VALID}log: loud\n", {}, log_level="info") == [
-        "authz.yaml:6:6: log: found text `loud`, expected a map"
+        "authz.yaml:6:6: log: found text `loud`, expected a map with `level`, `format`, `decisions` or `explain_values`"
     ]
 
 
