@@ -10,9 +10,9 @@ import base64
 import json
 import os
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
+from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Final
 
@@ -28,6 +28,8 @@ from tests.torture.figures import Figure, Stand, at_most, none_of
 
 TOKENS: Final = 1_000_000  # of each kind
 SHARE: Final = 1_000  # tokens
+SIGNERS: Final = 2  # to sign takes longer than to be asked
+AHEAD: Final = 8  # shares
 GROWTH_MB: Final = 64
 FRESH_MB: Final = 90
 RELOAD_GROWTH_MB: Final = 8  # the allocator's own noise: 500 routes take about 2 MB, a leak of each set 600 MB
@@ -36,13 +38,19 @@ PATIENCE: Final = 20.0
 
 
 def tokens(pool: FakeUserPool, count: int) -> Iterator[Sequence[str]]:
-    """Sign so many different tokens, in shares, on another core."""
+    """Sign so many different tokens, in shares, on whatever core has time; never many more than are asked for."""
     pem = pool.access_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     sizes = [min(SHARE, count - start) for start in range(0, count, SHARE)]
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as signers:
-        yield from signers.map(sign_share, repeat(pem), sizes)
+    with ProcessPoolExecutor(SIGNERS, mp_context=get_context("spawn")) as signers:
+        signing: deque[Future[list[str]]] = deque()
+        for size in sizes:
+            signing.append(signers.submit(sign_share, pem, size))
+            if len(signing) > AHEAD:
+                yield signing.popleft().result()
+        for share in signing:
+            yield share.result()
 
 
 def unsigned(pool: FakeUserPool, count: int) -> Iterator[Sequence[str]]:
