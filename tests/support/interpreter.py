@@ -256,7 +256,7 @@ class Judge:
         for criterion in criteria:
             for name, data in criterion.items():
                 holds, reason = self.criterion(name, data)
-                if name == "source_ip" and not is_address(self.visit.ip):
+                if name == "source_ip" and listed(data) and not is_address(self.visit.ip):
                     findings.append((unknown, reason))
                 else:
                     findings.append((not holds if operator in ("not", "nor") else holds, reason))
