@@ -47,10 +47,6 @@ def unknown_route_key(key: str, route: Fields, own: Collection[str], envoys: Col
 _NEGATIVE: Final = re.compile("ban|block|den[iy]|disallow|exclud|forbid|no_|not_|prevent|reject|restrict|un(?!auth)")
 
 
-def _means_public(word: str) -> bool:
-    return "unauth" in word or ("public" in word and "auth" not in word)
-
-
 def _hint(key: str, route: Fields, own: Collection[str], envoys: Collection[str]) -> str:
     word = key.partition("/")[0]
     if _NEGATIVE.match(word.lower()):  # whatever lets somebody in is the opposite
@@ -61,7 +57,7 @@ def _hint(key: str, route: Fields, own: Collection[str], envoys: Collection[str]
             else ": if it says who may not pass, write that as a `deny:` under `policy:`"
         )
     restricting = nearest(word, (*_RESTRICTING, *_CRITERIA, *_EFFECTS))
-    candidates = [name for name in own if name not in _RESTRICTING and (name != _PUBLIC or _means_public(word.lower()))]
+    candidates = [name for name in own if name not in _RESTRICTING and (name != _PUBLIC or "unauth" in word.lower())]
     other = nearest(word, (*candidates, *envoys), cutoff=_TYPO)
     near = nearest(word, [name for name in (restricting, other) if name is not None])
     if near is None:
