@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from authz.document import Problems, parse
-from authz.model import Allow, Json, Reason
+from authz.model import Allow, Deny, Json, Reason
 from authz.policy.caller_criteria import claim_values
 from authz.policy.criteria import CRITERIA, compile_criterion, show_values
 from authz.policy.criterion import CriteriaContext, Facts
@@ -663,7 +663,9 @@ def test_a_certificate_that_nobody_can_read_lets_nobody_in(certificate: str, rul
     access = "allow_public_unauthenticated_access: true, " if rule.startswith("deny") else ""
     (route,) = policy_set(f"- {{from: https://a.example.com, {access}policy: {{{rule}}}}}\n").routes.routes
     presented = facts().request._replace(certificate=certificate)
-    assert not isinstance(decide(facts()._replace(request=presented), route), Allow)
+    decision = decide(facts()._replace(request=presented), route)
+    assert isinstance(decision, Deny)
+    assert decision.reason is Reason.CLIENT_CERTIFICATE_UNAUTHORIZED
 
 
 def test_no_certificate_is_none_of_those_that_are_denied() -> None:
