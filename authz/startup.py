@@ -14,8 +14,8 @@ def heed_signals() -> None:
     that has not said what to do with it; the container would then be killed after its grace period.
 
     Nothing has been started yet that would have to be ended, so the process leaves at once; a line that was just logged
-    may be lost. Raising SystemExit instead would land anywhere: between an `open` and its `with`, or in a finaliser, where
-    Python drops what is raised.
+    may be lost. Raising SystemExit instead would land anywhere: between an `open` and its `with`, or in a finaliser,
+    where Python drops what is raised.
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
