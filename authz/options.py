@@ -10,7 +10,7 @@ from authz.policy.criterion import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.parser import PolicyOptions
 from authz.settings import Settings
-from authz.transport.envoy import AnswerSettings
+from authz.transport.check_response import AnswerSettings
 
 
 def policy_options(settings: Settings) -> PolicyOptions:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from authz import __version__
-from authz.audit import DecisionLog, configure_logging
+from authz.audit import DecisionLog
 from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.errors import LoadError
+from authz.event_log import configure_logging
 from authz.events import Events, RevocationEvents
 from authz.identity.fetch import HttpFetch
 from authz.identity.jwks import KeyStore
@@ -31,7 +32,7 @@ from authz.policy.quiet import look_once, quietly
 from authz.policy.store import PolicyStore
 from authz.settings import Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
-from authz.transport.envoy import Answers
+from authz.transport.check_response import Answers
 from authz.transport.event_loop import EventLoop
 from authz.transport.guard import Guard
 from authz.transport.rush import Rush

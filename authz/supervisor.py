@@ -28,8 +28,8 @@ from typing import Final
 from prometheus_client import Counter, Gauge
 from prometheus_client.exposition import generate_latest
 
-from authz.audit import configure_logging
 from authz.channel import EXPOSITION, MISSING, UP, Orders, read_missing, receive, send, write_orders
+from authz.event_log import configure_logging
 from authz.gathering import Gathering, read_exposition
 from authz.lines import LineWriter
 from authz.memory import share_arenas

@@ -29,9 +29,10 @@ from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, parse, shorten, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, parse, shorten
 from authz.errors import LoadError, Problem
 from authz.model import Json, Principal, Source
+from authz.reading import did_you_mean, text_of
 
 MATCHED_CLAIMS: Final = ("username", "cognito:username", "origin_jti", "iat")
 """The claims that a check looks at besides `sub` and the client; they must be as they were signed."""

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 
-from authz.document import Fields, Node, Scalar, describe, parse_duration
+from authz.document import Fields, Node, Scalar, describe
 from authz.model import Json, Principal, Reason
 from authz.policy.criterion import Build, Builder, Facts, Finding, Parts, warn_unused
 from authz.policy.matchers import StringMatcher, any_of, list_matcher, string_matcher
+from authz.reading import parse_duration
 
 _UNAUTHENTICATED: Final[Finding] = (False, Reason.USER_UNAUTHENTICATED)
 

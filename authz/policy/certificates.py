@@ -21,8 +21,9 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, list_of, shorten
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.policy.matchers import StringMatcher, any_of, string_matcher
+from authz.reading import did_you_mean, list_of
 
 Authorities: TypeAlias = tuple[x509.Certificate, ...]
 """The trusted issuers of client certificates; empty when none is configured."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from authz.document import Fields, Node, Problems, Scalar, describe, did_you_mean, shorten
+from authz.document import Fields, Node, Problems, Scalar, describe, shorten
 from authz.model import Json, Reason
 from authz.policy import caller_criteria, request_criteria
 from authz.policy.criterion import Build, Builder, CriteriaContext, Criterion, Finding, Parts, warn_unused
 from authz.policy.matchers import show
+from authz.reading import did_you_mean
 
 
 def compile_criterion(

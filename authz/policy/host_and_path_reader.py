@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import re2
 
-from authz.document import Fields, Node, Problems, shorten, text_of
+from authz.document import Fields, Node, Problems, shorten
 from authz.errors import RequestError
 from authz.policy.path import MAX_PORT, Host, canonical_host, canonical_pattern
 from authz.policy.routes import HostMatcher, PathKind, PathMatcher
+from authz.reading import text_of
 
 _FROM = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}

@@ -9,19 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from authz.document import (
-    MAX_NUMBER_LENGTH,
-    Fields,
-    Items,
-    Node,
-    Problems,
-    Scalar,
-    describe,
-    did_you_mean,
-    shorten,
-    text_of,
-)
+from authz.document import MAX_NUMBER_LENGTH, Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.model import Json
+from authz.reading import did_you_mean, text_of
 
 StringTest: TypeAlias = Callable[[str], bool]
 ListTest: TypeAlias = Callable[[Sequence[Json]], bool]

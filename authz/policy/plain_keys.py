@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, Scalar, boolean_of, describe, list_of, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe
 from authz.policy.matchers import claim_value
+from authz.reading import boolean_of, list_of, text_of
 
 PLAIN_KEYS: Final = (
     "allow_public_unauthenticated_access",

@@ -12,12 +12,13 @@ from html import escape
 from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.errors import RequestError
 from authz.model import Guidance
 from authz.policy.criterion import Criterion
 from authz.policy.decision import Policy
 from authz.policy.path import canonical_host
+from authz.reading import text_of
 
 Redirects: TypeAlias = tuple[tuple[int, str], ...]
 """HTTP status of a denial → target. As pairs, because a decision's words are hashable."""

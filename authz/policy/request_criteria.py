@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, list_of, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe
 from authz.errors import RequestError
 from authz.model import Json, Reason, Request
 from authz.policy import times
@@ -15,6 +15,7 @@ from authz.policy.certificates import certificate_matcher, is_trusted, read_cert
 from authz.policy.criterion import Build, Builder, Facts, Finding, Parts, warn_unused
 from authz.policy.matchers import string_matcher
 from authz.policy.path import decoded_path, decoded_text
+from authz.reading import list_of, text_of
 
 
 def _request_text(read: Callable[[Facts], str], yes: Reason, no: Reason) -> Build:

@@ -12,9 +12,10 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from authz.document import Fields, Items, Node, Scalar, nearest, shorten
+from authz.document import Fields, Items, Node, Scalar, shorten
 from authz.policy.criteria import CRITERIA
 from authz.policy.plain_keys import PLAIN_KEYS
+from authz.reading import nearest
 
 # Not `cors_preflight`: the plain key that is nearest to it says the same.
 _CRITERIA: Final = tuple(name for name in CRITERIA if name != "cors_preflight")

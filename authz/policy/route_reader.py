@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, Scalar, boolean_of, describe, did_you_mean, shorten, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.errors import Severity
 from authz.model import RouteName, Source
 from authz.policy.criterion import CriteriaContext
@@ -17,6 +17,7 @@ from authz.policy.refusals import GUIDANCE_KEYS, Redirects, read_guidance, redir
 from authz.policy.route_key_advice import unknown_route_key
 from authz.policy.routes import PathKind, Route
 from authz.policy.rule_reader import RuleReader
+from authz.reading import boolean_of, did_you_mean, text_of
 
 # Pomerium's keys for routing and for its own proxy: known, accepted, and Envoy's business here.
 ENVOY_KEYS: Final = frozenset({
@@ -53,8 +54,8 @@ _LIST_KEYS: Final = ("routes", "policy")  # what a file that is a map may hold
 
 def _test_file(name: str) -> str:
     """Give the name by which a misnamed file of policy tests would be known for one (files.py)."""
-    stem, _, extension = name.rpartition("/")[2].rpartition(".")
-    return f"{_TEST_ENDING.sub('', stem) or 'policies'}_test.{extension}"
+    stem = name.rpartition("/")[2].rpartition(".")[0]
+    return f"{_TEST_ENDING.sub('', stem) or 'policies'}_test.yaml"
 
 
 class RouteReader:

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, describe, did_you_mean, shorten
+from authz.document import Fields, Items, Node, Problems, describe, shorten
 from authz.model import Guidance
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext, Criterion
 from authz.policy.decision import Block, Effect, Operator, Policy
 from authz.policy.plain_keys import plain_criteria
 from authz.policy.refusals import GUIDANCE_KEYS, read_guidance
+from authz.reading import did_you_mean
 
 _OPERATORS: Final = tuple(operator.value for operator in Operator)
 

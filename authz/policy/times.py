@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean, shorten, text_of
+from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
+from authz.reading import did_you_mean, text_of
 
 TimeTest: TypeAlias = Callable[[float], bool]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from authz.document import did_you_mean
+from authz.reading import did_you_mean
 
 # botocore's partitions.json; tests/unit/settings/test_regions.py compares. A later one is warned of and works.
 REGIONS: Final = frozenset({

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
-from authz.document import Fields, Node, Problems, Scalar, describe, text_of
+from authz.document import Fields, Node, Problems, Scalar, describe
 from authz.identity.claims import BRACKETS, JUDGED_CLAIMS
 from authz.identity.jwks import JwksSettings
 from authz.identity.revocations import MATCHED_CLAIMS
+from authz.reading import text_of
 from authz.settings.key_pairs import why_no_pair
 from authz.settings.types import (
     ClaimSettings,

@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from authz.audit import DecisionLog, unread
 from authz.metrics import Metrics
 from authz.model import Deny, Reason
-from authz.transport.envoy import StandingDenial
+from authz.transport.check_response import StandingDenial
 
 # Between the two, the core refuses the more the longer the queue is. One process decides some 4,000 calls a second:
 # the longest queue is worth some 100 ms, which is less than Envoy's timeout.

@@ -18,7 +18,7 @@ from authz.audit import DecisionLog, unread
 from authz.metrics import Metrics
 from authz.model import Deny, Reason
 from authz.transport.admission import Call
-from authz.transport.envoy import Answers, StandingDenial
+from authz.transport.check_response import Answers, StandingDenial
 
 
 class CallContext(Call, Protocol):

@@ -27,7 +27,9 @@ from authz.pb import external_auth_pb2 as pb
 from authz.policy import explanation
 from authz.settings import Listen
 from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
-from authz.transport.envoy import NOBODY, Answers, Stamp, StandingDenial, request_id_of, to_request
+from authz.transport.answer_heads import Stamp
+from authz.transport.check_request import NOBODY, request_id_of, to_request
+from authz.transport.check_response import Answers, StandingDenial
 from authz.transport.guard import Guard
 from authz.transport.health import Health
 from authz.transport.rush import Rush

@@ -9,7 +9,8 @@ from authz.authorizer import Authenticator, Authorizer, Visit
 from authz.model import Allow, Deny, http_status
 from authz.policy.explanation import Explanation, explain
 from authz.policy.parser import PolicySet
-from authz.transport.envoy import Answers, Stamp
+from authz.transport.answer_heads import Stamp
+from authz.transport.check_response import Answers
 from authz.workbench.expectations import Row
 from authz.workbench.expected import Expected
 from authz.workbench.ground import Ground

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from authz.document import Problems, did_you_mean, shorten
+from authz.document import Problems, shorten
 from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.policy.files import MAX_FILE_BYTES, is_policy_test, read_files
 from authz.policy.parser import PolicySet, parse_policies
-from authz.transport.envoy import client_address
+from authz.reading import did_you_mean
+from authz.transport.check_request import client_address
 from authz.workbench.expectations import Expectations, Row, read_expectations
 from authz.workbench.ground import Ground
 from authz.workbench.loading import opened

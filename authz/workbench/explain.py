@@ -23,7 +23,8 @@ from authz.policy.near_misses import is_typo
 from authz.policy.parser import PolicySet
 from authz.policy.path import Host, canonical_host, canonical_path, check_method
 from authz.policy.routes import PathKind, Route
-from authz.transport.envoy import Answers, Stamp
+from authz.transport.answer_heads import Stamp
+from authz.transport.check_response import Answers
 from authz.workbench.inputs import Asked
 
 MAX_OTHER_ROUTES: Final = 10

@@ -20,7 +20,8 @@ from authz.model import Json
 from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.parser import PolicyOptions, PolicySet
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Settings, load_settings
-from authz.transport.envoy import Answers, AnswerSettings, client_address
+from authz.transport.check_request import client_address
+from authz.transport.check_response import Answers, AnswerSettings
 from authz.workbench.callers import GivenClaims, PresentedToken, UnlessRevoked
 from authz.workbench.expectations import DEFAULT_SOURCE_IP
 from authz.workbench.explain import Authenticate, Story, as_json, lines, tell

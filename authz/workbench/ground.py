@@ -10,7 +10,7 @@ from authz.identity.cognito import UserPool
 from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.parser import PolicyOptions
 from authz.settings import DEFAULT_IDENTITY_HEADERS, Settings
-from authz.transport.envoy import AnswerSettings
+from authz.transport.check_response import AnswerSettings
 
 
 @dataclass(frozen=True, slots=True)

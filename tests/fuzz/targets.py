@@ -25,7 +25,7 @@ from authz.pb import external_auth_pb2 as pb
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.path import canonical_host, canonical_path
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
-from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.check_response import Answers, AnswerSettings
 from authz.transport.server import Door
 from tests.support.interpreter import safe_host, safe_path
 from tests.support.user_pool import ALICE, NOW, base64url

@@ -21,7 +21,7 @@ from authz.metrics import Metrics
 from authz.model import TOKEN_REASONS
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
-from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.check_response import Answers, AnswerSettings
 from authz.transport.server import Door
 from tests.support.check_request import CLIENT_IP, check_request
 from tests.support.policies import policy_set

@@ -9,7 +9,7 @@ check_request(route="orders")                              the route that Envoy 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from authz.pb import external_auth_pb2 as pb
 
@@ -51,3 +51,9 @@ def check_request(
         else:
             http.headers[name] = b",".join(encoded).decode()
     return check
+
+
+def http_message(**http: Any) -> pb.CheckRequest:
+    """Build a message of nothing but these HTTP facts."""
+    facts = pb.AttributeContext.HttpRequest(**http)
+    return pb.CheckRequest(attributes=pb.AttributeContext(request=pb.AttributeContext.Request(http=facts)))

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from authz.authorizer import Authorizer
 from authz.cli import cli
-from authz.transport.envoy import Answers
+from authz.transport.check_response import Answers
 from authz.transport.server import Door
 from tests.bench.servers import Service
 from tests.support.user_pool import FakeUserPool

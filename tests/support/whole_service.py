@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from authz.audit import configure_logging
+from authz.event_log import configure_logging
 from authz.identity.jwks import KeyStore
 from authz.lines import LineWriter
 from authz.metrics import Metrics

@@ -31,7 +31,7 @@ from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
-from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.check_response import Answers, AnswerSettings
 from authz.transport.rush import ENOUGH, Rush
 from authz.transport.server import Door
 from tests.support.check_request import check_request

@@ -20,19 +20,15 @@ from authz.document import (
     Node,
     Problems,
     Scalar,
-    boolean_of,
     describe,
-    did_you_mean,
     let_go,
-    list_of,
     parse,
-    parse_duration,
     resolve,
     shorten,
-    text_of,
 )
 from authz.errors import Severity
 from authz.model import Source
+from authz.reading import boolean_of, did_you_mean, list_of, parse_duration, text_of
 
 FILE = "a.yaml"
 

@@ -18,8 +18,8 @@ REQUEST_PATH: Final = (
     "identity/verified.py",
     "policy/caller_criteria.py", "policy/decision.py", "policy/matchers.py", "policy/path.py",
     "policy/request_criteria.py", "policy/routes.py",
-    "transport/envoy.py", "transport/pages.py", "transport/preference.py", "transport/redirects.py",
-    "transport/server.py",
+    "transport/check_request.py", "transport/check_response.py", "transport/answer_heads.py", "transport/pages.py",
+    "transport/preference.py", "transport/redirects.py", "transport/server.py",
 )  # fmt: skip
 
 # What these read is not the raw request, or decides nothing.
@@ -106,10 +106,10 @@ def test_a_request_waits_for_nothing_but_keys(name: str) -> None:
 def test_the_answers_message_is_made_in_one_place_alone() -> None:
     """`_made`; and only `_head`, whose code comes from a table, makes one that is not like another."""
     places = [name for name in sources() for called, _ in calls(name) if called == "CheckResponse"]
-    assert places == ["transport/envoy.py"]
-    anew = [call for called, call in calls("transport/envoy.py") if called == "_made" and not call.args]
+    assert places == ["transport/answer_heads.py"]
+    anew = [call for called, call in calls("transport/answer_heads.py") if called == "_made" and not call.args]
     assert len(anew) == 1
-    functions = [node for node in ast.walk(tree("transport/envoy.py")) if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in ast.walk(tree("transport/answer_heads.py")) if isinstance(node, ast.FunctionDef)]
     assert [node.name for node in functions if anew[0] in ast.walk(node)] == ["_head"]
 
 

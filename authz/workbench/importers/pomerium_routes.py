@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, did_you_mean
+from authz.document import Fields, Items, Node, Problems, Scalar, describe
 from authz.model import Json
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext
 from authz.policy.route_reader import ENVOY_KEYS
+from authz.reading import did_you_mean
 from authz.workbench.importers.common import (
     SECRET_NAME,
     caller,

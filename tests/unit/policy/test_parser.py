@@ -594,7 +594,8 @@ def test_the_files_trees_are_let_go_node_by_node(monkeypatch: pytest.MonkeyPatch
     ("name", "better"),
     [
         ("a_tests.yaml", "a_test.yaml"),
-        ("rules/a.test.yml", "a_test.yml"),
+        ("rules/a.test.yml", "a_test.yaml"),
+        ("a_test.yml", "a_test.yaml"),
         ("A-Test.yaml", "A_test.yaml"),
         ("latest.yaml", "latest_test.yaml"),
         ("tests.yaml", "policies_test.yaml"),

@@ -23,7 +23,7 @@ from authz.metrics import Metrics
 from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
-from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.check_response import Answers, AnswerSettings
 from authz.transport.rush import Rush
 from authz.transport.server import Door, keep_health
 from tests.support.check_request import check_request

@@ -13,7 +13,7 @@ from authz.audit import DecisionLog
 from authz.metrics import Metrics
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import TlsSettings
-from authz.transport.envoy import Answers, AnswerSettings
+from authz.transport.check_response import Answers, AnswerSettings
 from authz.transport.guard import CallContext, Guard
 from authz.transport.tls import Certificates
 from tests.support.authority import Authority, Pair, install, replace

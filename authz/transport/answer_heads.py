@@ -1,0 +1,128 @@
+"""What an answer starts with: its code, what it says about itself, and the headers that many answers share.
+
+Envoy takes an empty answer, and any answer whose outer code is 0, for an allow (measured, Envoy 1.40). So answers are
+made here alone: all start as copies of what `_head` makes, with its code, and a denial's comes from a table that holds
+no 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from authz.model import Allow, Decision, Deny
+from authz.pb import external_auth_pb2 as pb
+
+OK: Final = 0
+GRPC_CODE: Final[Mapping[int, int]] = {400: 3, 401: 16, 403: 7, 404: 7, 503: 14}
+"""google.rpc.Code by HTTP status: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE."""
+
+
+class Stamp(NamedTuple):
+    """What every answer says about itself in its dynamic metadata."""
+
+    decision_id: str
+    policy_revision: str = ""
+
+
+def allowed(allow: Allow, stamp: Stamp, to_set: tuple[str, ...]) -> pb.CheckResponse:
+    """Start an allow's answer: it sets headers of these names, in this order, whose values are still empty."""
+    return _response(allow, stamp, _allowed_head(_summary(OK, allow, stamp), to_set))
+
+
+def denied(deny: Deny, stamp: Stamp, status: int) -> pb.CheckResponse:
+    """Start a denial's answer, which has no HTTP response yet; `status`: the HTTP status of its reason."""
+    return _response(deny, stamp, _head(_summary(GRPC_CODE[status], deny, stamp)))
+
+
+class _Summary(NamedTuple):
+    """What answers have in common that say the same of the same route."""
+
+    code: int
+    decision: str
+    reason: str
+    route: str
+    policy_revision: str
+
+
+def _summary(code: int, decision: Decision, stamp: Stamp) -> _Summary:
+    word = "allow" if isinstance(decision, Allow) else "deny"
+    route = "" if decision.route is None else decision.route.label
+    return _Summary(code, word, decision.reason.value, route, stamp.policy_revision)
+
+
+# What is read below was written once, because to write it takes longer than all else of an answer. There are a handful
+# for each route; nothing that a request could choose is part of it, or strangers could fill the memory.
+_HEADS: Final = 1024
+
+
+@lru_cache(maxsize=_HEADS)
+def _head(summary: _Summary) -> pb.CheckResponse:
+    """Give what every answer starts with: outer code and dynamic metadata. Only to be copied from."""
+    response = _made()
+    response.status.code = summary.code
+    for name in ("decision", "reason", "route", "policy_revision"):
+        response.dynamic_metadata.fields[name].string_value = getattr(summary, name)
+    return response
+
+
+@lru_cache(maxsize=_HEADS)
+def _allowed_head(summary: _Summary, to_set: tuple[str, ...]) -> pb.CheckResponse:
+    """Give an allow's answer with the names of the headers that it sets, without their values. Only to be copied."""
+    response = _made(_head(summary))
+    ok = response.ok_response
+    ok.SetInParent()  # also when it is empty
+    for name in to_set:
+        set_header(ok.headers, name, "")
+    return response
+
+
+def _made(like: pb.CheckResponse | None = None) -> pb.CheckResponse:
+    """Make an answer, which is done here alone. One that is like no other has no code yet, which means allow."""
+    response = pb.CheckResponse()
+    if like is not None:
+        response.CopyFrom(like)
+    return response
+
+
+def _response(decision: Decision, stamp: Stamp, head: pb.CheckResponse) -> pb.CheckResponse:
+    """Start every answer: what it has in common with others, its id, and the caller."""
+    response = _made(head)
+    fields = response.dynamic_metadata.fields
+    fields["decision_id"].string_value = stamp.decision_id
+    principal = decision.principal
+    if principal is not None:
+        fields["subject"].string_value = principal.subject
+        fields["client_id"].string_value = principal.client_id
+    return response
+
+
+@lru_cache(maxsize=256)  # a handful for each host; to write one takes half as long as a whole denial
+def denied_response(status: int, content_type: str, policy: str, challenge: str | None) -> pb.DeniedHttpResponse:
+    """Give a denial without its body. Only to be copied from."""
+    response = pb.DeniedHttpResponse()
+    response.status.code = status
+    set_header(response.headers, "content-type", content_type)
+    set_header(response.headers, "cache-control", "no-store")
+    set_header(response.headers, "x-content-type-options", "nosniff")
+    set_header(response.headers, "vary", "accept")
+    if policy:
+        set_header(response.headers, "content-security-policy", policy)
+    if challenge is not None:
+        set_header(response.headers, "www-authenticate", challenge)
+    return response
+
+
+def set_header(headers: object, name: str, value: str) -> None:
+    """Set one header. `append` stays unset: Envoy then replaces every copy, and adds one where there is none."""
+    option = headers.add()  # type: ignore[attr-defined]  # a repeated field of protobuf
+    option.header.key = name
+    option.header.value = value
+
+
+def decision_id_bytes(text: str) -> bytes:
+    """Write `dynamic_metadata {fields {key: "decision_id" value {string_value: text}}}`, in fields 4, 1, 1, 2 and 3."""
+    value = text.encode()
+    entry = b"\x0a\x0bdecision_id\x12" + bytes((len(value) + 2, 0x1A, len(value))) + value
+    return bytes((0x22, len(entry) + 2, 0x0A, len(entry))) + entry  # every length is below 128: one byte
