@@ -12,6 +12,8 @@ import yaml
 
 from authz.errors import Severity
 from authz.policy.parser import PolicyOptions, parse_policies
+from authz.settings import Listen
+from authz.settings.types import DEFAULT_LISTEN
 from authz.workbench.doctor import FindingId, Promises
 from authz.workbench.doctor.clusters import QUEUE
 from authz.workbench.doctor.headers import READ
@@ -189,6 +191,8 @@ EXTERNAL = "x-envoy-external-address"
 FROM_ENVOY, FORWARDED, REAL_IP = (
     Promises(client_ip_header=name) for name in (EXTERNAL, "x-forwarded-for", "x-real-ip")
 )
+WORKERS = Promises(listens=[DEFAULT_LISTEN.of_worker(index) for index in range(3)])
+SOCKET = Promises(listens=[Listen(path="/run/authz/authz.sock")])
 PEER = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
 CLIENT = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
 
@@ -588,7 +592,30 @@ BREAKS = [
         FORWARDED,
     ),
     Break("no such cluster", lambda p: p.authz.update(name="other"), ID.AUTHZ_CLUSTER_UNKNOWN),
-    Break("three workers", lambda _: None, ID.TOO_FEW_ENDPOINTS, promises=Promises(workers=3)),
+    Break("three workers", lambda _: None, ID.TOO_FEW_ENDPOINTS, promises=WORKERS),
+    Break(
+        "another port",
+        lambda p: p.endpoint["socket_address"].update(port_value=9192),
+        ID.AUTHZ_ELSEWHERE,
+        WARNING,
+        Promises(listens=[DEFAULT_LISTEN]),
+    ),
+    Break("a socket in place of a port", lambda _: None, ID.AUTHZ_ELSEWHERE, WARNING, SOCKET),
+    Break(
+        "another socket",
+        lambda p: p.endpoint.update(pipe={"path": "/run/other.sock"}) or lose(p.endpoint, "socket_address"),
+        ID.AUTHZ_ELSEWHERE,
+        WARNING,
+        SOCKET,
+    ),
+    Break("clear text for TLS", lambda _: None, ID.TLS_ON_ONE_SIDE, WARNING, Promises(speaks_tls=True)),
+    Break(
+        "TLS for clear text",
+        lambda p: tls(p, validation_context={"system_root_certs": {}}),
+        ID.TLS_ON_ONE_SIDE,
+        WARNING,
+        Promises(speaks_tls=False),
+    ),
     Break("another host", lambda p: p.endpoint.update(REMOTE), ID.PLAINTEXT_ACROSS_HOSTS),
     Break("another host by gRPC's client", google, ID.PLAINTEXT_ACROSS_HOSTS),
     Break("TLS to whomever", lambda p: p.endpoint.update(REMOTE) or tls(p), ID.TLS_NOT_VERIFIED),

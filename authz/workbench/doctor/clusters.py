@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from authz.workbench.doctor.configuration import Configuration
@@ -46,12 +47,14 @@ def _authz(envoy: Configuration, named: Place, promises: Promises) -> Iterator[F
             yield finding(FindingId.AUTHZ_CLUSTER_UNKNOWN, named, f"there is no cluster `{named.text}`")
         return
     endpoints = list(envoy.endpoints(cluster))
-    if promises.workers is not None and 0 < len(endpoints) < promises.workers:
-        found = f"authz has {promises.workers} workers, the cluster {len(endpoints)}: the others get nothing to do"
+    workers = len(promises.listens)
+    if 0 < len(endpoints) < workers:
+        found = f"authz has {workers} workers, the cluster {len(endpoints)}: the others get nothing to do"
         yield finding(FindingId.TOO_FEW_ENDPOINTS, cluster["load_assignment"]["endpoints"], found)
     yield from _health(cluster)
     yield from _breaker(cluster, len(endpoints))
-    yield from _line(cluster, endpoints)
+    yield from _line(cluster, endpoints, promises)
+    yield from _elsewhere(endpoints, promises)
 
 
 def _health(cluster: Place) -> Iterator[Finding]:
@@ -80,9 +83,26 @@ def _breaker(cluster: Place, endpoints: int) -> Iterator[Finding]:
         yield finding(FindingId.CIRCUIT_BREAKER_TOO_LATE, place, found)
 
 
-def _line(cluster: Place, endpoints: list[Place]) -> Iterator[Finding]:
+def _elsewhere(endpoints: list[Place], promises: Promises) -> Iterator[Finding]:
+    """Compare ports and the file names of sockets alone: containers see other hosts and folders."""
+    doors = {Path(one.path).name if one.path else str(one.port) for one in promises.listens}
+    if not doors or "0" in doors:  # any free port
+        return
+    for endpoint in endpoints:
+        address = endpoint["address"]
+        place = address["pipe"]["path"] if address["pipe"].exists else address["socket_address"]["port_value"]
+        if place.exists and place.text.rpartition("/")[2] not in doors:
+            where = ", ".join(f"`{one.target}`" for one in promises.listens)
+            yield finding(FindingId.AUTHZ_ELSEWHERE, place, f"`{place.text}` is asked, and authz listens on {where}")
+
+
+def _line(cluster: Place, endpoints: list[Place], promises: Promises) -> Iterator[Finding]:
     kind, context = unwrapped(cluster["transport_socket"]["typed_config"])
-    if family(kind) in {"tls", "quic"}:
+    asks_by_tls = family(kind) in {"tls", "quic"}
+    if promises.speaks_tls is not None and promises.speaks_tls != asks_by_tls:
+        found = "authz speaks TLS and is asked in clear text" if promises.speaks_tls else "authz does not speak TLS"
+        yield finding(FindingId.TLS_ON_ONE_SIDE, cluster["transport_socket"], found)
+    if asks_by_tls:
         common = context["common_tls_context"]
         if not any(common[field].exists for field in _VALIDATION):
             found = "any certificate is taken for that of authz"

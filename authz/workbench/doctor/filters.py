@@ -97,8 +97,8 @@ def _call(service: Place) -> Iterator[Finding]:
     if not timeout.exists:
         yield finding(FindingId.TIMEOUT_MISSING, timeout, "`timeout` is not set: Envoy waits 0.2 s")
     elif not timeout.seconds:
-        found = f"`timeout` is `{timeout.text}`: requests wait without end"
-        yield finding(FindingId.TIMEOUT_MISSING, timeout, found, Severity.ERROR)
+        why = "Envoy reads seconds alone" if timeout.seconds is None else "requests wait without end"
+        yield finding(FindingId.TIMEOUT_MISSING, timeout, f"`timeout` is `{timeout.text}`: {why}", Severity.ERROR)
     retry = service["retry_policy"]
     back_off = retry["retry_back_off"]
     if not retry.exists:

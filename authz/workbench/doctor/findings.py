@@ -50,9 +50,11 @@ class FindingId(StrEnum):
     CLIENT_IP_MISSING = "client-ip-missing"
     OAUTH2_WITHOUT_GCM = "oauth2-without-gcm"
     AUTHZ_CLUSTER_UNKNOWN = "authz-cluster-unknown"
+    AUTHZ_ELSEWHERE = "authz-elsewhere"
     TOO_FEW_ENDPOINTS = "too-few-endpoints"
     PLAINTEXT_ACROSS_HOSTS = "plaintext-across-hosts"
     TLS_NOT_VERIFIED = "tls-not-verified"
+    TLS_ON_ONE_SIDE = "tls-on-one-side"
     HEALTH_CHECK_MISSING = "health-check-missing"
     HEALTH_CHANGES_HELD_BACK = "health-changes-held-back"
     UNHEALTHY_ENDPOINTS_ASKED = "unhealthy-endpoints-asked"
@@ -155,12 +157,18 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
         "both under envoy.reloadable_features (CVE-2026-47775)",
     ),
     FindingId.AUTHZ_CLUSTER_UNKNOWN: Advice(_ERROR, "add the cluster, as in envoy/api.yaml"),
+    FindingId.AUTHZ_ELSEWHERE: Advice(
+        _WARNING, "the address that `listen` names, one endpoint a worker; nothing, where ports are mapped on the way"
+    ),
     FindingId.TOO_FEW_ENDPOINTS: Advice(_ERROR, "one endpoint each: port, port+1, … or authz.0.sock, authz.1.sock, …"),
     FindingId.PLAINTEXT_ACROSS_HOSTS: Advice(
         _ERROR, "`tls:` in authz.yaml and a transport_socket with UpstreamTlsContext here: tokens travel on this line"
     ),
     FindingId.TLS_NOT_VERIFIED: Advice(
         _ERROR, "common_tls_context.validation_context with trusted_ca and match_typed_subject_alt_names"
+    ),
+    FindingId.TLS_ON_ONE_SIDE: Advice(
+        _WARNING, "`tls:` in authz.yaml and UpstreamTlsContext here, or neither; nothing, where a proxy between adds it"
     ),
     FindingId.HEALTH_CHECK_MISSING: Advice(
         _WARNING, "health_checks with grpc_health_check: {service_name: envoy.service.auth.v3.Authorization}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from authz.policy.routes import Route
-from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Settings
+from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Listen, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class Promises:
     credential_headers: Sequence[str] = tuple(place.name for place in DEFAULT_TOKENS)  # `cookie` for any cookie
     hides_credentials: bool = False
     client_ip_header: str | None = None
-    workers: int | None = None
+    listens: Sequence[Listen] = ()  # one address a worker
+    speaks_tls: bool | None = None
     routes: Sequence[Route] | None = None
 
     @classmethod
@@ -30,6 +31,7 @@ class Promises:
             credential_headers=tuple(dict.fromkeys(headers)),
             hides_credentials=settings.hide_credentials,
             client_ip_header=settings.client_ip_header,
-            workers=settings.workers,
+            listens=settings.endpoints,
+            speaks_tls=settings.tls is not None,
             routes=tuple(routes),
         )

@@ -13,6 +13,7 @@ import pytest
 from authz.demo import files
 from authz.document import Fields, Problems, parse
 from authz.errors import LoadError, Severity
+from authz.settings import Listen
 from authz.transport.admission import QUEUE_OPTIONS
 from authz.workbench.doctor import Finding, FindingId, Promises, examine
 from authz.workbench.doctor.clusters import QUEUE
@@ -39,7 +40,9 @@ from tests.support.broken_envoys import (
     REAL_IP,
     REMOTE,
     SAMPLES,
+    SOCKET,
     WHOLE,
+    WORKERS,
     Break,
     Parts,
     early,
@@ -315,8 +318,34 @@ def test_more_endpoints_hold_more() -> None:
 def test_three_workers_with_three_endpoints_are_fine() -> None:
     parts = Parts(SAMPLES["api.yaml"])
     endpoints = parts.authz["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    endpoints += copy.deepcopy([endpoints[0], endpoints[0]])
-    assert doctor(json.dumps(parts.root), Promises(workers=3)) == []
+    endpoints += [copy.deepcopy(endpoints[0]) for _ in range(2)]
+    for index, endpoint in enumerate(endpoints):
+        endpoint["endpoint"]["address"]["socket_address"]["port_value"] += index
+    assert doctor(json.dumps(parts.root), WORKERS) == []
+
+
+def test_a_socket_that_another_folder_shows_is_the_same() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    parts.endpoint["pipe"] = {"path": "/mnt/shared/authz.sock"}
+    lose(parts.endpoint, "socket_address")
+    assert doctor(json.dumps(parts.root), SOCKET) == []
+
+
+def test_any_free_port_may_be_the_one_that_is_asked() -> None:
+    assert doctor(SAMPLES["api.yaml"], Promises(listens=[Listen("127.0.0.1", 0)])) == []
+
+
+def test_tls_on_both_sides_is_fine() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    tls(parts, validation_context={"trusted_ca": {"filename": "ca.pem"}})
+    assert doctor(json.dumps(parts.root), Promises(speaks_tls=True)) == []
+
+
+def test_a_timeout_in_milliseconds_is_one_that_envoy_does_not_read() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    parts.call["timeout"] = "250ms"
+    [found] = doctor(json.dumps(parts.root))
+    assert (found.id, found.found) == (ID.TIMEOUT_MISSING, "`timeout` is `250ms`: Envoy reads seconds alone")
 
 
 def test_hosts_and_routes_on_both_sides_are_fine() -> None:
