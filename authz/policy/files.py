@@ -135,8 +135,11 @@ def _too_large(name: str) -> Problem:
 
 
 def is_policy_test(name: str) -> bool:
-    """Tell whether a file of this name is a policy test, which stands beside the policies and is none of them."""
-    return name.endswith(("_test.yaml", "_test.yml"))
+    """Tell whether a file of this name is a policy test, which stands beside the policies and is none of them.
+
+    `*_test.yml` is a policy: nobody must believe in rules that a file's name takes out of force.
+    """
+    return name.endswith("_test.yaml")
 
 
 class _Kind(Enum):
