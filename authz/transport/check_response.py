@@ -233,7 +233,7 @@ def _challenge_error(status: int, deny: Deny, shows: bool) -> str | None:
         return ', error="invalid_token"' if deny.reason in TOKEN_REASONS else ""
     if status != 403 or Reason.SCOPE_UNAUTHORIZED not in deny.reasons:
         return None
-    scope = " ".join(deny.route.scopes) if deny.route is not None else ""
+    scope = " ".join(deny.route.scopes) if shows and deny.route is not None else ""
     named = f', scope="{scope}"' if 0 < len(scope) <= MAX_SCOPE_LENGTH else ""
     return f', error="insufficient_scope"{named}'
 

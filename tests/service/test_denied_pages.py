@@ -30,8 +30,12 @@ POLICY = """
 - from: https://app.example.com
   id: api
   prefix: /api
-  policy:
+  policy: &scopes
     - allow: {and: [{scope: api/read}, {scope: {in: [api/a, api/b]}}]}
+- from: https://app.example.com
+  prefix: /open-api
+  show_error_details: true
+  policy: *scopes
 - from: https://app.example.com
   allow_any_authenticated_user: true
 """
@@ -115,12 +119,11 @@ def test_the_rule_that_denied_says_why(service: RunningService, pool: FakeUserPo
     assert "Ask Ann" not in reply.body
 
 
-def test_what_a_lacking_scope_is(service: RunningService, pool: FakeUserPool) -> None:
-    reply = refused(service, "/api", pool.token(scope="api/a"))
+@pytest.mark.parametrize(("path", "named"), [("/api", ""), ("/open-api", ', scope="api/read api/a api/b"')])
+def test_what_a_lacking_scope_is(service: RunningService, pool: FakeUserPool, path: str, named: str) -> None:
+    reply = refused(service, path, pool.token(scope="api/a"))
     assert reply.verdict == (403, 7, "scope-unauthorized")
-    assert reply.headers["www-authenticate"] == (
-        'Bearer realm="app.example.com", error="insufficient_scope", scope="api/read api/a api/b"'
-    )
+    assert reply.headers["www-authenticate"] == f'Bearer realm="app.example.com", error="insufficient_scope"{named}'
 
 
 def test_the_operators_page_holds_nothing_of_the_clients_but_escaped(service: RunningService) -> None:
