@@ -176,37 +176,42 @@ class _Builder:
         documents = 0
         open_: list[_Open] = []
         for event in events:
-            breathe()
-            if isinstance(event, yaml.DocumentStartEvent):
-                documents += 1
-                if documents > 1:
-                    self._stop(event, "a second YAML document: write one document a file, without `---` between")
-                continue
             node: Node
             size = 1
-            match event:
+            match event:  # the most frequent kinds first
                 case yaml.ScalarEvent():
+                    breathe()
                     self.last = event
                     node = self._scalar(event)
-                    self._keep(event.anchor, node, 1)
-                case yaml.AliasEvent():
-                    node, size = self._alias(event)
+                    if event.anchor is not None:
+                        self._anchors[event.anchor] = (node, 1)
                 case yaml.SequenceStartEvent() | yaml.MappingStartEvent():
-                    self._check_tag(event, _COLLECTION_TAGS)
+                    if event.tag not in _COLLECTION_TAGS:
+                        self._refuse_tag(event)
                     if len(open_) >= MAX_DEPTH:
                         self._stop(event, f"nested deeper than {MAX_DEPTH} levels")
                     open_.append(_Open(self._source(event), isinstance(event, yaml.MappingStartEvent), event.anchor))
                     continue
                 case yaml.SequenceEndEvent() | yaml.MappingEndEvent():
+                    breathe()
                     done = open_.pop()
                     node, size = self._close(done), done.size
-                    self._keep(done.anchor, node, size)
+                    if done.anchor is not None:
+                        self._anchors[done.anchor] = (node, size)
+                case yaml.AliasEvent():
+                    node, size = self._alias(event)
+                case yaml.DocumentStartEvent():
+                    documents += 1
+                    if documents > 1:
+                        self._stop(event, "a second YAML document: write one document a file, without `---` between")
+                    continue
                 case _:
                     continue
             if open_:
-                open_[-1].children.append(node)
-                open_[-1].size += size
-                if open_[-1].size > MAX_EXPANDED_NODES:
+                holder = open_[-1]
+                holder.children.append(node)
+                holder.size += size
+                if holder.size > MAX_EXPANDED_NODES:
                     self._stop(event, f"more than {MAX_EXPANDED_NODES:,} values")
             else:
                 root = node
@@ -220,7 +225,7 @@ class _Builder:
         entries: dict[ScalarValue, tuple[Scalar, Node]] = {}
         pairs = zip(done.children[::2], done.children[1::2], strict=True)
         for key, value in pairs:
-            if isinstance(key, Scalar) and _STATUS.fullmatch(key.text) and isinstance(key.value, int):
+            if isinstance(key, Scalar) and type(key.value) is int and _STATUS.fullmatch(key.text):
                 key = Scalar(key.source, key.text, key.text)  # noqa: PLW2901 - an HTTP status, `401:`, is a name
             if not isinstance(key, Scalar) or not isinstance(key.value, str):
                 self._problems.error(key, f"a key must be text, found {describe(key)}: quote it")
@@ -233,10 +238,6 @@ class _Builder:
                 entries[key.value] = (key, value)
         return Fields(done.source, tuple(entries.values()))
 
-    def _keep(self, anchor: str | None, node: Node, size: int) -> None:
-        if anchor is not None:
-            self._anchors[anchor] = (node, size)
-
     def _alias(self, event: yaml.AliasEvent) -> tuple[Node, int]:
         known = self._anchors.get(str(event.anchor))
         if known is None:
@@ -248,21 +249,20 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         text: str = event.value
-        self._check_tag(event, _SCALAR_TAGS)
+        tag = event.tag
+        if tag not in _SCALAR_TAGS:
+            self._refuse_tag(event)
         value: ScalarValue = text
-        if (event.tag is None and event.implicit[0]) or event.tag in _TYPED_TAGS:
+        if (tag is None and event.implicit[0]) or tag in _TYPED_TAGS:
             try:
                 value = resolve(text)
             except ValueError:
                 value = _TOO_LONG
         return Scalar(self._source(event), value, text)
 
-    def _check_tag(self, event: yaml.NodeEvent, known: frozenset[str | None]) -> None:
-        tag = getattr(event, "tag", None)
-        if tag not in known:
-            self._problems.append(
-                Problem(self._source(event), f"unknown tag `{tag}`: only YAML's core types are read{_TEXT}")
-            )
+    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        problem = f"unknown tag `{event.tag}`: only YAML's core types are read{_TEXT}"
+        self._problems.append(Problem(self._source(event), problem))
 
     def _source(self, event: yaml.Event) -> Source:
         mark = event.start_mark
@@ -302,11 +302,14 @@ _NUMBER = re.compile(
 )
 
 
+_BEGINNINGS: Final = frozenset({"", *"~nNtTfF+-.0123456789"})  # of everything that is not just text
 _TOO_LONG: Final = float("nan")  # like `.nan`, no reader takes it, and each names the setting that it reads
 
 
 def resolve(text: str) -> ScalarValue:
     """Give the core-schema value of plain text. Raises ValueError for a number of too many digits."""
+    if text[:1] not in _BEGINNINGS:  # nearly all text: the quick way
+        return text
     if text in _NULL:
         return None
     if text in _BOOL:

@@ -80,10 +80,10 @@ def sign_readers(pool: FakeUserPool, count: int) -> Sequence[str]:
     share = 1_000
     sizes = [min(share, count - start) for start in range(0, count, share)]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as processes:
-        return [token for part in processes.map(_sign_share, repeat(pem), sizes) for token in part]
+        return [token for part in processes.map(sign_share, repeat(pem), sizes) for token in part]
 
 
-def _sign_share(pem: bytes, count: int) -> list[str]:
+def sign_share(pem: bytes, count: int) -> list[str]:
     key = serialization.load_pem_private_key(pem, None)
     assert isinstance(key, rsa.RSAPrivateKey)
     pool = new_pool()

@@ -19,7 +19,7 @@ from typing import Final
 from cryptography.hazmat.primitives import serialization
 
 from tests.bench import messages
-from tests.bench.messages import _sign_share as sign_share
+from tests.bench.messages import sign_share
 from tests.bench.replay import replay
 from tests.bench.servers import Service
 from tests.support.user_pool import FakeUserPool

@@ -48,7 +48,7 @@ def breaths(job: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(
     ("data", "at_least"),
-    [(ROUTES, 20), (USERS, 8), (CRITERIA, 8), (PATTERNS, 23)],
+    [(ROUTES, 20), (USERS, 9), (CRITERIA, 9), (PATTERNS, 23)],
     ids=["routes", "users", "rules", "regex"],
 )
 def test_policies(data: bytes, at_least: int) -> None:
@@ -57,7 +57,7 @@ def test_policies(data: bytes, at_least: int) -> None:
 
 def test_revocations() -> None:
     data = repeated("- sub: s%d\n")
-    assert breaths(lambda: parse_revocations([("r.yaml", data)])) > 5 * COUNT
+    assert breaths(lambda: parse_revocations([("r.yaml", data)])) >= 4 * COUNT
 
 
 @pytest.mark.parametrize("data", [ROUTES, USERS, CRITERIA])
