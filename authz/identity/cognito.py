@@ -16,7 +16,7 @@ and key; `verify` checks the signature and then every claim. Only what `verify` 
             9  the app client is one that the pool accepts: `client_id` of an access token, `aud` of an ID token
            10  the times: before `exp`, not before `nbf`, `iat` at most a minute ahead
 
-Strict JSON: a UTF-8 object, no name twice, no NaN or infinite number, no lone surrogate, bounded nesting and digits.
+Strict JSON is what `strict_json.py` reads; header and payload are objects.
 Of the claims that are not required, those that RFC 7519 gives a type must have it; the others are not checked here:
 policies compare them exactly, with their types.
 """
@@ -24,17 +24,16 @@ policies compare them exactly, with their types.
 from __future__ import annotations
 
 import binascii
-import json
-import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from authz.errors import TokenError
+from authz.identity.strict_json import parse_json
 from authz.model import Json, Principal, Reason, SignedClaims
 
 if TYPE_CHECKING:
@@ -299,45 +298,9 @@ def _printable(text: str) -> str:
 def _parse_object(data: bytes, what: str) -> dict[str, Json]:
     """Read strict JSON that is an object."""
     try:
-        text = data.decode("utf-8")
-        value = _decoded(text.strip(_JSON_WHITESPACE))
-        if "\\ud" in text or "\\uD" in text:  # UTF-8 itself cannot hold a lone surrogate, an escape can
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):
+        value = parse_json(data)
+    except ValueError:
         raise TokenError(Reason.TOKEN_MALFORMED, f"the {what} is not strict JSON") from None
     if type(value) is not dict:
         raise TokenError(Reason.TOKEN_MALFORMED, f"the {what} is not a JSON object")
     return value
-
-
-_JSON_WHITESPACE: Final = " \t\n\r"
-
-
-def _decoded(text: str) -> Json:
-    """Read JSON without whitespace around it; `decode` takes nearly as long to look for that as to read a token."""
-    value: Json
-    value, end = _DECODER.raw_decode(text)
-    if end != len(text):
-        raise ValueError("something behind the value")
-    return value
-
-
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a name stands twice")
-    return value
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("a number that is not finite")
-    return value
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)

@@ -6,11 +6,10 @@ them beside ours (RFC 7517 section 5).
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -18,6 +17,7 @@ from jwt.algorithms import RSAAlgorithm
 from jwt.exceptions import PyJWTError
 
 from authz.errors import KeysError
+from authz.identity.strict_json import parse_json
 from authz.model import Json
 
 MAX_KEYS: Final = 50
@@ -57,8 +57,8 @@ def read_jwks(document: bytes) -> KeyDocument:
 
 def _entries(document: bytes) -> list[Json]:
     try:
-        content = _STRICT_JSON.decode(document.decode())
-    except (ValueError, RecursionError):  # bad UTF-8, bad JSON, integers beyond Python's limit, endless nesting
+        content = parse_json(document)
+    except ValueError:
         raise KeysError("not strict JSON") from None
     entries = content.get("keys") if isinstance(content, dict) else None
     if not isinstance(entries, list):
@@ -66,21 +66,6 @@ def _entries(document: bytes) -> list[Json]:
     if len(entries) > MAX_KEYS:
         raise KeysError(f"{len(entries)} keys, at most {MAX_KEYS} are read")
     return entries
-
-
-def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    """Refuse duplicate names: two programs would read two different keys."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("duplicate names")
-    return members
-
-
-def _refuse_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-_STRICT_JSON: Final = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _usable(entry: Json) -> tuple[str, RSAPublicKey]:

@@ -15,7 +15,7 @@ PACKAGE: Final = Path(__file__).parents[2] / "authz"
 REQUEST_PATH: Final = (
     "authorizer.py", "audit.py", "model.py", "metrics.py",
     "identity/claims.py", "identity/cognito.py", "identity/credentials.py", "identity/enrichment.py",
-    "identity/verified.py",
+    "identity/strict_json.py", "identity/verified.py",
     "policy/caller_criteria.py", "policy/decision.py", "policy/matchers.py", "policy/path.py",
     "policy/request_criteria.py", "policy/routes.py",
     "transport/check_request.py", "transport/check_response.py", "transport/answer_heads.py", "transport/pages.py",
