@@ -18,7 +18,7 @@ from authz.errors import LoadError
 from authz.event_log import configure_logging
 from authz.events import Events, RevocationEvents
 from authz.identity.fetch import HttpFetch
-from authz.identity.jwks import KeyStore
+from authz.identity.jwks import MAX_WAITERS, KeyStore
 from authz.identity.revocations import RevocationList, parse_revocations
 from authz.identity.verified import VerifiedTokens
 from authz.lines import LineWriter
@@ -77,6 +77,7 @@ class Service:
                     clock=time.monotonic,
                     wall=time.time,
                     observe=events,
+                    max_waiters=max(1, MAX_WAITERS // (len(settings.pools) * settings.workers)),
                 ),
             )
             for pool in settings.pools

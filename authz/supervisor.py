@@ -224,7 +224,7 @@ class Supervisor:
     def __init__(self, settings: Settings, output: Output) -> None:
         self._settings = settings
         self._workers = [
-            Worker(index, replace(settings, listen=listen, admin=None, workers=1, warnings=()), output)
+            Worker(index, replace(settings, listen=listen, admin=None, warnings=()), output)
             for index, listen in enumerate(settings.endpoints)
         ]
         self._stop = asyncio.Event()

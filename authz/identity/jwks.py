@@ -25,9 +25,9 @@ from authz.identity.fetch import Fetch, FetchError, FetchResult, KeyFile
 from authz.identity.key_document import read_jwks
 from authz.model import Reason
 
-# Calls that may wait for a fetch of one issuer's keys: half of those that the samples' circuit breaker lets through, or
-# strangers with unknown keys could shut everybody else out for as long as its endpoint hangs.
 MAX_WAITERS: Final = 32
+"""Calls that may wait for keys, in all pools and workers together: half of those that the samples' circuit breaker lets
+through, or strangers with unknown keys could shut everybody else out for as long as the endpoints hang."""
 
 _RETRY_WITHOUT_KEYS_SECONDS: Final = 5.0
 _MIN_PAUSE_SECONDS: Final = 0.5  # whatever the settings say, the endpoint gets some rest
@@ -86,8 +86,10 @@ class KeyStore:
         clock: Callable[[], float],  # monotonic seconds
         wall: Callable[[], float],  # seconds since 1970
         observe: KeyObserver,
+        max_waiters: int = MAX_WAITERS,
     ) -> None:
         self.issuer = issuer
+        self._max_waiters = max_waiters
         self._uri = uri
         self._settings = settings
         self._timeout = settings.timeout.total_seconds()
@@ -159,7 +161,7 @@ class KeyStore:
 
     async def _wait_for_fetch(self) -> None:
         """Wait for the fetch in flight or for a new one. Returns at once where neither is allowed."""
-        if self._waiters >= MAX_WAITERS:
+        if self._waiters >= self._max_waiters:
             return
         fetching = self._fetching
         if fetching is None:

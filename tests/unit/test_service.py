@@ -39,18 +39,30 @@ def test_a_tcp_address_needs_no_look() -> None:
     refuse_a_taken_socket(Listen("127.0.0.1", 9191))
 
 
-def service_of(pool: FakeUserPool, tmp_path: Path) -> Service:
+def service_of(pool: FakeUserPool, tmp_path: Path, *, pools: int = 1, workers: int = 1) -> Service:
     """Build a service whose keys are in a file; nothing is loaded."""
     (tmp_path / "keys.json").write_bytes(pool.jwks())
     (tmp_path / "app.yaml").write_text("- from: https://a.example.com\n", encoding="utf-8")
     (tmp_path / "authz.yaml").write_text(
-        f"policies: app.yaml\nlisten: 127.0.0.1:0\ncognito:\n  - user_pool: {pool.pool_id}\n    clients: any\n"
-        f"    token_use: access\n    jwks_uri: {(tmp_path / 'keys.json').as_uri()}\n",
+        f"policies: app.yaml\nlisten: 127.0.0.1:0\nworkers: {workers}\ncognito:\n"
+        + "".join(
+            f"  - user_pool: {pool.pool_id}{number or ''}\n    clients: any\n    token_use: access\n"
+            f"    jwks_uri: {(tmp_path / 'keys.json').as_uri()}\n"
+            for number in range(pools)
+        ),
         encoding="utf-8",
     )
     settings = load_settings(tmp_path / "authz.yaml", environ={}, overrides={})
     nowhere = os.open(os.devnull, os.O_WRONLY)
     return Service(settings, writer=LineWriter(nowhere), metrics=Metrics(version="test", wall=time.time))
+
+
+@pytest.mark.parametrize(("pools", "workers", "each"), [(1, 1, 32), (2, 1, 16), (2, 4, 4), (7, 8, 1)])
+def test_all_pools_and_workers_together_let_only_so_many_wait(
+    tmp_path: Path, pools: int, workers: int, each: int
+) -> None:
+    service = service_of(FakeUserPool(clock=time.time), tmp_path, pools=pools, workers=workers)
+    assert [issuer.keys._max_waiters for issuer in service._issuers] == [each] * pools
 
 
 def test_why_an_address_cannot_be_had(tmp_path: Path) -> None:

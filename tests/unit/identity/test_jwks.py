@@ -292,7 +292,7 @@ class World:
         self.wall_offset = 1_700_000_000.0
         self.store = self.new_store(settings)
 
-    def new_store(self, settings: JwksSettings, uri: str = URI) -> KeyStore:
+    def new_store(self, settings: JwksSettings, uri: str = URI, max_waiters: int = MAX_WAITERS) -> KeyStore:
         return KeyStore(
             issuer=ISSUER,
             uri=uri,
@@ -301,6 +301,7 @@ class World:
             clock=self.loop.time,
             wall=self.wall,
             observe=self.heard,
+            max_waiters=max_waiters,
         )
 
     def wall(self) -> float:
@@ -455,6 +456,16 @@ async def test_only_so_many_wait_and_the_rest_are_answered_at_once() -> None:
     answers = await asyncio.gather(*(world.reason("new") for _ in range(MAX_WAITERS + 10)))
     assert answers.count("new") == MAX_WAITERS
     assert answers[MAX_WAITERS:] == [Reason.TOKEN_KEY_UNKNOWN] * 10
+
+
+@virtual
+async def test_fewer_wait_where_there_are_others_beside() -> None:
+    world = World()
+    world.store = world.new_store(SETTINGS, max_waiters=2)
+    await world.running()
+    world.endpoint.answer = jwks(jwk("new", 9))
+    answers = await asyncio.gather(*(world.reason("new") for _ in range(3)))
+    assert answers == ["new", "new", Reason.TOKEN_KEY_UNKNOWN]
 
 
 @pytest.mark.parametrize(
