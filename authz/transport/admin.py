@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from aiohttp import web
 
@@ -19,9 +19,11 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosni
 _KEEPALIVE_SECONDS: Final = 30.0  # two scrapes at Prometheus' usual 15 s share a connection
 _SHUTDOWN_SECONDS: Final = 1.0
 _LINGERING_SECONDS: Final = 1.0  # for a body that nobody asked for
+_BACKLOG: Final = 128
 _MAX_BODY_BYTES: Final = 1024
 _MAX_LINE_BYTES: Final = 2048
 _MAX_HEADERS: Final = 64
+MAX_CONNECTIONS: Final = 64  # aiohttp knows no bound, and each takes a file that policies may be needed for
 
 
 class Pages(Protocol):
@@ -53,17 +55,19 @@ class OwnPages:
 class AdminServer:
     """The running admin port."""
 
-    def __init__(self, runner: web.AppRunner) -> None:
+    def __init__(self, runner: web.AppRunner, listener: asyncio.Server) -> None:
         self._runner = runner
+        self._listener = listener
 
     @property
     def port(self) -> int:
         """The TCP port that was bound; 0 on a Unix socket."""
-        address = self._runner.addresses[0]
+        address = self._listener.sockets[0].getsockname()
         return 0 if isinstance(address, str) else int(address[1])
 
     async def close(self) -> None:
         """Stop listening and end the open connections."""
+        self._listener.close()
         await self._runner.cleanup()
 
 
@@ -82,20 +86,31 @@ async def start_admin(listen: Listen, pages: Pages) -> AdminServer:
         auto_decompress=False,
     )
     await runner.setup()
-    site = (
-        web.TCPSite(runner, listen.host or None, listen.port)
-        if listen.path is None
-        else web.UnixSite(runner, listen.path)
-    )
+    protocol = _bounded(cast("web.Server", runner.server))
+    loop = asyncio.get_running_loop()
     try:
-        await site.start()
+        if listen.path is None:
+            listener = await loop.create_server(protocol, listen.host or None, listen.port, backlog=_BACKLOG)
+        else:
+            listener = await loop.create_unix_server(protocol, listen.path, backlog=_BACKLOG)
     except OSError as error:
         await runner.cleanup()
         raise OSError(f"admin: cannot listen on {listen.target}: {error.strerror or error}") from error
     except BaseException:
         await runner.cleanup()
         raise
-    return AdminServer(runner)
+    return AdminServer(runner, listener)
+
+
+def _bounded(server: web.Server) -> Callable[[], asyncio.BaseProtocol]:
+    return lambda: server() if len(server.connections) < MAX_CONNECTIONS else _HangUp()
+
+
+class _HangUp(asyncio.Protocol):
+    """Takes a connection only to end it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        cast("asyncio.Transport", transport).abort()
 
 
 def _application(pages: Pages) -> web.Application:

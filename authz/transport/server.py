@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,8 @@ MAX_MESSAGE_BYTES: Final = 1024 * 1024  # Envoy's largest header block is 60 KiB
 # for a client that sends two hundred calls before it has read our settings, which gRPC would refuse.
 MAX_CONCURRENT_STREAMS: Final = 256
 MAX_CONCURRENT_CALLS: Final = 512  # the rest is refused at once: an answer in time for few beats one too late for all
+
+MAX_CONNECTIONS: Final = 4096  # Envoy opens one for each of its threads
 
 log: Final = logging.getLogger("authz")
 
@@ -230,9 +233,20 @@ class Server:
         await self._server.stop(grace_seconds)
 
 
+def max_connections() -> int:
+    """Give how many connections are held at once; gRPC hangs up on more.
+
+    At most half of the files that this process may open: strangers who only connect must not keep it from reading a
+    policy that shuts a door, or a key that was taken back.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if files == resource.RLIM_INFINITY else min(MAX_CONNECTIONS, files // 2)
+
+
 def _options() -> list[tuple[str, int]]:
     return [
         *QUEUE_OPTIONS,
+        ("grpc.max_allowed_incoming_connections", max_connections()),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_concurrent_streams", MAX_CONCURRENT_STREAMS),
         ("grpc.so_reuseport", 0),  # a second process on our port is an error, not a rival for half of the requests

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import aiohttp
@@ -14,6 +15,7 @@ import pytest
 from authz.metrics import Metrics
 from authz.model import Deny, Reason
 from authz.settings import Listen
+from authz.transport import admin
 from authz.transport.admin import AdminServer, OwnPages, start_admin
 
 
@@ -173,6 +175,29 @@ async def test_a_socket_that_another_answers_on_is_not_taken_over(tmp_path: Path
     with pytest.raises(OSError, match="another process listens on"):
         await start_admin(address, pages)
     await first.close()
+
+
+async def test_whoever_only_connects_takes_no_more_than_a_share_of_the_files(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "MAX_CONNECTIONS", 2)
+    loop, address = asyncio.get_running_loop(), ("127.0.0.1", stand.server.port)
+    with ExitStack() as sockets:
+
+        async def connected() -> socket.socket:
+            client = sockets.enter_context(socket.socket())
+            client.setblocking(False)
+            await loop.sock_connect(client, address)
+            return client
+
+        first, second, third = [await connected() for _ in range(3)]
+        with suppress(ConnectionResetError):
+            assert await loop.sock_recv(third, 1) == b"", "the third is hung up on"
+        first.close()
+        await asyncio.sleep(0.1)  # until the server has noticed
+        for client in (second, await connected()):
+            await loop.sock_sendall(client, b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")
+            assert (await loop.sock_recv(client, 1024)).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_after_closing_nobody_listens(stand: Stand) -> None:

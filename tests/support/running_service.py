@@ -140,6 +140,7 @@ class RunningService:
         environ: Mapping[str, str] | None = None,
         credentials: grpc.ChannelCredentials | None = None,
         wait: bool = True,
+        max_files: int | None = None,
     ) -> None:
         self.folder = folder
         self.policy_file = folder / "policies" / "app.yaml"
@@ -152,14 +153,16 @@ class RunningService:
         self._environ = environ or {}
         self._credentials = credentials
         self._wait = wait
+        self._max_files = max_files
         self._lines: list[str] = []
         self._changed = threading.Condition()
 
     # --- its life
 
     def __enter__(self) -> Self:
+        limited = [] if self._max_files is None else ["sh", "-c", f'ulimit -n {self._max_files} && exec "$0" "$@"']
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "authz", "serve", "--config", str(self.config), *self._arguments],
+            [*limited, sys.executable, "-m", "authz", "serve", "--config", str(self.config), *self._arguments],
             env=child_environment(**self._environ),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
