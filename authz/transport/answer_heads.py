@@ -28,12 +28,12 @@ class Stamp(NamedTuple):
 
 def allowed(allow: Allow, stamp: Stamp, to_set: tuple[str, ...]) -> pb.CheckResponse:
     """Start an allow's answer: it sets headers of these names, in this order, whose values are still empty."""
-    return _response(allow, stamp, _allowed_head(_summary(OK, allow, stamp), to_set))
+    return _response(allow, stamp, _allowed_head(_summary(OK, allow), to_set))
 
 
 def denied(deny: Deny, stamp: Stamp, status: int) -> pb.CheckResponse:
     """Start a denial's answer, which has no HTTP response yet; `status`: the HTTP status of its reason."""
-    return _response(deny, stamp, _head(_summary(GRPC_CODE[status], deny, stamp)))
+    return _response(deny, stamp, _head(_summary(GRPC_CODE[status], deny)))
 
 
 class _Summary(NamedTuple):
@@ -43,17 +43,17 @@ class _Summary(NamedTuple):
     decision: str
     reason: str
     route: str
-    policy_revision: str
 
 
-def _summary(code: int, decision: Decision, stamp: Stamp) -> _Summary:
+def _summary(code: int, decision: Decision) -> _Summary:
     word = "allow" if isinstance(decision, Allow) else "deny"
     route = "" if decision.route is None else decision.route.label
-    return _Summary(code, word, decision.reason.value, route, stamp.policy_revision)
+    return _Summary(code, word, decision.reason.value, route)
 
 
 # What is read below was written once, because to write it takes longer than all else of an answer. There are a handful
-# for each route; nothing that a request could choose is part of it, or strangers could fill the memory.
+# for each route. Nothing that a request could choose is part of it, nor anything that a reload changes: strangers or
+# reloads would fill the memory.
 _HEADS: Final = 1024
 
 
@@ -62,7 +62,7 @@ def _head(summary: _Summary) -> pb.CheckResponse:
     """Give what every answer starts with: outer code and dynamic metadata. Only to be copied from."""
     response = _made()
     response.status.code = summary.code
-    for name in ("decision", "reason", "route", "policy_revision"):
+    for name in ("decision", "reason", "route"):
         response.dynamic_metadata.fields[name].string_value = getattr(summary, name)
     return response
 
@@ -91,6 +91,7 @@ def _response(decision: Decision, stamp: Stamp, head: pb.CheckResponse) -> pb.Ch
     response = _made(head)
     fields = response.dynamic_metadata.fields
     fields["decision_id"].string_value = stamp.decision_id
+    fields["policy_revision"].string_value = stamp.policy_revision
     principal = decision.principal
     if principal is not None:
         fields["subject"].string_value = principal.subject

@@ -26,7 +26,7 @@ from authz.model import (
 from authz.pb import external_auth_pb2 as pb
 from authz.policy.remembered import Remembered
 from authz.settings.templates import Template
-from authz.transport.answer_heads import GRPC_CODE, Stamp, _allowed_head
+from authz.transport.answer_heads import GRPC_CODE, Stamp, _allowed_head, _head
 from authz.transport.check_request import to_request
 from authz.transport.check_response import Answers, AnswerSettings, StandingDenial
 from tests.support.check_request import http_message
@@ -502,6 +502,16 @@ def test_an_answer_holds_nothing_of_another_that_is_like_it(name: str, reason: R
     assert again.SerializeToString(deterministic=True) == as_made
     assert again.dynamic_metadata.fields["reason"].string_value == reason.value
     assert headers_of(again)["x-auth-subject"] == name
+
+
+def test_reloads_leave_nothing_behind() -> None:
+    denied_by_route = Deny(Reason.REJECT, (), ROUTE)
+    answers().answer(request(), denied_by_route, Stamp("d-1", "rev-0"))
+    kept = _head.cache_info().currsize
+    for number in range(1, 9):
+        response = answers().answer(request(), denied_by_route, Stamp("d-1", f"rev-{number}")).response
+        assert response.dynamic_metadata["policy_revision"] == f"rev-{number}"
+    assert _head.cache_info().currsize == kept
 
 
 def test_names_that_a_request_chose_are_removed_and_not_kept() -> None:
