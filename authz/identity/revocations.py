@@ -157,6 +157,9 @@ def _entry(node: Node, problems: Problems) -> _Entry | None:
             times[name] = _instant(value, f"`{name}`", problems)
         elif (text := text_of(value, f"`{name}`", problems)) is not None:
             texts[name] = text
+            if name in _NAMES and (text == "*" or text != text.strip()):
+                found = f"`{name}`: found {describe(value)}, which is nobody's, because values are compared whole"
+                problems.error(value, f"{found}: write {text.strip(' *') or '`issued_before` alone, for everyone'}")
     given = tuple(place for place, name in enumerate(_NAMES) if name in texts)
     if len(problems) > before:
         return None

@@ -167,6 +167,9 @@ NAIVE = (
 )
 
 
+NOBODYS = "which is nobody's, because values are compared whole"
+
+
 @pytest.mark.parametrize(
     ("text", "problems"),
     [
@@ -185,6 +188,8 @@ NAIVE = (
         ("- sub:", ["1:7: `sub`: found nothing, expected text"]),
         ("- sub: ''", ["1:8: `sub`: found empty text, expected text"]),
         ("- sub: [a, b]", ["1:8: `sub`: found a list, expected text"]),
+        ("- sub: '*'", [f"1:8: `sub`: found text `*`, {NOBODYS}: write `issued_before` alone, for everyone"]),
+        ("- username: 'ada '", [f"1:13: `username`: found text `ada `, {NOBODYS}: write ada"]),
         ("- {sub: a, reason: 5}", ["1:20: `reason`: found `5` (a number), expected text: write '5' in quotes"]),
         ("- {}", [NOBODY]),
         ("- {expires: 2026-11-25T10:00:00Z, note: a}", [NOBODY]),
