@@ -12,15 +12,16 @@ from typing import Final
 
 from authz.breath import breathe
 from authz.document import Scalar
-from authz.errors import Problem
+from authz.errors import Problem, Severity
 from authz.model import Source
 from authz.policy.criterion import Criterion
-from authz.policy.criterion_advice import EXACT, AcceptedTokens, Advice, CriterionAdviser, operands
+from authz.policy.criterion_advice import AcceptedTokens, Advice, CriterionAdviser
 from authz.policy.decision import Block, Effect, Operator, Policy
 from authz.policy.pattern_advice import advise_on_path
 from authz.policy.routes import Route
 from authz.policy.shadows import shadow_warnings
 from authz.policy.spellings import spelling_warnings
+from authz.policy.truth_advice import Clash, always_one, contradicts_itself, never_together
 
 
 def advise(routes: Sequence[Route], accepted: AcceptedTokens, *, checks_certificates: bool) -> list[Problem]:
@@ -130,7 +131,12 @@ class _RouteAdviser:
                 for criterion in block.criteria:
                     breathe()
                     if not _is_plain_user(criterion, block):
-                        self._criteria.look_at(criterion, f"{what}: {_called(criterion, block)}")
+                        self._criteria.look_at(
+                            criterion,
+                            f"{what}: {_called(criterion, block)}",
+                            plain=block.rule is None,
+                            lets_in=None if block.operator.inverts else effect is Effect.ALLOW,
+                        )
 
     def _public(self, policy: Policy, what: str) -> None:
         denials = _identity_denials(policy)
@@ -198,36 +204,43 @@ class _RouteAdviser:
             else:
                 why = "so it allows nobody: delete it"
             self._warn(block.source, f"{what}: `{effect}`: `{block.operator}` with {names} never holds, {why}")
-        if block.operator is Operator.AND:
-            self._contradictions(block, what)
+        for criterion in filter(contradicts_itself, block.criteria):
+            self._warn(criterion.source, f"{what}: `{criterion.name}`: its operators never hold together: delete one")
+        if block.operator in (Operator.AND, Operator.NOR) and (clash := never_together(block)) is not None:
+            self._never_together(effect, block, clash, what)
+        elif (always := always_one(block)) is not None:
+            self._warn(
+                always.source,
+                f"{what}: `{always.name}` or the one above it {_ALWAYS[effect]}: if both must hold, write `and`",
+            )
+        elif block.operator is Operator.NOR and effect is Effect.ALLOW and _are_several(block):
+            message = "`nor` holds unless all of its criteria hold: if none of them may, write `not`"
+            self._warn(block.source, f"{what}: `{effect}`: {message}", Severity.NOTE)
 
-    def _contradictions(self, block: Block, what: str) -> None:
-        """Warn of two values wanted of the same thing, of which a request has one."""
-        wanted: dict[str, frozenset[str]] = {}
-        for criterion in block.criteria:
-            texts = _exact_texts(criterion) if criterion.name in _SINGLE else None
-            if texts is None:
-                continue
-            before = wanted.setdefault(criterion.name, texts)
-            wanted[criterion.name] = before & texts
-            if before and texts and not before & texts:
-                name = criterion.name
-                self._warn(
-                    criterion.source,
-                    f"{what}: `{name}` never holds together with the one above it, because a request has one value: "
-                    f"for either write {{{name}: {{in: [{', '.join(sorted(before | texts))}]}}}}",
-                )
-
-    # --- a criterion --------------------------------------------------------------------------------------------
+    def _never_together(self, effect: Effect, block: Block, clash: Clash, what: str) -> None:
+        """Warn of two values of the same thing, of which a request has one."""
+        name = clash.criterion.name
+        if block.operator is Operator.NOR:
+            always = f"so `nor` {_ALWAYS[effect]}: if none may hold, write `not`"
+            found = f"`{name}` and the one above it never hold together, {always}"
+        else:
+            listed = f"{{{name}: {{in: [{', '.join(sorted(clash.either))}]}}}}"
+            found = (
+                f"`{name}` never holds together with the one above it, because a request has one value: for either "
+                f"write {listed if clash.either else 'a rule for each'}"
+            )
+        self._warn(clash.criterion.source, f"{what}: {found}")
 
 
-def _exact_texts(criterion: Criterion) -> frozenset[str] | None:
-    """Give the texts of `is` or `in`; None when the criterion does not name them all."""
-    found = list(operands(criterion))
-    used = {operator for operator, _ in found}
-    if len(used) != 1 or not used <= EXACT:
-        return None
-    return frozenset(value.text for _, value in found)
+def _are_several(block: Block) -> bool:
+    """Tell whether a block has several criteria; with `accept` beside it, one is what its author means."""
+    return len(block.criteria) > 1 and not any(criterion.name in _CONSTANTS for criterion in block.criteria)
+
+
+_ALWAYS: Final[Mapping[Effect, str]] = {
+    Effect.ALLOW: "always holds, and so keeps nobody out",
+    Effect.DENY: "always holds, and so lets nobody in",
+}
 
 
 def _is_plain_user(criterion: Criterion, block: Block) -> bool:
@@ -279,5 +292,3 @@ _OPPOSITE: Final[Mapping[Operator, Operator]] = {
     Operator.NOT: Operator.OR,
     Operator.NOR: Operator.AND,
 }
-_SINGLE: Final = frozenset({"http_method", "http_path", "user", "email", "domain", "client_id", "token_use", "issuer"})
-"""What a request has one of."""

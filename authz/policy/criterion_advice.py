@@ -17,6 +17,7 @@ from authz.model import Source
 from authz.policy.criterion import Criterion
 from authz.policy.matchers import string_matcher
 from authz.policy.token_claims import ONLY_IN_ACCESS_TOKENS, ONLY_IN_ID_TOKENS
+from authz.policy.value_advice import NEGATIVE, look_alike, odd_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +77,41 @@ class CriterionAdviser:
         self._checks_certificates = checks_certificates
         self._spellings: dict[tuple[str, str], tuple[str, Source]] = {}  # (claim, folded value) → as first written
 
-    def look_at(self, criterion: Criterion, what: str) -> None:
-        """Advise on a criterion, which `what` names with its route."""
-        check = self._CHECKS.get(criterion.name.partition("/")[0])
+    def look_at(self, criterion: Criterion, what: str, *, plain: bool, lets_in: bool | None) -> None:
+        """Advise on a criterion, which `what` names with its route.
+
+        `plain`: it is one of a plain key, such as `allowed_users`. `lets_in`: True where it lets in whom it holds for,
+        False where it keeps them out, None where it does neither alone.
+        """
+        kind = criterion.name.partition("/")[0]
+        check = self._CHECKS.get(kind)
         if check is not None:
             check(self, criterion, what)
-        instead = _WITHOUT_STAR.get(criterion.name.partition("/")[0])
-        for operator, value in operands(criterion) if instead is not None else ():
-            if operator in EXACT and "*" in (value.text[:1], value.text[-1:]):
-                self._warn(
-                    value.source,
-                    f"{what}: the `*` in `{shorten(value.text)}` is an ordinary character here: {instead}",
-                )
+        for operator, value in operands(criterion):
+            odd = odd_value(kind, operator, value.text, plain=plain)
+            if odd is None and lets_in:
+                odd = look_alike(kind, operator, value.text)
+            if odd is not None:
+                self._warn(value.source, f"{what}: {odd}")
+        if lets_in is False:
+            self._kept_out(kind, criterion, what)
+
+    def _kept_out(self, kind: str, criterion: Criterion, what: str) -> None:
+        """Advise on a criterion that keeps out whom it holds for."""
+        if kind in ("email", "domain") and self._accepted.has_id_claims:
+            self._warn_once(
+                ("denied address",),
+                criterion.source,
+                f"{what}: holds for nobody whose token has no verified address, such as an access token, and users can "
+                "change their own: to be sure, let in whom you know instead",
+                Severity.NOTE,
+            )
+        elif kind == "auth_age":
+            self._warn(
+                criterion.source,
+                f"{what}: keeps out whoever signed in lately, and nobody whose sign-in is old: write it in the allow "
+                "rule, or under `not`",
+            )
 
     def _address(self, criterion: Criterion, what: str) -> None:
         if not self._accepted.has_id_claims:
@@ -104,19 +128,26 @@ class CriterionAdviser:
                 self._warn(
                     value.source, f"{what}: `{shorten(value.text)}` never matches: write what follows the @, `{domain}`"
                 )
-            elif criterion.name == "email" and operator in EXACT and "@" not in value.text:
+            elif criterion.name == "email" and operator in (*EXACT, *NEGATIVE) and not {"@", "*"} & set(value.text):
                 self._warn(value.source, f"{what}: `{shorten(value.text)}` is no e-mail address: write NAME@DOMAIN")
-            elif domain != domain.lower():
+            elif value.text != value.text.lower():
                 self._warn(
                     value.source,
                     f"{what}: addresses are compared with case, and most are written in lower case: write "
-                    f"`{value.text.removesuffix(domain)}{domain.lower()}` unless your pool holds it like this",
+                    f"`{value.text.lower()}` unless your pool holds it like this",
                     Severity.NOTE,
                 )
 
     def _claim(self, criterion: Criterion, what: str) -> None:
         claim = _claim_name(criterion)
-        if claim.startswith("custom:"):
+        meant = _KNOWN_CLAIMS.get(_folded(claim), claim)
+        if meant != claim:
+            self._warn_once(
+                ("claim", claim),
+                criterion.source,
+                f"{what}: `{claim}` is no claim of Cognito's; did you mean `{meant}`?",
+            )
+        elif claim.startswith("custom:"):
             self._custom(claim, criterion, what)
         elif claim in ONLY_IN_ID_TOKENS and not self._accepted.has_id_claims:
             self._warn_once(
@@ -222,7 +253,7 @@ class CriterionAdviser:
                 self._warn(
                     value.source, f"{what}: the {never[0]} in `{shorten(text)}` is in no request's path{never[1]}"
                 )
-            elif operator in (*EXACT, *_NEGATIVE, "starts_with") and not text.startswith("/"):
+            elif operator in (*EXACT, *NEGATIVE, "starts_with") and not text.startswith("/"):
                 self._warn(
                     value.source,
                     f"{what}: `{shorten(text)}` is no request's path, because every path starts with `/`: write "
@@ -292,19 +323,6 @@ def _claim_name(criterion: Criterion) -> str:
 
 EXACT: Final = frozenset({"is", "in", "has"})
 """The operators that name a value in full."""
-_NEGATIVE: Final = frozenset({"not", "not_in", "exclude"})
-_FOR_MANY: Final = "write `allowed_domains` for a whole domain, or `allow_any_authenticated_user: true` for everyone"
-_WITHOUT_STAR: Final[Mapping[str, str]] = {
-    "user": _FOR_MANY,
-    "email": _FOR_MANY,
-    "domain": "write {ends_with: .DOMAIN} under `policy:`",
-    "claim": "write each value",
-    "groups": "write each group",
-    "scope": "write {starts_with: …}",
-    "client_id": "write each app client, or leave the criterion out",
-    "http_method": "write each method, or leave the criterion out",
-    "http_path": "write {starts_with: …}",
-}
 _TRIGGER: Final = "accept ID tokens, add one with `enrich_from`, or let a pre token generation trigger add it"
 _NO_CUSTOM: Final = (
     "; and only access tokens are accepted, which carry no custom attribute unless `enrich_from` or a pre token "
@@ -322,3 +340,14 @@ _BOOLEAN_CLAIMS: Final = frozenset({"email_verified", "phone_number_verified"})
 _TEXT_CLAIMS: Final = frozenset(
     {"cognito:groups", "cognito:username", "username", "sub", "iss", "aud", "client_id", "scope", "email"}
 )
+
+
+def _folded(claim: str) -> str:
+    return claim.casefold().translate(_MARKS)
+
+
+_MARKS: Final = str.maketrans(".-_", ":::")
+_KNOWN_CLAIMS: Final[Mapping[str, str]] = {
+    _folded(claim): claim
+    for claim in sorted(ONLY_IN_ACCESS_TOKENS | ONLY_IN_ID_TOKENS | _BOOLEAN_CLAIMS | _TEXT_CLAIMS)
+}

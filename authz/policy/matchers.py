@@ -109,7 +109,7 @@ def _many_texts(operator: str, node: Node, what: str, problems: Problems) -> _Pa
         if operator == "not_in":
             problems.error(node, f"{what}: an empty list excludes nobody: delete it or write whom to exclude")
             return None
-        problems.warn(node.source, f"{what}: an empty list never matches: write whom to let in")
+        problems.warn(node.source, f"{what}: an empty list never matches: write what it is to match")
     texts = [text_of(item, what, problems) for item in node]
     if None in texts:
         return None

@@ -34,6 +34,12 @@ def _regex(advice: Advice, pattern: str, source: Source, label: str) -> None:
     start, rest = split_pattern(pattern)
     if r"\?" in pattern:
         advice.warn(source, f"{label}: {shown} asks for a `?`, and the query is not part of the path: leave it out")
+    elif found_query := _QUERY.search(pattern):
+        advice.warn(
+            source,
+            f"{label}: {shown} asks for no query, which is not part of the path: its `?` makes what stands before it "
+            f"optional, and `{found_query['name']}=` must be in the path: leave the query out",
+        )
     elif start and not start.startswith("/"):
         advice.warn(
             source,
@@ -49,6 +55,9 @@ def _regex(advice: Advice, pattern: str, source: Source, label: str) -> None:
         )
     elif rest in (".*", ".*$") and start in ("", "/"):
         advice.warn(source, f"{label}: {shown} takes every path: leave it out, which means the same", Severity.NOTE)
+
+
+_QUERY: Final = re.compile(r"(?<![\\(*+?}])\?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)=")
 
 
 # --- what no canonical path holds -------------------------------------------------------------------------------

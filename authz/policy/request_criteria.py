@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe
-from authz.errors import RequestError
+from authz.errors import RequestError, Severity
 from authz.model import Json, Reason, Request
 from authz.policy import times
 from authz.policy.certificates import certificate_matcher, is_trusted, read_certificate
@@ -98,10 +98,9 @@ def source_ip(builder: Builder) -> Parts | None:
         return None
     if isinstance(builder.data, Items) and not builder.data.items:
         problems.warn(builder.data.source, "`source_ip`: an empty list never matches: write an address or a network")
-    networks = [_network(item, problems) for item in list_of(builder.data, "`source_ip`", problems)]
-    if None in networks or (not networks and not isinstance(builder.data, Items)):
+    known = networks_of(builder.data, problems)
+    if known is None or (not known and not isinstance(builder.data, Items)):
         return None
-    known = [network for network in networks if network is not None]
     good: Finding = (True, Reason.SOURCE_IP_OK)
     bad: Finding = (False, Reason.SOURCE_IP_UNAUTHORIZED)
     unknown: Finding = (builder.if_unknown and bool(known), Reason.SOURCE_IP_UNAUTHORIZED)  # nobody is in no network
@@ -115,6 +114,12 @@ def source_ip(builder: Builder) -> Parts | None:
 
     wanted = "in " + ", ".join(map(str, known)) if known else "in no network"
     return Parts(test, wanted, lambda facts: (facts.request.source_ip,) if facts.request.source_ip else ())
+
+
+def networks_of(node: Node, problems: Problems) -> Sequence[IPv4Network | IPv6Network] | None:
+    """Read a network or a list of them; None after adding a problem."""
+    networks = [_network(item, problems) for item in list_of(node, "`source_ip`", problems)]
+    return None if None in networks else [network for network in networks if network is not None]
 
 
 def plain_address(text: str) -> object:
@@ -134,9 +139,21 @@ def _network(node: Node, problems: Problems) -> IPv4Network | IPv6Network | None
             node, f"`source_ip`: found {describe(node)}, expected an address or a network such as 10.0.0.0/8"
         )
         return None
-    mapped = isinstance(network, IPv6Network) and network.network_address.ipv4_mapped
-    if mapped and network.prefixlen >= 96:
-        return IPv4Network((mapped, network.prefixlen - 96))
+    address = ip_address(text.partition("/")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    if mapped is not None and network.prefixlen < 96:
+        problems.error(
+            node, f"`source_ip`: found {describe(node)}, more than all of IPv4: write {mapped}/{network.prefixlen}"
+        )
+        return None
+    if mapped is not None:
+        return IPv4Network((mapped, network.prefixlen - 96), strict=False)
+    if "/" in text and str(network) != text.lower() and network.prefixlen < _HOST_BITS_MATTER[network.version]:
+        problems.warn(
+            node.source,
+            f"`source_ip`: `{text}` takes all of {network}: write that if it is meant, or a longer prefix",
+            Severity.NOTE,
+        )
     return network
 
 
@@ -152,6 +169,10 @@ def _read_network(text: str) -> IPv4Network | IPv6Network:
     return ip_network(text, strict=False)
 
 
+_HOST_BITS_MATTER: Final[Mapping[int, int]] = {
+    4: 8,
+    6: 16,
+}  # with a shorter prefix they were hardly meant to be ignored
 _PREFIX_LENGTH: Final = re.compile(r"[0-9]{1,3}")
 
 

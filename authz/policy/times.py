@@ -114,7 +114,7 @@ def time_of_day_criterion(node: Node, problems: Problems) -> TimeCriterion | Non
         problems.warn(
             node.source,
             "`time_of_day`: never holds, because `after` is not before `before` on the same day; for a night write two "
-            f"criteria under `or`: {{after: {after}}} and {{before: {before}}}",
+            f"rules, one with {{after: {after}}}, one with {{before: {before}}}, and whatever else must hold in both",
         )
     first, last = after or time.min, before
 

@@ -110,7 +110,7 @@ class _HangUp(asyncio.Protocol):
     """Takes a connection only to end it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        cast("asyncio.Transport", transport).abort()
+        cast("asyncio.Transport", transport).close()
 
 
 def _application(pages: Pages) -> web.Application:

@@ -93,7 +93,7 @@ def test_an_empty_in_loads_with_a_warning_and_never_matches() -> None:
     problems = Problems()
     matcher = string_matcher(node_of("{in: []}"), "email", problems)
     assert [str(problem) for problem in problems] == [
-        "m.yaml:1:6: warning: `email`: `in`: an empty list never matches: write whom to let in"
+        "m.yaml:1:6: warning: `email`: `in`: an empty list never matches: write what it is to match"
     ]
     assert matcher is not None
     assert not matcher.test("")

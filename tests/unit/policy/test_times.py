@@ -292,7 +292,8 @@ def test_a_night_loads_with_a_warning_and_never_holds(after: str, before: str) -
     assert problems == [
         (
             "1:3: warning: `time_of_day`: never holds, because `after` is not before `before` on the same day; "
-            f"for a night write two criteria under `or`: {{after: {after}:00}} and {{before: {before}:00}}"
+            f"for a night write two rules, one with {{after: {after}:00}}, one with {{before: {before}:00}}, "
+            "and whatever else must hold in both"
         )
     ]
     assert criterion is not None

@@ -276,6 +276,7 @@ BEYOND_POLICIES: Final = {
     "which lets in more": "it is about two keys",
     "expected a number that is finite": "JSON has no such number",
     "expected an address or a network": "addresses have a grammar of their own",
+    "more than all of IPv4": "addresses have a grammar of their own",
     "expected ISO 8601": "not every day is in the calendar",
     "unknown time zone": "the zones are a database",
     "expected a time such as": "not every number is an hour",
