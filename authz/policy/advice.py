@@ -130,6 +130,9 @@ class _RouteAdviser:
                 self._block(effect, block, what)
                 for criterion in block.criteria:
                     breathe()
+                    if contradicts_itself(criterion):
+                        found = "its operators never hold together: delete one"
+                        self._warn(criterion.source, f"{what}: `{criterion.name}`: {found}")
                     if not _is_plain_user(criterion, block):
                         self._criteria.look_at(
                             criterion,
@@ -204,8 +207,6 @@ class _RouteAdviser:
             else:
                 why = "so it allows nobody: delete it"
             self._warn(block.source, f"{what}: `{effect}`: `{block.operator}` with {names} never holds, {why}")
-        for criterion in filter(contradicts_itself, block.criteria):
-            self._warn(criterion.source, f"{what}: `{criterion.name}`: its operators never hold together: delete one")
         if block.operator in (Operator.AND, Operator.NOR) and (clash := never_together(block)) is not None:
             self._never_together(effect, block, clash, what)
         elif (always := always_one(block)) is not None:
@@ -225,9 +226,10 @@ class _RouteAdviser:
             found = f"`{name}` and the one above it never hold together, {always}"
         else:
             listed = f"{{{name}: {{in: [{', '.join(sorted(clash.either))}]}}}}"
+            instead = listed if clash.either else "two rules, and whatever else must hold in both"
             found = (
                 f"`{name}` never holds together with the one above it, because a request has one value: for either "
-                f"write {listed if clash.either else 'a rule for each'}"
+                f"write {instead}"
             )
         self._warn(clash.criterion.source, f"{what}: {found}")
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import time
-from itertools import combinations
+from itertools import combinations, islice, product
 from typing import Any, Final, NamedTuple, cast
 
+from authz.breath import breathe
 from authz.document import Fields, Node, Problems, Scalar
 from authz.policy.criterion import Criterion
 from authz.policy.criterion_advice import EXACT, operands
@@ -35,6 +36,7 @@ def never_together(block: Block) -> Clash | None:
     """Give the first criterion that cannot hold where those above it do."""
     wanted: dict[str, frozenset[str]] = {}
     for criterion in block.criteria:
+        breathe()
         texts = _texts(criterion, EXACT) if criterion.name in SINGLE else frozenset[str]()
         before = wanted.get(criterion.name, texts)
         if texts and not before & texts:
@@ -46,9 +48,18 @@ def never_together(block: Block) -> Clash | None:
 
 def always_one(block: Block) -> Criterion | None:
     """Give a criterion of an `or` that holds wherever one above it does not, for whoever has what they ask for."""
-    if block.operator is not Operator.OR:
+    if block.operator is not Operator.OR or not _has_operators(block.criteria):
         return None
     return next((two for one, two in _pairs(block.criteria) if _complete_each_other(one, two)), None)
+
+
+def _has_operators(criteria: Sequence[Criterion]) -> bool:
+    """Tell whether one of them is more than a bare value, which nothing completes but its negation."""
+    for criterion in criteria:
+        breathe()
+        if isinstance(criterion.data, Fields):
+            return True
+    return False
 
 
 def contradicts_itself(criterion: Criterion) -> bool:
@@ -69,18 +80,20 @@ def _pairs(criteria: Sequence[Criterion]) -> Iterator[tuple[Criterion, Criterion
     """Give the pairs of one name; of many criteria only the first ones, or a long list would take quadratic time."""
     by_name: dict[str, list[Criterion]] = {}
     for criterion in criteria:
+        breathe()
         by_name.setdefault(criterion.name, []).append(criterion)
     for same in by_name.values():
         yield from combinations(same[:_MAX_OF_A_NAME], 2)
 
 
-_MAX_OF_A_NAME: Final = 20
+_MAX_OF_A_NAME: Final = 8
+_MAX_NETWORKS: Final = 200  # pairs; longer lists are nobody's slip
 
 
 def _exclude_each_other(first: Criterion, second: Criterion) -> bool:
     if first.name == "source_ip":
-        networks, others = _networks(first), _networks(second)
-        return bool(networks and others) and not any(one.overlaps(two) for one in networks for two in others)
+        pairs = list(islice(product(_networks(first), _networks(second)), _MAX_NETWORKS + 1))
+        return 0 < len(pairs) <= _MAX_NETWORKS and not any(one.overlaps(two) for one, two in pairs)
     if first.name == "time_of_day":
         return not _overlap(first, second)
     only, other = _texts(first, _ONLY), _texts(second, _ONLY)
