@@ -44,13 +44,8 @@ def look_alike(kind: str, operator: str, text: str) -> str | None:
         return f"a stranger can have a domain that {_WORDS[operator]} {shown}: write {{in: […]}} with whole domains"
     if kind == "email" and operator == "ends_with" and "@" not in text and not text.startswith("."):
         return f"`eve@evil-{text}` ends with {shown} too: write {{ends_with: '@{text}'}}"
-    if kind == "email" and operator == "contains" and "@" in text:
-        start, _, domain = text.partition("@")
-        return (
-            f"`eve@{domain}.evil.example` may hold {shown} too: write `domain: {domain or 'DOMAIN'}`"
-            if not start
-            else None
-        )
+    if kind == "email" and operator == "contains" and text.startswith("@"):
+        return f"`eve{text}.evil.example` holds {shown} too: write `domain: {text[1:] or 'DOMAIN'}`"
     return None
 
 
