@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from authz.document import Fields, Items, Node, Problems, Scalar, shorten
+from authz.errors import Severity
 from authz.model import Source
+from authz.reading import nearest
 from authz.settings.types import INLINE_KEYS
 from authz.settings.values import UNPRINTABLE, Given
 
@@ -74,7 +76,7 @@ def _referenced(match: re.Match[str], environ: Mapping[str, str]) -> str:
 def with_flags(root: Fields, environ: Mapping[str, str], overrides: Mapping[str, str], problems: Problems) -> Fields:
     """Put the flags that were given, and the environment twins of those that were not, over what the file says."""
     for flag, keys in _FLAGS.items():
-        twin = "AUTHZ_" + flag.upper().replace("-", "_")
+        twin = _twin(flag)
         name, text = (f"--{flag}", overrides[flag]) if flag in overrides else (twin, environ.get(twin, ""))
         if not text and flag not in overrides:
             continue  # an empty variable is as good as none: compose files leave them empty
@@ -84,6 +86,33 @@ def with_flags(root: Fields, environ: Mapping[str, str], overrides: Mapping[str,
         else:
             root = _replaced(root, keys, given)
     return root
+
+
+def _twin(name: str) -> str:
+    return "AUTHZ_" + name.upper().replace("-", "_")
+
+
+def note_unread(environ: Mapping[str, str], keys: Sequence[str], problems: Problems) -> None:
+    """Note variables that look as if they were read: those of a setting that is no flag, and misspelled ones.
+
+    Of others that begin like ours nothing is said: Kubernetes makes `AUTHZ_PORT` and kin for a service called `authz`.
+    """
+    read = {_twin(flag): flag for flag in (*_FLAGS, "config")}
+    settings = {_twin(key): key for key in keys}
+    for name in sorted(environ.keys() - read.keys()):
+        if not name.startswith("AUTHZ_"):
+            continue
+        near = nearest(name, read, cutoff=_MISSPELLED)
+        if name in settings:
+            message = f"no variable of ours: write `{settings[name]}:` in the configuration file"
+        elif near is not None:
+            message = f"no variable of ours; did you mean `{near}`?"
+        else:
+            continue
+        problems.warn(Source(shorten(name), 1, 1), message, Severity.NOTE)
+
+
+_MISSPELLED: Final = 0.9  # alike, of 1
 
 
 def _replaced(fields: Fields, keys: Sequence[str], value: Node) -> Fields:

@@ -12,7 +12,7 @@ from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.policy.refusals import redirects_of
 from authz.settings.addresses import read_admin, read_listen, refuse_shared_address, workers_of
-from authz.settings.environment import with_environment, with_flags
+from authz.settings.environment import note_unread, with_environment, with_flags
 from authz.settings.headers import (
     enrich_from_of,
     header_of,
@@ -45,6 +45,7 @@ def load_settings(path: Path, *, environ: Mapping[str, str], overrides: Mapping[
     missing = Problems()
     root = with_environment(root, environ, missing)
     root = with_flags(root, environ, overrides, missing)
+    note_unread(environ, _KEYS, problems)
     read = Problems()
     settings = _settings(Section(root, "", _KEYS, read), path)
     # A value that is missing cannot be judged: where one is, nothing else is reported.

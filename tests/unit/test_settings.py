@@ -611,6 +611,26 @@ def test_what_the_environment_holds_is_not_read_as_a_reference_again() -> None:
     assert loaded.jwks.cache_dir == Path("${B}$$")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("AUTHZ_POLICES", "no variable of ours; did you mean `AUTHZ_POLICIES`?"),
+        ("AUTHZ_LOGLEVEL", "no variable of ours; did you mean `AUTHZ_LOG_LEVEL`?"),
+        ("AUTHZ_CONFGI", "no variable of ours; did you mean `AUTHZ_CONFIG`?"),
+        ("AUTHZ_HIDE_CREDENTIALS", "no variable of ours: write `hide_credentials:` in the configuration file"),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_told(name: str, message: str) -> None:
+    assert list(map(str, load(VALID, {name: "x"}).warnings)) == [f"{name}:1:1: note: {message}"]
+
+
+@pytest.mark.parametrize(
+    "name", ["AUTHZ_PORT", "AUTHZ_PORT_9191_TCP", "AUTHZ_SERVICE_HOST", "AUTHZ_CONFIG", "POLICIES"]
+)
+def test_of_other_variables_nothing_is_said(name: str) -> None:
+    assert load(VALID, {name: "tcp://10.0.0.1:9191"}).warnings == ()
+
+
 FLAGS = [
     ("listen", "AUTHZ_LISTEN", lambda s: s.listen.port, "127.0.0.1:1", 1, "127.0.0.1:2", 2, "listen: :3", 3, 9191),
     ("admin", "AUTHZ_ADMIN", lambda s: s.admin and s.admin.port, "off", None, ":2", 2, "admin: :3", 3, 8282),
