@@ -100,16 +100,16 @@ def headers_with_tokens(request: Request, issuers: Collection[str]) -> Sequence[
 
 
 # A compact RS256 token: its header is a JSON object, its signature has at least 2048 bits. So long a signature bounds
-# how many a hostile header can hold, and the search starts only where a word does, or after an escape such as `%22`,
-# `%2522` (an address in an address), `\\n` or `\\u0022`: linear in the header's length.
+# how many a hostile header can hold, and one starts only where a word does, or behind an escape such as `%22`, `%2522`
+# (an address in an address), `\n` or `\u0022`: linear in the header's length. What must stand in front is asked last,
+# because a pattern that begins with a text is searched for five times as fast.
 _TOKEN_START = "eyJ"  # noqa: S105 - `{"` in base64url, how every token begins
-_AFTER_AN_ESCAPE = "|".join(
-    f"(?<={escape})"
-    for escape in ("%[0-9A-Fa-f]{2}", "%25[0-9A-Fa-f]{2}", "%2525[0-9A-Fa-f]{2}", r"\\[bfnrt]", r"\\u[0-9A-Fa-f]{4}")
-)
-_COMPACT_TOKEN = re.compile(
-    rf"(?:(?<![\w-])|{_AFTER_AN_ESCAPE}){_TOKEN_START}[\w-]++\.[\w-]++\.[\w-]{{342,}}+", re.ASCII
-)
+_IN_FRONT = (
+    r"(?<![\w-]@)", "(?<=%[0-9A-Fa-f]{2}@)", "(?<=%25[0-9A-Fa-f]{2}@)", "(?<=%2525[0-9A-Fa-f]{2}@)",
+    r"(?<=\\[bfnrt]@)", r"(?<=\\u[0-9A-Fa-f]{4}@)",
+)  # fmt: skip
+_STARTS = f"{_TOKEN_START}(?:{'|'.join(_IN_FRONT)})".replace("@", _TOKEN_START)
+_COMPACT_TOKEN = re.compile(rf"{_STARTS}[\w-]++\.[\w-]++\.[\w-]{{342,}}+", re.ASCII)
 
 
 def _holds_token(text: str, issuers: Collection[str]) -> bool:
