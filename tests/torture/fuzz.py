@@ -1,4 +1,4 @@
-"""The coverage-guided fuzzers, a minute each: tests/fuzz/targets.py says what they look for.
+"""The coverage-guided fuzzers, half a minute each: tests/fuzz/targets.py says what they look for.
 
 Each runs in a process of its own from the corpus in the repository, two at a time. What one finds that breaks a promise
 is kept in the working folder as `crash-…`: it becomes a file of the corpus together with the fix.
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 TARGETS = ("token", "policies", "path", "wire")  # not imported: the service belongs into the children
-SECONDS = 60
+SECONDS = 30
 STARTING_SECONDS = 120  # importing and instrumenting all of it, beside other work
 CORPUS = Path(__file__).parent.parent / "fuzz" / "corpus"
 
