@@ -169,10 +169,8 @@ def _read_network(text: str) -> IPv4Network | IPv6Network:
     return ip_network(text, strict=False)
 
 
-_HOST_BITS_MATTER: Final[Mapping[int, int]] = {
-    4: 8,
-    6: 16,
-}  # with a shorter prefix they were hardly meant to be ignored
+# With a shorter prefix, by IP version, host bits were hardly meant to be ignored.
+_HOST_BITS_MATTER: Final[Mapping[int, int]] = {4: 8, 6: 16}
 _PREFIX_LENGTH: Final = re.compile(r"[0-9]{1,3}")
 
 
