@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
 
 from authz.errors import RequestError, TokenError
@@ -74,10 +74,6 @@ class _Checked(NamedTuple):
     keys: KeySet
 
 
-async def _go_on() -> None:
-    """Take the next step at once."""
-
-
 class Authenticator:
     """Request → Principal, or None for nobody; TokenError for a credential that is not good."""
 
@@ -91,12 +87,10 @@ class Authenticator:
         observe: TokenObserver,
         enrich_from: TokenPlace | None = None,
         revoked: Callable[[Principal, float], Source | None] | None = None,
-        step: Callable[[], Awaitable[None]] = _go_on,
     ) -> None:
         """Say whom to believe.
 
-        `revoked` says where a caller is revoked who is otherwise known; None: there is no revocation list. `step` is
-        awaited between the steps of a verification, which are long.
+        `revoked` says where a caller is revoked who is otherwise known; None: there is no revocation list.
         """
         self._places = tuple(places)
         self._enrich_from = enrich_from
@@ -106,7 +100,6 @@ class Authenticator:
         self._shapes = shapes
         self._observe = observe
         self._revoked = revoked
-        self._step = step
 
     async def authenticate(self, request: Request, now: float) -> Principal | None:
         """Say who is calling. Waits only for unknown keys, and then at most `jwks.timeout` for each token."""
@@ -170,7 +163,6 @@ class Authenticator:
         source: KeySource | None = None
         try:
             unverified = peek(token)
-            await self._step()
             issuer, pool = self._issuer_of(unverified, beside)
             keys, key = await issuer.keys.find(unverified.kid)
             source = issuer.keys
@@ -180,7 +172,6 @@ class Authenticator:
                 error.detail = f"the ID token beside it: {error.detail}"
             self._refused.add(fingerprint, kind, error, now, keys, source)
             raise
-        await self._step()
         return checked
 
     def _issuer_of(self, unverified: UnverifiedToken, beside: Principal | None) -> tuple[Issuer, UserPool]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import uvloop
+
 from authz import __version__
 from authz.audit import DecisionLog
 from authz.authorizer import Authenticator, Authorizer, Issuer
@@ -33,9 +35,7 @@ from authz.policy.store import PolicyStore
 from authz.settings import Settings
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.check_response import Answers
-from authz.transport.event_loop import EventLoop
 from authz.transport.guard import Guard
-from authz.transport.rush import Rush
 from authz.transport.server import Door, Server, keep_health
 from authz.transport.sockets import refuse_a_taken_socket
 from authz.transport.tls import Certificates
@@ -82,7 +82,6 @@ class Service:
             )
             for pool in settings.pools
         ]
-        rush = Rush(time.perf_counter)
         authenticator = Authenticator(
             places=settings.tokens,
             enrich_from=settings.enrich_from,
@@ -91,7 +90,6 @@ class Service:
             shapes=claim_shapes(settings),
             observe=metrics,
             revoked=None if self.revocations is None else self._revoked,
-            step=rush.step,
         )
         answers = Answers(answer_settings(settings))
         decisions = DecisionLog(writer, decisions=settings.log.decisions, format=settings.log.format)
@@ -106,7 +104,6 @@ class Service:
             metrics=metrics,
             client_ip_header=settings.client_ip_header,
             explain_values=settings.log.explain_values,
-            rush=rush,
         )
         tls = settings.tls
         self._guard: Guard | None = None  # so that nobody else pays for it
@@ -197,7 +194,7 @@ class Service:
         certificates = None if tls is None else await asyncio.to_thread(Certificates, tls)
         server = Server(self._guard or self.door, self._settings.listen, certificates)
         admin = await self._start_admin()
-        await server.start()
+        server.start()
         where = {"version": __version__, "listen": self._settings.listen.target, "port": server.port}
         if admin is not None:
             where["admin_port"] = admin.port
@@ -277,7 +274,7 @@ def serve(settings: Settings, *, beside: Beside | None = None) -> None:
         service.tell_of_loaded()
         for problem in settings.warnings:
             log.warning("%s", problem)
-        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=EventLoop) as runner:
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(service.run())
     finally:
         writer.close(timeout=2.0)

@@ -14,7 +14,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from time import perf_counter
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from authz.breath import LongWork
 
@@ -29,10 +29,16 @@ _yield_processor: Final[Callable[[], None]] = getattr(os, "sched_yield", lambda:
 
 
 class _Work(LongWork):
+    under_way: ClassVar = 0  # how many there are
     turn_ends = 0.0  # as perf_counter tells time
 
     def turn_has_ended(self) -> bool:
         return perf_counter() >= self.turn_ends
+
+
+def is_under_way() -> bool:
+    """Tell whether long work waits for its next turn, so that nobody should wait for what may not come."""
+    return _Work.under_way > 0
 
 
 async def in_turns(job: Callable[[], T]) -> T:
@@ -42,6 +48,7 @@ async def in_turns(job: Callable[[], T]) -> T:
     """
     work = _Work(job)
     turn = TURN_SECONDS
+    _Work.under_way += 1
     try:
         while True:
             work.turn_ends = perf_counter() + turn
@@ -54,4 +61,5 @@ async def in_turns(job: Callable[[], T]) -> T:
                 await asyncio.sleep(0)
             turn = min(max(TURN_SECONDS, SHARE * (perf_counter() - aside)), LONGEST_TURN_SECONDS)
     finally:
+        _Work.under_way -= 1
         work.throw()  # nothing, where it has ended

@@ -7,31 +7,37 @@ connect could leave no room for checks. Here there are a few at most, and they e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncGenerator, Iterable
+from typing import Final
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from authz.transport.calls import RefusedCall
 
 MAX_WATCHES: Final = 16  # Envoy asks again and again instead; gRPC's own clients watch, one stream each
 
-_Response: TypeAlias = health_pb2.HealthCheckResponse
-_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
+HEALTH_WATCH: Final = "/grpc.health.v1.Health/Watch"
+
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated without types
+class Health:
     """Answers for the services of these names, all of which are as the process is."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(services)
-        self._status = _Response.NOT_SERVING
+        self._status = _NOT_SERVING
         self._changed = asyncio.Event()
         self._watches = 0
         self._ended = False
 
     def set_serving(self, serving: bool) -> None:
         """Say so from now on."""
-        self._status = _Response.SERVING if serving else _Response.NOT_SERVING
+        self._status = _SERVING if serving else _NOT_SERVING
         self._tell()
 
     def end(self) -> None:
@@ -39,28 +45,25 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
         self._ended = True
         self._tell()
 
-    async def Check(  # noqa: N802 - the name of the method on the wire
-        self, request: health_pb2.HealthCheckRequest, context: _Context
-    ) -> _Response:
+    async def check(self, data: bytes, _call: object) -> bytes:
         """Answer once; NOT_FOUND for a service that we do not have."""
-        if request.service not in self._services:
-            await context.abort(grpc.StatusCode.NOT_FOUND)
-        return _Response(status=self._status)
+        if _service_in(data) not in self._services:
+            raise RefusedCall(grpc.StatusCode.NOT_FOUND)
+        return _said(self._status)
 
-    async def Watch(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: _Context
-    ) -> None:
+    async def watch(self, data: bytes, _call: object) -> AsyncGenerator[bytes, None]:
         """Answer now and at every change."""
+        service = _service_in(data)
         if self._watches >= MAX_WATCHES:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watches: ask with Check")
+            raise RefusedCall(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many watches: ask with Check")
         self._watches += 1
         try:
             told = None
             while not self._ended:
                 changed = self._changed
-                status = self._status if request.service in self._services else _Response.SERVICE_UNKNOWN
+                status = self._status if service in self._services else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
                 if status != told:
-                    await context.write(_Response(status=status))
+                    yield _said(status)
                     told = status
                 await changed.wait()
         finally:
@@ -69,3 +72,16 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # generated
     def _tell(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _service_in(data: bytes) -> str:
+    try:
+        service: str = health_pb2.HealthCheckRequest.FromString(data).service
+    except DecodeError:
+        raise RefusedCall(grpc.StatusCode.INVALID_ARGUMENT, "the message is not a HealthCheckRequest") from None
+    return service
+
+
+def _said(status: int) -> bytes:
+    data: bytes = health_pb2.HealthCheckResponse(status=status).SerializeToString()
+    return data

@@ -16,9 +16,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
-import grpc
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health_pb2_grpc
 
 from authz.audit import DecisionLog, DecisionRecord
 from authz.authorizer import Authorizer, Visit
@@ -29,11 +27,11 @@ from authz.policy import explanation
 from authz.settings import Listen
 from authz.transport.admission import OVERLOADED, QUEUE_OPTIONS, Admission, Call
 from authz.transport.answer_heads import Stamp
+from authz.transport.calls import Calls
 from authz.transport.check_request import NOBODY, request_id_of, to_request
 from authz.transport.check_response import Answers, StandingDenial
 from authz.transport.guard import Guard
-from authz.transport.health import Health
-from authz.transport.rush import Rush
+from authz.transport.health import HEALTH_CHECK, HEALTH_WATCH, Health
 from authz.transport.sockets import why_not
 from authz.transport.tls import Certificates
 
@@ -63,7 +61,6 @@ class Door:
         metrics: Metrics,
         client_ip_header: str | None = None,
         explain_values: bool = False,
-        rush: Rush | None = None,
         wall: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -82,7 +79,6 @@ class Door:
         self._admission = Admission(
             StandingDenial(answers, OVERLOADED), decisions=decisions, metrics=metrics, wall=wall, clock=clock
         )
-        self._rush = Rush(clock) if rush is None else rush
 
     async def check(self, data: bytes, call: Call | None = None) -> bytes:
         """Decide one serialized CheckRequest. `call` is gRPC's; None: there are no others beside this one."""
@@ -90,12 +86,8 @@ class Door:
         try:
             started = self._clock()
             decision_id = f"{self._prefix}-{next(self._numbers):x}"
-            turn = None if call is None else self._rush.arrived(started)
-            if turn is not None:
-                await turn
             refusal = self._admission.refuse(call, decision_id)
             answer = await self._visit(data, decision_id, started) if refusal is None else refusal
-            await self._rush.step()
         except (asyncio.CancelledError, GeneratorExit):  # the caller has gone
             raise
         # A panic of a native library (pyo3, in cryptography) is no Exception, and a SystemExit would end the process.
@@ -115,9 +107,7 @@ class Door:
             request = NOBODY
             visit = Visit(Deny(Reason.REQUEST_MALFORMED, detail="the message is not a CheckRequest"))
         else:
-            await self._rush.step()
             visit = await self._authorizer.authorize(request, now)
-            await self._rush.step()
         revision = "" if visit.policies is None else visit.policies.revision
         host = "" if visit.host is None else visit.host.name
         stamp = Stamp(decision_id, revision)
@@ -126,7 +116,6 @@ class Door:
             if visit.remembered is None
             else self._answers.again(request, visit.remembered, stamp, host)
         )
-        await self._rush.step()
         seconds = self._clock() - started
         if self._decisions.wanted(visit.decision):
             why = self._why(visit)
@@ -202,26 +191,22 @@ class Server:
     """The gRPC port: the Authorization service and grpc.health.v1."""
 
     def __init__(self, door: Door | Guard, listen: Listen, tls: Certificates | None) -> None:
-        self._listen = listen
         self._health = Health(("", SERVICE))
-        self._server = grpc.aio.server(options=_options(), maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS)
-        # Bytes in, bytes out: a message that protobuf refuses is answered at the door, not by gRPC.
-        check = grpc.unary_unary_rpc_method_handler(door.check)
-        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: check}),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self.port = self._bind(listen.target, None if tls is None else tls.credentials())
-
-    def _bind(self, target: str, credentials: grpc.ServerCredentials | None) -> int:
+        self._calls = Calls(
+            # Bytes in, bytes out: a message that protobuf refuses is answered at the door, not by gRPC.
+            {f"/{SERVICE}/{METHOD}": door.check, HEALTH_CHECK: self._health.check},
+            {HEALTH_WATCH: self._health.watch},
+            options=_options(),
+            most_calls=MAX_CONCURRENT_CALLS,
+        )
         try:
-            if credentials is None:
-                return self._server.add_insecure_port(target)
-            return self._server.add_secure_port(target, credentials)
-        except RuntimeError:  # it names gRPC's variables, and no cause
-            raise OSError(f"cannot listen on {target}: {why_not(self._listen)}") from None
+            self.port = self._calls.bind(listen.target, None if tls is None else tls.credentials())
+        except OSError as error:
+            raise OSError(f"{error}: {why_not(listen)}") from None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         """Listen. Not serving yet, as far as health is concerned."""
-        await self._server.start()
+        self._calls.start()
 
     def set_serving(self, serving: bool) -> None:
         """Say so to health checks."""
@@ -230,7 +215,7 @@ class Server:
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls and let those in flight end."""
         self._health.end()
-        await self._server.stop(grace_seconds)
+        await self._calls.stop(grace_seconds)
 
 
 def max_connections() -> int:

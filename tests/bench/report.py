@@ -110,10 +110,10 @@ GOALS: Final = (
 
 SERVERS: Final = (
     ("floor: constant bytes, grpc.aio", "floor"),
+    ("constant bytes, this service's transport", "transport"),
     ("this service, log of denials", "denied"),
     ("this service, log of all decisions", "all"),
     ("this service, no log", "none"),
-    ("this service, log of denials, every call by itself", "apart"),
     ("the usual way: sync gRPC, PyJWT every time", "usual"),
     ("OPA's Envoy plugin", "opa"),
     ("OPA's Envoy plugin, told to remember verified tokens", "opa-knows"),
@@ -132,7 +132,6 @@ CHAINS: Final = (
     ("no authorization", "none"),
     ("jwt_authn (cache on) + RBAC", "native"),
     ("this service", "authz"),
-    ("this service, every call by itself", "apart"),
     ("the floor in its place", "floor"),
 )
 

@@ -36,7 +36,6 @@ WARM_UP: Final = 1_000  # requests
 BEHIND_ENVOY: Final = 8  # in flight, a connection: the sample's retries give up on a check that queues for 25 ms
 MEMORY_TOKENS: Final = 50_000  # valid, and as many forged
 MANY_ROUTES: Final = 10_000
-APART: Final = "tests.bench.apart"
 
 
 @dataclass(frozen=True)
@@ -131,12 +130,14 @@ def _start_contenders(bench: Bench, running: ExitStack) -> list[_Contender]:
     for kind, service in services.items():
         _must_tell_apart(service.port, bench.message, forged)
         compete(kind, service.ports, [service])
-    apart = running.enter_context(bench.service("apart", program=APART, decisions="denied"))
-    compete("apart", apart.ports, [apart])
     answer = ask_once(services["denied"].port, bench.message)
     floors = [running.enter_context(servers.floor(bench.folder / f"floor-{n}", answer, bench.message)) for n in (1, 2)]
     compete("floor", [floors[0][1]], [floors[0][0]])
     compete("floor2", [port for _, port in floors], [server for server, _ in floors])
+    transport, port = running.enter_context(
+        servers.floor(bench.folder / "transport", answer, bench.message, "tests.bench.transport")
+    )
+    compete("transport", [port], [transport])
     usual, port = running.enter_context(servers.usual_way(bench.folder / "usual", bench.pool, bench.message))
     _must_tell_apart(port, bench.message, forged)
     compete("usual", [port], [usual])
@@ -251,18 +252,14 @@ def envoy(bench: Bench) -> None:
     plan = bench.plan
     headers = {**messages.BROWSER, "authorization": f"Bearer {bench.token}", "host": HOST}
     with ExitStack() as running:
-        asked = {
-            kind: running.enter_context(bench.service(f"behind-{kind}", program=program)).port
-            for kind, program in (("authz", "authz"), ("apart", APART))
-        }
+        asked = {"authz": running.enter_context(bench.service("behind-authz")).port}
         answer = ask_once(asked["authz"], bench.message)
         asked["floor"] = running.enter_context(servers.floor(bench.folder / "behind-floor", answer, bench.message))[1]
         targets: dict[str, Target] = {}
-        for kind in (*through_envoy.KINDS, "apart"):
+        for kind in through_envoy.KINDS:
             port = free_ports(2)
-            chain = "authz" if kind == "apart" else kind
             service = asked.get(kind, asked["authz"])
-            config = through_envoy.configuration(chain, port=port, admin=port + 1, service=service, pool=bench.pool)
+            config = through_envoy.configuration(kind, port=port, admin=port + 1, service=service, pool=bench.pool)
             one = running.enter_context(servers.envoy(bench.folder / f"envoy-{kind}", config))
             target = Target(f"http://127.0.0.1:{port}{messages.path(10)}", _for_h2load(headers))
             one.wait_until(lambda target=target: _works(target))  # type: ignore[misc]
@@ -301,7 +298,7 @@ def _works(target: Target) -> bool:
 def _must_refuse(targets: Mapping[str, Target], headers: Mapping[str, str], bench: Bench) -> None:
     """Make sure that a chain that should check tokens does: a forged one must not pass."""
     forged = {**headers, "authorization": f"Bearer {messages.forged(bench.token)}"}
-    for kind in ("native", "authz", "apart"):
+    for kind in ("native", "authz"):
         if _works(targets[kind]._replace(headers=_for_h2load(forged))):
             raise NotMeasured(f"the chain `{kind}` lets a forged token pass")
 

@@ -187,12 +187,14 @@ class Service(Server):
 
 
 @contextmanager
-def floor(folder: Path, answer: bytes, message: bytes) -> Iterator[tuple[Server, int]]:
+def floor(
+    folder: Path, answer: bytes, message: bytes, program: str = "tests.bench.floor"
+) -> Iterator[tuple[Server, int]]:
     """The constant answer."""
     folder.mkdir(parents=True)
     file = folder / "answer.bin"
     file.write_bytes(answer)
-    with _answering(folder, lambda port: _python("tests.bench.floor", port, file), message) as running:
+    with _answering(folder, lambda port: _python(program, port, file), message) as running:
         yield running
 
 

@@ -3,7 +3,6 @@
 The service is whole but for gRPC: Door, Authorizer, caches, compiled policies, answers, the decision log. The model is
 tests/support/interpreter.py, written from the specification alone. Every process keeps one Door for all its policies,
 callers and key rotations, and requests repeat with small changes, so that a cache that remembers by too little is seen.
-Half of the requests come in groups, which the service decides step by step, so that one caller is never another.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import json
 import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from itertools import repeat
 from multiprocessing import get_context
@@ -32,7 +30,6 @@ from authz.pb import external_auth_pb2 as pb
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
 from authz.transport.check_response import Answers, AnswerSettings
-from authz.transport.rush import ENOUGH, Rush
 from authz.transport.server import Door
 from tests.support.check_request import check_request
 from tests.support.interpreter import Caller, Outcome, Visit, interpret
@@ -109,13 +106,6 @@ class Lines:
         return self._reasons.pop(decision_id)
 
 
-class Call:
-    """Plays gRPC's context of a call that is in no hurry."""
-
-    def time_remaining(self) -> float | None:
-        return None
-
-
 class Asked(NamedTuple):
     """A request, when it is asked, and what the answer must be."""
 
@@ -126,23 +116,24 @@ class Asked(NamedTuple):
     wanted: Outcome
 
 
-_NOW: ContextVar[float] = ContextVar("now", default=0.0)  # each call of a group has a time of its own
-
-
 class House:
     """One Door with everything behind it, the issuers of its tokens, and the people who hold them."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
+        self.now = 0.0
         self.policies: PolicySet | None = None
         self.pools = {issuer: pool_of(issuer) for issuer in ("https://one", "https://two")}
         self.later = {issuer: pool_of(issuer, rotations=1) for issuer in self.pools}
         self.keys = {issuer: Keys(self.pools[issuer], self.later[issuer]) for issuer in self.pools}
         self.lines = Lines()
-        self.metrics = Metrics(version="0", wall=_NOW.get)
+        self.metrics = Metrics(version="0", wall=self._time)
         self.away = pool_of("https://away")
         self.door = self._door()
         self.families = [self._family() for _ in range(HOLDERS)] + [[Holder(None, None)]] * (HOLDERS // 10)
+
+    def _time(self) -> float:
+        return self.now
 
     def _door(self) -> Door:
         issuers = [
@@ -150,14 +141,12 @@ class House:
             for name, pool in self.pools.items()
         ]  # type: ignore[arg-type]
         issuers.append(Issuer(self.away.trust(), Keys()))  # type: ignore[arg-type]
-        rush = Rush(clock=float)  # one that stands still: whoever does not come alone is in one
         authenticator = Authenticator(
             places=DEFAULT_TOKENS,
             issuers=issuers,
             verified=VerifiedTokens(max_entries=HOLDERS // 2, max_bytes=10_000_000),  # smaller than the crowd
             shapes=ClaimShapes(),
             observe=self.metrics,
-            step=rush.step,
         )
         return Door(
             authorizer=Authorizer(
@@ -166,9 +155,7 @@ class House:
             answers=Answers(AnswerSettings(identity_headers=DEFAULT_IDENTITY_HEADERS, tokens=DEFAULT_TOKENS)),
             decisions=DecisionLog(self.lines),  # type: ignore[arg-type]
             metrics=self.metrics,
-            rush=rush,
-            clock=float,
-            wall=_NOW.get,
+            wall=self._time,
         )
 
     def _holder(self) -> Holder:
@@ -252,15 +239,9 @@ class House:
         )
         return check.SerializeToString()
 
-    async def answers(self, group: list[Asked]) -> list[pb.CheckResponse]:
-        """Ask them, all at once where there are several."""
-        call = Call() if len(group) > 1 else None
-
-        async def answer(asked: Asked) -> pb.CheckResponse:
-            _NOW.set(asked.visit.at.timestamp())
-            return pb.CheckResponse.FromString(await self.door.check(asked.check, call))
-
-        return list(await asyncio.gather(*map(answer, group)))
+    async def answer(self, asked: Asked) -> pb.CheckResponse:
+        self.now = asked.visit.at.timestamp()
+        return pb.CheckResponse.FromString(await self.door.check(asked.check))
 
 
 def pool_of(issuer: str, rotations: int = 0) -> FakeUserPool:
@@ -293,13 +274,9 @@ class Comparison:
         self.disagreements = self.wrong_allows = self.wrong_identities = 0
         self.told: list[str] = []
 
-    async def of(self, group: list[Asked], routes: list[dict[str, Any]]) -> None:
-        """Ask a group and compare each of its answers."""
-        for asked, answer in zip(group, await self._house.answers(group), strict=True):
-            self._one(asked, answer, routes)
-        group.clear()
-
-    def _one(self, asked: Asked, answer: pb.CheckResponse, routes: list[dict[str, Any]]) -> None:
+    async def of(self, asked: Asked, routes: list[dict[str, Any]]) -> None:
+        """Ask and compare."""
+        answer = await self._house.answer(asked)
         wanted, thought, where = asked.wanted, asked.thought, f"seed {self._seed}, {asked.number}"
         self.outcomes[wanted.status] += 1
         given = outcome_of(answer, self._house)
@@ -317,16 +294,11 @@ async def compare(seed: int, count: int) -> Tally:
     random = Random(seed)
     house, policies = House(random), Policies(random)
     comparison, written = Comparison(house, seed), 0
-    group: list[Asked] = []
-    most = 1
     routes: list[dict[str, Any]] = []
     visits: list[Visit] = []
     crowd: list[Holder] = []
     for number in range(count):
         is_new, rotates = number % VISITS_PER_POLICY == 0, random.random() < 0.01
-        if is_new or rotates or len(group) == most:
-            await comparison.of(group, routes)
-            most = random.choice([1] * ENOUGH + [ENOUGH])  # as many alone as in company
         if is_new:
             routes, written = policies.routes(), written + 1
             house.policies = parse_policies([("policies/wild.yaml", json.dumps(routes).encode())], PolicyOptions())
@@ -342,8 +314,8 @@ async def compare(seed: int, count: int) -> Tally:
             if random.random() < 0.1:
                 visits[which] = visit
         thought = house.thought_of(holder, visit.at.timestamp())
-        group.append(Asked(number, house.message(visit, holder), visit, thought, interpret(routes, visit, thought)))
-    await comparison.of(group, routes)
+        asked = Asked(number, house.message(visit, holder), visit, thought, interpret(routes, visit, thought))
+        await comparison.of(asked, routes)
     return Tally(
         count,
         written,

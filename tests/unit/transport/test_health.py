@@ -9,7 +9,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from authz.transport.health import MAX_WATCHES, Health
+from authz.transport.calls import Calls
+from authz.transport.health import HEALTH_CHECK, HEALTH_WATCH, MAX_WATCHES, Health
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -33,15 +34,14 @@ class Stand:
 
 @pytest.fixture
 async def stand() -> AsyncIterator[Stand]:
-    server = grpc.aio.server()
     health = Health(("", "the.Service"))
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
+    calls = Calls({HEALTH_CHECK: health.check}, {HEALTH_WATCH: health.watch}, options=(), most_calls=100)
+    port = calls.bind("127.0.0.1:0", None)
+    calls.start()
     options = [("grpc.enable_http_proxy", 0)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options) as channel:
         yield Stand(health, health_pb2_grpc.HealthStub(channel))
-    await server.stop(None)
+    await calls.stop(0)
 
 
 async def told(watch: grpc.aio.UnaryStreamCall[health_pb2.HealthCheckRequest, object]) -> int | None:

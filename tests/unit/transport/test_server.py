@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Callable
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,7 +22,6 @@ from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
 from authz.transport.check_response import Answers, AnswerSettings
-from authz.transport.rush import Rush
 from authz.transport.server import Door, keep_health
 from tests.support.check_request import check_request
 from tests.support.policies import policy_set
@@ -73,14 +70,12 @@ class Stand:
         self.lines = Lines()
         self.metrics = Metrics(version="0", wall=lambda: NOW)
         policies = policy_set(POLICIES)
-        rush = Rush(time.perf_counter)
         authenticator = Authenticator(
             places=(TokenPlace("header", "authorization"),),
             issuers=[Issuer(self.pool.trust(), Keys(self.pool))],  # type: ignore[arg-type]
             verified=VerifiedTokens(max_entries=10, max_bytes=1_000_000),
             shapes=ClaimShapes(),
             observe=self.metrics,
-            step=rush.step,
         )
         authorizer = Authorizer(authenticator=authenticator, policies=lambda: policies, allow_path_parameters=False)
         parts: dict[str, Any] = {
@@ -88,7 +83,6 @@ class Stand:
             "answers": Answers(AnswerSettings(identity_headers=DEFAULT_IDENTITY_HEADERS, tokens=DEFAULT_TOKENS)),
             "decisions": DecisionLog(self.lines),  # type: ignore[arg-type]
             "metrics": self.metrics,
-            "rush": rush,
             "wall": lambda: NOW,
         }
         for name, change in changes.items():
@@ -337,64 +331,3 @@ def test_any_bytes_get_an_answer_and_only_the_public_route_an_allow(data: bytes)
     else:
         assert Reason(reply.reason)
         assert (reply.status, reply.code) in {(400, 3), (401, 16), (404, 7)}
-
-
-class Patient:
-    """A call without a deadline."""
-
-    def time_remaining(self) -> float | None:
-        return None
-
-
-class TestRush:
-    """Calls that come at once are decided together, and each gets its own answer."""
-
-    @staticmethod
-    def calls(stand: Stand) -> tuple[list[bytes], list[tuple[int, str]]]:
-        new_each_time = [  # more of them than are remembered
-            (lambda: stand.pool.token(groups=["admins"], sub=str(uuid4())), (200, "claim-ok")),
-            (lambda: stand.pool.token(groups=["others"], sub=str(uuid4())), (403, "claim-unauthorized")),
-            (lambda: None, (401, "user-unauthenticated")),
-            (lambda: "nonsense", (401, "token-malformed")),
-        ]
-        asked = [new_each_time[number % 4 if number % 3 else 0] for number in range(200)]
-        again = [(token(), expected) for token, expected in asked]
-        again += again[::3]
-        return [check_request(token=token).SerializeToString() for token, _ in again], [kind for _, kind in again]
-
-    async def test_each_gets_its_own_answer(self) -> None:
-        stand = Stand()
-        asked, expected = self.calls(stand)
-        answers = await asyncio.gather(*(stand.door.check(data, Patient()) for data in asked))
-        replies = [reply_of(pb.CheckResponse.FromString(answer)) for answer in answers]
-        assert [(reply.verdict[0], reply.verdict[2]) for reply in replies] == expected
-        # Decided alone, by somebody who has seen nothing before, each is the same caller.
-        alone = Stand(pool=stand.pool)
-        for data, reply in zip(asked, replies, strict=True):
-            assert reply.metadata.get("subject") == (await alone.check(data)).metadata.get("subject")
-        ids = [reply.metadata["decision_id"] for reply in replies]
-        assert len(set(ids)) == len(ids)
-        assert stand.count("authz_decisions_total") == len(asked)
-
-    async def test_callers_that_give_up_take_no_other_with_them(self) -> None:
-        stand = Stand()
-        asked, expected = self.calls(stand)
-        tasks = [asyncio.create_task(stand.door.check(data, Patient())) for data in asked]
-        await asyncio.sleep(0)
-        gone = tasks[50::7]
-        for task in gone:
-            task.cancel()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        for task, answer, (status, reason) in zip(tasks, answers, expected, strict=True):
-            if task.cancelled():
-                assert task in gone
-            else:
-                assert isinstance(answer, bytes)
-                verdict = reply_of(pb.CheckResponse.FromString(answer)).verdict
-                assert (verdict[0], verdict[2]) == (status, reason)
-
-    async def test_a_rush_that_fails_is_a_deny(self) -> None:
-        stand = Stand()
-        stand.door._rush = Broken(stand.door._rush, "arrived", ValueError(SECRET))  # type: ignore[assignment]
-        answer = await stand.door.check(check_request().SerializeToString(), Patient())
-        assert reply_of(pb.CheckResponse.FromString(answer)).verdict == (503, 14, "internal-error")

@@ -1,0 +1,317 @@
+"""gRPC's server without grpc.aio: one completion queue, which the event loop serves itself.
+
+grpc.aio hands each event of a call from a thread of gRPC's to the event loop, several times a call, and that costs more
+than all the rest (`make bench`). Here whoever takes an event also works on it. While calls come, the event loop's own
+thread waits for them, for a few milliseconds at most, so that everything else on the loop has its turn. When none has
+come for that long, a thread waits in its place, and the loop is free.
+
+What answers a call is a coroutine, and nearly always one that waits for nothing: its first step is its last, and no
+task is made. One that does wait, for keys, goes on as a task, and ends early when its caller gives up.
+
+Whatever fails, nobody is let in: a call that is let go unanswered is cancelled by gRPC's core, which is an error to
+Envoy. `grpc._cython.cygrpc` is the layer under grpc.aio and grpc.server, and promises nothing to others: all that is
+taken from it is in this module, and tests/unit/transport/test_calls.py tells when it is no longer as we know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from functools import partial
+from time import perf_counter
+from types import coroutine
+from typing import Any, Final, TypeAlias
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # the stubs leave it out
+
+from authz.turns import is_under_way
+
+LINGER_SECONDS: Final = 0.002  # after a call the event loop's thread waits so long for the next one
+TURN_SECONDS: Final = 0.001  # of calls, then everything else has its turn
+LONGEST_WAIT_SECONDS: Final = 1.0  # of the thread: a process that ends must not wait long for it
+
+log: Final = logging.getLogger("authz")
+
+
+class RefusedCall(Exception):  # noqa: N818 - an answer to the caller, and no failure
+    """A call that ends with this status, and without an answer."""
+
+    def __init__(self, code: grpc.StatusCode, details: str = "") -> None:
+        super().__init__(details)
+        self.code = code
+
+
+class Call:
+    """A call under way: from when gRPC hands it over until its last byte is written, or nobody holds it any more."""
+
+    __slots__ = ("_calls", "_core", "_deadline", "_hears_of_its_end", "_said")
+
+    def __init__(self, calls: Calls, core: Any, deadline: float) -> None:  # noqa: ANN401 - cygrpc has no types
+        """`deadline`: seconds since 1970."""
+        self._calls, self._core, self._deadline = calls, core, deadline
+        self._said = False  # anything: then gRPC's initial metadata are on their way
+        self._hears_of_its_end = False
+        calls.under_way += 1
+
+    def __del__(self) -> None:
+        self._calls.under_way -= 1
+
+    def time_remaining(self) -> float:
+        """Give the seconds until the caller gives up; some hundred billion years, if it never does."""
+        return self._deadline - time.time()
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Give what the handshake found out about the peer."""
+        return {name.decode(): values for name, values in cygrpc.auth_context(self._core).items()}
+
+    def read(self, then: Callable[[Call, bytes | None], None]) -> None:
+        """Read the one message; None: there is none, or it is too large."""
+
+        def ended(event: Any) -> None:  # noqa: ANN401
+            then(self, event.batch_operations[0].message())
+
+        self._core.start_server_batch((cygrpc.ReceiveMessageOperation(0),), ended)
+
+    def when_given_up(self, then: Callable[[], object]) -> None:
+        """Call that when the caller has gone before the answer."""
+
+        def ended(event: Any) -> None:  # noqa: ANN401
+            if event.batch_operations[0].cancelled():
+                then()
+
+        self._hears_of_its_end = True
+        self._core.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(0),), ended)
+
+    def answer(self, message: bytes) -> None:
+        """Send the one answer, and end well."""
+        self._end((cygrpc.SendMessageOperation(message, 0),), grpc.StatusCode.OK, "")
+
+    def end(self, code: grpc.StatusCode, details: str = "") -> None:
+        """End with this status."""
+        self._end((), code, details)
+
+    async def write(self, message: bytes) -> None:
+        """Send one of several messages. Raises ConnectionError when the caller has gone."""
+        written = asyncio.get_running_loop().create_future()
+
+        def ended(event: Any) -> None:  # noqa: ANN401
+            if not written.done():
+                written.set_result(event.success)
+
+        self._core.start_server_batch((*self._beginning(), cygrpc.SendMessageOperation(message, 0)), ended)
+        if not await written:
+            raise ConnectionError("the caller has gone")
+
+    def _beginning(self) -> Sequence[Any]:
+        if self._said:
+            return ()
+        self._said = True
+        return (cygrpc.SendInitialMetadataOperation(None, 0),)
+
+    def _end(self, message: Sequence[Any], code: grpc.StatusCode, details: str) -> None:
+        status = cygrpc.SendStatusFromServerOperation(None, code.value[0], details.encode(), 0)
+        heard = () if self._hears_of_its_end else (cygrpc.ReceiveCloseOnServerOperation(0),)
+        self._core.start_server_batch((*self._beginning(), *message, status, *heard), self._ended)
+
+    def _ended(self, _event: object) -> None:
+        """Be what the core holds until it is done with the call."""
+
+
+Unary: TypeAlias = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
+"""A message becomes an answer; RefusedCall: it does not."""
+Streaming: TypeAlias = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
+"""A message becomes answers, one after the other."""
+
+
+class Calls:
+    """A server of some methods, each known by its path on the wire."""
+
+    def __init__(
+        self,
+        unary: Mapping[str, Unary],
+        streaming: Mapping[str, Streaming],
+        *,
+        options: Iterable[tuple[str, int]],
+        most_calls: int,
+    ) -> None:
+        """`options` are gRPC's channel arguments; of more than `most_calls` at a time the rest is refused."""
+        self.under_way = 0  # calls
+        self._methods: Mapping[bytes, Callable[[Call, bytes | None], None]] = {
+            **{path.encode(): partial(self._answer, method) for path, method in unary.items()},
+            **{path.encode(): partial(self._stream, method) for path, method in streaming.items()},
+        }
+        self._most_calls = most_calls
+        self._queue = cygrpc.CompletionQueue()
+        self._core = cygrpc.Server(tuple(options), False)  # False: not configured by xDS
+        self._core.register_completion_queue(self._queue)
+        self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly
+        self._serving: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._stopped = asyncio.Event()  # no call is under way, and none will be
+        self._is_over = False
+        self._last = 0.0  # event's time, as perf_counter tells it
+
+    def bind(self, target: str, credentials: grpc.ServerCredentials | None) -> int:
+        """Give the port. Raises OSError, with no reason, when it cannot be had."""
+        try:
+            if credentials is None:
+                port: int = self._core.add_http2_port(target.encode())
+            else:
+                port = self._core.add_http2_port(target.encode(), credentials._credentials)  # type: ignore[attr-defined]  # noqa: SLF001
+        except RuntimeError:  # it names gRPC's variables, and no cause
+            port = 0
+        if port == 0:
+            raise OSError(f"cannot listen on {target}")
+        return port
+
+    def start(self) -> None:
+        """Listen, and answer from now on."""
+        self._core.start()
+        self._ask_for_a_call()
+        self._serving = asyncio.get_running_loop().create_task(self._serve(), name="authz-grpc")
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take no new calls, let those under way end, and cut off those that have not."""
+        if self._serving is None:
+            return
+        self._stopping = True
+        self._core.shutdown(self._queue, lambda _event: self._stopped.set())
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            self._core.cancel_all_calls()
+            await self._stopped.wait()
+        for task in self._tasks:
+            task.cancel()
+        self._core.destroy()
+        self._queue.shutdown()
+        await self._serving
+
+    async def _serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1, "authz-grpc") as thread:
+            while not self._is_over:
+                event = await loop.run_in_executor(thread, self._next, LONGEST_WAIT_SECONDS)
+                if event is None:
+                    continue
+                self._take(event)
+                del event  # what it holds of its call must go before we wait again: gRPC's core would spin
+                self._last = perf_counter()
+                more = True
+                while more:
+                    more = self._more_may_come()
+                    await asyncio.sleep(0)
+
+    def _more_may_come(self) -> bool:
+        """Take what comes, for one turn, and tell whether the thread of the event loop is to wait for more."""
+        now = perf_counter()
+        ends = now + TURN_SECONDS
+        while now < ends:
+            # Long work on this loop stands aside for calls that are there, and not for those that may come.
+            event = self._next(0.0 if is_under_way() else LINGER_SECONDS)
+            now = perf_counter()
+            if event is None:
+                return now - self._last < LINGER_SECONDS
+            self._last = now
+            self._take(event)
+            del event
+        return True
+
+    def _next(self, seconds: float) -> Any | None:  # noqa: ANN401
+        """Wait so long for an event; None: there was none, or the server is over."""
+        event = self._queue.poll(time.time() + seconds)
+        if event.completion_type == cygrpc.CompletionType.queue_shutdown:
+            self._is_over = True
+        return None if event.tag is None else event
+
+    def _take(self, event: Any) -> None:  # noqa: ANN401
+        """Go on with the call that this event belongs to. If that fails, it is let go, which cuts it off."""
+        try:
+            event.tag(event)
+        except BaseException:  # or nobody would be answered any more
+            log.exception("internal error: a call was cut off")
+
+    def _ask_for_a_call(self) -> None:
+        self._core.request_call(self._queue, self._queue, self._arrived)
+
+    def _arrived(self, event: Any) -> None:  # noqa: ANN401
+        if not self._stopping:
+            self._ask_for_a_call()
+        if not event.success:  # the server stops
+            return
+        call = Call(self, event.call, event.call_details.deadline)
+        method = self._methods.get(event.call_details.method)
+        if self.under_way > self._most_calls:
+            call.end(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at a time")
+        elif method is None:
+            call.end(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+        else:
+            call.read(method)
+
+    def _answer(self, method: Unary, call: Call, message: bytes | None) -> None:
+        if message is None:
+            call.end(grpc.StatusCode.UNIMPLEMENTED, "a call has one message")
+            return
+        answering = method(message, call)
+        try:
+            waits_for = answering.send(None)
+        except StopIteration as answered:
+            call.answer(answered.value)
+        except RefusedCall as refused:
+            call.end(refused.code, str(refused))
+        else:
+            self._go_on(call, self._answer_later(call, _rest(waits_for, answering)))
+
+    async def _answer_later(self, call: Call, answering: Coroutine[Any, Any, bytes]) -> None:
+        try:
+            answer = await answering
+        except RefusedCall as refused:
+            call.end(refused.code, str(refused))
+        else:
+            call.answer(answer)
+
+    def _stream(self, method: Streaming, call: Call, message: bytes | None) -> None:
+        if message is None:
+            call.end(grpc.StatusCode.UNIMPLEMENTED, "a call has one message")
+        else:
+            self._go_on(call, self._write(call, method(message, call)))
+
+    async def _write(self, call: Call, answers: AsyncGenerator[bytes, None]) -> None:
+        try:
+            async with aclosing(answers):
+                async for answer in answers:
+                    await call.write(answer)
+        except RefusedCall as refused:
+            call.end(refused.code, str(refused))
+        else:
+            call.end(grpc.StatusCode.OK)
+
+    def _go_on(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
+        """Do the work for a call in a task, as long as its caller waits."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        call.when_given_up(task.cancel)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("internal error: a call was cut off", exc_info=error)
+
+
+@coroutine
+def _rest(waits_for: Any, begun: Coroutine[Any, Any, bytes]) -> Generator[Any, Any, bytes]:  # noqa: ANN401
+    """Be, for a task, what is left of a coroutine that was begun without one, and waits for that future."""
+    try:
+        yield waits_for
+    except BaseException as error:  # a cancellation, which is meant for what was begun
+        begun.throw(error)
+        raise
+    answer: bytes = yield from begun
+    return answer

@@ -1,0 +1,378 @@
+"""gRPC's server without grpc.aio: every call is answered or cut off, and none leaves anything behind."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import logging
+import socket
+import struct
+import threading
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from itertools import pairwise
+from typing import Any
+
+import grpc
+import pytest
+import uvloop
+
+from authz.transport import calls as module
+from authz.transport.calls import Call, Calls, RefusedCall
+from authz.turns import in_turns
+from tests.torture.wire import DATA, END_HEADERS, END_STREAM, HEADERS, RESET, frame, greeted, headers
+from tests.unit.test_turns import busy
+
+SERVICE, METHOD = "envoy.service.auth.v3.Authorization", "Check"  # what `headers` asks for
+CHECK, LATER, WATCH = f"/{SERVICE}/{METHOD}", "/test.Test/Later", "/test.Test/Watch"
+MOST_BYTES = 1000
+MOST_CALLS = 300
+CALLS, TIMES = 1500, 4
+LEAKED = 96  # bytes, by grpc.aio, a call
+CANCEL = struct.pack(">I", 8)
+
+
+class Stand:
+    """A server of a few methods, and a client."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+        self.gate = asyncio.Event()
+        self.seen: list[Call] = []
+        self.raises: BaseException | None = None
+        self.calls = Calls(
+            {CHECK: self.echo, LATER: self.later},
+            {WATCH: self.watch},
+            options=[("grpc.max_receive_message_length", MOST_BYTES)],
+            most_calls=MOST_CALLS,
+        )
+        self.port = self.calls.bind("127.0.0.1:0", None)
+
+    async def echo(self, message: bytes, call: Call) -> bytes:
+        if self.raises is not None:
+            raise self.raises
+        self.left = call.time_remaining()
+        return message
+
+    async def later(self, message: bytes, _: Call) -> bytes:
+        """Answer once the gate is open."""
+        self.begun += 1
+        try:
+            await self.gate.wait()
+        finally:
+            self.ended += 1
+        return await self.echo(message, _)
+
+    async def watch(self, message: bytes, _: Call) -> AsyncGenerator[bytes, None]:
+        """Send the message, and once more when the gate is open."""
+        self.begun += 1
+        try:
+            yield message
+            await self.gate.wait()
+            yield await self.echo(message, _)
+        finally:
+            self.ended += 1
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.enable_http_proxy", 0)])
+
+    async def ask(self, message: bytes = b"hello", method: str = CHECK, timeout: float | None = 10) -> bytes:
+        async with self.channel as channel:
+            answer: bytes = await channel.unary_unary(method)(message, timeout=timeout)
+            return answer
+
+    async def refusal(self, message: bytes = b"hello", method: str = CHECK, timeout: float = 10) -> tuple[Any, str]:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await self.ask(message, method, timeout)
+        return caught.value.code(), caught.value.details() or ""
+
+    async def nothing_is_left(self) -> None:
+        async with asyncio.timeout(5):
+            while self.calls.under_way or self.calls._tasks or self.begun != self.ended:
+                await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def serving(grace: float = 5) -> AsyncIterator[Stand]:
+    stand = Stand()
+    stand.calls.start()
+    try:
+        yield stand
+        await stand.nothing_is_left()
+    finally:
+        await stand.calls.stop(grace)
+
+
+@pytest.fixture
+def runner() -> Iterator[asyncio.Runner]:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        yield runner
+
+
+async def test_a_call_is_answered() -> None:
+    async with serving() as stand:
+        assert await stand.ask(bytes(MOST_BYTES)) == bytes(MOST_BYTES)
+        assert await stand.ask(b"") == b""
+
+
+async def test_a_call_knows_how_long_its_caller_waits() -> None:
+    async with serving() as stand:
+        await stand.ask(timeout=7)
+        assert 5 < stand.left <= 7
+        await stand.ask(timeout=None)
+        assert stand.left > 1e9
+
+
+async def test_many_at_a_time_get_each_its_own() -> None:
+    async with serving() as stand, stand.channel as channel:
+        asked = [str(number).encode() for number in range(250)]
+        echo, later = channel.unary_unary(CHECK), channel.unary_unary(LATER)
+        waiting = [asyncio.ensure_future(later(message)) for message in asked[::5]]
+        assert await asyncio.gather(*(echo(message) for message in asked)) == asked
+        stand.gate.set()
+        assert await asyncio.gather(*waiting) == asked[::5]
+
+
+async def test_a_call_to_nobody_is_refused() -> None:
+    async with serving() as stand:
+        assert await stand.refusal(method="/test.Test/Nothing") == (grpc.StatusCode.UNIMPLEMENTED, "no such method")
+
+
+async def test_what_is_too_large_is_refused() -> None:
+    async with serving() as stand:
+        code, _ = await stand.refusal(bytes(MOST_BYTES + 1))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("method", [CHECK, LATER, WATCH])
+async def test_a_call_without_a_message_is_refused(method: str) -> None:
+    async with serving() as stand, stand.channel as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await channel.stream_unary(method)(iter(()), timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert caught.value.details() == "a call has one message"
+
+
+@pytest.mark.parametrize("method", [CHECK, LATER, WATCH])
+async def test_a_method_may_refuse(method: str) -> None:
+    async with serving() as stand, stand.channel as channel:
+        stand.raises = RefusedCall(grpc.StatusCode.NOT_FOUND, "not here")
+        stand.gate.set()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            async for _ in channel.unary_stream(method)(b"hello", timeout=10):
+                pass
+        assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.NOT_FOUND, "not here")
+
+
+@pytest.mark.parametrize("method", [CHECK, LATER, WATCH])
+@pytest.mark.parametrize("error", [ValueError("x"), asyncio.CancelledError(), KeyboardInterrupt(), SystemExit(0)])
+async def test_a_method_that_fails_is_an_error_to_its_caller_and_to_nobody_else(
+    method: str, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    if method != CHECK and not isinstance(error, (Exception, asyncio.CancelledError)):
+        pytest.skip("asyncio lets these end the process")
+    async with serving() as stand, stand.channel as channel:
+        stand.raises = error
+        stand.gate.set()
+        with pytest.raises(grpc.aio.AioRpcError) as caught, caplog.at_level(logging.ERROR):
+            async for _ in channel.unary_stream(method)(b"hello", timeout=10):
+                pass
+        assert caught.value.code() is grpc.StatusCode.CANCELLED
+        assert ("a call was cut off" in caplog.text) == (method == CHECK or isinstance(error, Exception))
+        stand.raises = None
+        caplog.clear()  # its traceback holds the call
+        gc.collect()
+        assert await stand.ask() == b"hello"
+
+
+async def test_a_stream_goes_on_until_its_end() -> None:
+    async with serving() as stand, stand.channel as channel:
+        watch = channel.unary_stream(WATCH)(b"hello")
+        assert await watch.read() == b"hello"
+        assert await stand.ask() == b"hello"
+        stand.gate.set()
+        assert await watch.read() == b"hello"
+        assert await watch.read() is grpc.aio.EOF  # type: ignore[attr-defined]
+        assert await watch.code() is grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize("method", [LATER, WATCH])
+async def test_nothing_waits_for_a_caller_who_has_gone(method: str) -> None:
+    async with serving() as stand, stand.channel as channel:
+        watches = [channel.unary_stream(method)(b"hello", timeout=0.3 if number % 2 else None) for number in range(20)]
+        tasks = [asyncio.ensure_future(watch.read()) for watch in watches]
+        while stand.begun < len(watches):
+            await asyncio.sleep(0.01)
+        for watch in watches[::2]:
+            watch.cancel()
+        await stand.nothing_is_left()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_of_too_many_calls_the_rest_is_refused_at_once() -> None:
+    async with serving() as stand, stand.channel as channel:
+        later = channel.unary_unary(LATER)
+        waiting = [asyncio.ensure_future(later(b"hello")) for _ in range(MOST_CALLS)]
+        while stand.begun < MOST_CALLS:
+            await asyncio.sleep(0.01)
+        assert await stand.refusal() == (grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at a time")
+        stand.gate.set()
+        assert await asyncio.gather(*waiting) == [b"hello"] * MOST_CALLS
+        await stand.nothing_is_left()
+        assert await stand.ask() == b"hello"
+
+
+async def test_calls_under_way_end_before_the_server_does() -> None:
+    async with serving() as stand:
+        waiting = asyncio.create_task(stand.ask(method=LATER))
+        while not stand.begun:
+            await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(stand.calls.stop(5))
+        await asyncio.sleep(0.1)
+        assert not stopping.done()
+        stand.gate.set()
+        assert await waiting == b"hello"
+        await stopping
+        assert (await stand.refusal())[0] is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_those_that_do_not_end_are_cut_off() -> None:
+    async with serving() as stand:
+        waiting = asyncio.create_task(stand.refusal(method=LATER))
+        while not stand.begun:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await stand.calls.stop(0.2)
+        assert time.monotonic() - began < 3
+        code, _ = await waiting
+        assert code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+async def test_a_server_may_end_that_never_began() -> None:
+    await Stand().calls.stop(0)
+
+
+async def test_an_address_that_is_taken_is_an_error() -> None:
+    async with serving() as stand:
+        other = Calls({}, {}, options=[("grpc.so_reuseport", 0)], most_calls=1)
+        with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1:{stand.port}"):
+            other.bind(f"127.0.0.1:{stand.port}", None)
+
+
+async def test_the_loop_is_free_while_nobody_calls_and_has_its_turns_while_many_do() -> None:
+    async with serving() as stand, stand.channel as channel:
+        echo = channel.unary_unary(CHECK)
+        await echo(b"hello")
+        await asyncio.sleep(0.1)
+        began = time.perf_counter()
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert time.perf_counter() - began < 100 * module.LINGER_SECONDS / 2
+        rounds = 0
+
+        async def count() -> None:
+            nonlocal rounds
+            while True:
+                await asyncio.sleep(0)
+                rounds += 1
+
+        counting = asyncio.create_task(count())
+        for _ in range(20):
+            await asyncio.gather(*(echo(b"hello") for _ in range(50)))
+        counting.cancel()
+        assert rounds > 50
+
+
+async def test_long_work_does_not_wait_for_calls_that_may_come() -> None:
+    async with serving() as stand:
+        await stand.ask()
+        turns = 0
+        waits: list[float] = []
+        real = stand.calls._next
+
+        def seen(seconds: float) -> Any:
+            waits.append(seconds)
+            return real(seconds)
+
+        stand.calls._next = seen  # type: ignore[method-assign]
+        work = asyncio.create_task(in_turns(lambda: busy(0.02)))
+        while not work.done():
+            assert await stand.ask() == b"hello"
+            turns += 1
+        assert turns
+        assert 0.0 in waits
+        assert module.LINGER_SECONDS in waits or module.LONGEST_WAIT_SECONDS in waits
+
+
+def reset(stream: int) -> bytes:
+    """Take a call back at once."""
+    return frame(RESET, 0, stream, CANCEL)
+
+
+def oversized(stream: int) -> bytes:
+    """Begin a message that is too large."""
+    return frame(DATA, 0, stream, b"\0" + struct.pack(">I", 10 * MOST_BYTES) + bytes(100))
+
+
+def whole(stream: int) -> bytes:
+    """Ask, and wait for nothing."""
+    return frame(DATA, END_STREAM, stream, bytes(5))
+
+
+async def misuse(port: int, calls: int, rest: Callable[[int], bytes]) -> None:
+    """Make calls that go on as `rest` says, on one connection."""
+    await asyncio.to_thread(_misuse, port, calls, rest)
+    await asyncio.sleep(0.2)
+
+
+def _misuse(port: int, calls: int, rest: Callable[[int], bytes]) -> None:
+    block = headers(port)
+    with greeted(port) as connection:
+        reader = threading.Thread(target=_read_all, args=(connection,))
+        reader.start()
+        for call in range(calls):
+            stream = 2 * call + 1
+            connection.sendall(frame(HEADERS, END_HEADERS, stream, block) + rest(stream))
+            if call % 20 == 0:
+                time.sleep(0.004)  # at most some hundred are in flight
+        time.sleep(0.2)
+        connection.shutdown(socket.SHUT_WR)
+        reader.join()
+
+
+def _read_all(connection: socket.socket) -> None:
+    with suppress(OSError):
+        while connection.recv(65_536):
+            pass
+
+
+class Mallinfo(ctypes.Structure):
+    """mallinfo2(3), the eighth of which are the bytes in use."""
+
+    _fields_ = [(f"field{number}", ctypes.c_size_t) for number in range(10)]
+
+
+def bytes_in_use() -> int:
+    gc.collect()
+    library = ctypes.CDLL(None)
+    library.mallinfo2.restype = Mallinfo
+    in_use: int = library.mallinfo2().field7
+    return in_use
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 or newer tells what is in use")
+@pytest.mark.parametrize("rest", [reset, oversized, whole])
+def test_a_call_leaves_nothing_however_it_ends(runner: asyncio.Runner, rest: Callable[[int], bytes]) -> None:
+    async def scene() -> int:
+        async with serving() as stand:
+            in_use = []
+            for _ in range(TIMES):
+                await misuse(stand.port, CALLS, rest)
+                in_use.append(bytes_in_use())
+            assert await stand.ask() == b"hello"
+        return min(after - before for before, after in pairwise(in_use))  # what is kept for later grows no further
+
+    assert runner.run(scene()) < CALLS * LEAKED / 3
