@@ -103,20 +103,19 @@ class Call:
             if not written.done():
                 written.set_result(event.success)
 
-        self._core.start_server_batch((*self._beginning(), cygrpc.SendMessageOperation(message, 0)), ended)
+        self._start((cygrpc.SendMessageOperation(message, 0),), ended)
         if not await written:
             raise ConnectionError("the caller has gone")
-
-    def _beginning(self) -> Sequence[Any]:
-        if self._said:
-            return ()
-        self._said = True
-        return (cygrpc.SendInitialMetadataOperation(None, 0),)
 
     def _end(self, message: Sequence[Any], code: grpc.StatusCode, details: str) -> None:
         status = cygrpc.SendStatusFromServerOperation(None, code.value[0], details.encode(), 0)
         heard = () if self._hears_of_its_end else (cygrpc.ReceiveCloseOnServerOperation(0),)
-        self._core.start_server_batch((*self._beginning(), *message, status, *heard), self._ended)
+        self._start((*message, status, *heard), self._ended)
+
+    def _start(self, operations: Sequence[Any], ended: Callable[[Any], None]) -> None:
+        beginning = () if self._said else (cygrpc.SendInitialMetadataOperation(None, 0),)
+        self._core.start_server_batch((*beginning, *operations), ended)
+        self._said = True
 
     def _ended(self, _event: object) -> None:
         """Be what the core holds until it is done with the call."""
@@ -177,7 +176,8 @@ class Calls:
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let those under way end, and cut off those that have not."""
-        if self._serving is None:
+        serving, self._serving = self._serving, None
+        if serving is None:
             return
         self._stopping = True
         self._core.shutdown(self._queue, lambda _event: self._stopped.set())
@@ -191,7 +191,7 @@ class Calls:
             task.cancel()
         self._core.destroy()
         self._queue.shutdown()
-        await self._serving
+        await serving
 
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -263,18 +263,13 @@ class Calls:
             waits_for = answering.send(None)
         except StopIteration as answered:
             call.answer(answered.value)
-        except RefusedCall as refused:
-            call.end(refused.code, str(refused))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller is told no
+            self._fail(call, error)
         else:
             self._go_on(call, self._answer_later(call, _rest(waits_for, answering)))
 
     async def _answer_later(self, call: Call, answering: Coroutine[Any, Any, bytes]) -> None:
-        try:
-            answer = await answering
-        except RefusedCall as refused:
-            call.end(refused.code, str(refused))
-        else:
-            call.answer(answer)
+        call.answer(await answering)
 
     def _stream(self, method: Streaming, call: Call, message: bytes | None) -> None:
         if message is None:
@@ -283,26 +278,32 @@ class Calls:
             self._go_on(call, self._write(call, method(message, call)))
 
     async def _write(self, call: Call, answers: AsyncGenerator[bytes, None]) -> None:
-        try:
-            async with aclosing(answers):
-                async for answer in answers:
-                    await call.write(answer)
-        except RefusedCall as refused:
-            call.end(refused.code, str(refused))
-        else:
-            call.end(grpc.StatusCode.OK)
+        async with aclosing(answers):
+            async for answer in answers:
+                await call.write(answer)
+        call.end(grpc.StatusCode.OK)
 
     def _go_on(self, call: Call, work: Coroutine[Any, Any, None]) -> None:
         """Do the work for a call in a task, as long as its caller waits."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, call))
         call.when_given_up(task.cancel)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, call: Call, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("internal error: a call was cut off", exc_info=error)
+        if task.cancelled():
+            call.end(grpc.StatusCode.CANCELLED)  # whose caller has gone, mostly
+        elif (error := task.exception()) is not None:
+            self._fail(call, error)
+
+    def _fail(self, call: Call, error: BaseException) -> None:
+        if isinstance(error, RefusedCall):
+            call.end(error.code, str(error))
+            return
+        if not isinstance(error, ConnectionError):
+            log.error("internal error: a call was refused", exc_info=error)
+        call.end(grpc.StatusCode.INTERNAL)
 
 
 @coroutine
