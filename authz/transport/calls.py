@@ -49,13 +49,14 @@ class RefusedCall(Exception):  # noqa: N818 - an answer to the caller, and no fa
 class Call:
     """A call under way: from when gRPC hands it over until its last byte is written, or nobody holds it any more."""
 
-    __slots__ = ("_calls", "_core", "_deadline", "_hears_of_its_end", "_said")
+    __slots__ = ("_calls", "_core", "_deadline", "_hears_of_its_end", "_is_over", "_said")
 
     def __init__(self, calls: Calls, core: Any, deadline: float) -> None:  # noqa: ANN401 - cygrpc has no types
         """`deadline`: seconds since 1970."""
         self._calls, self._core, self._deadline = calls, core, deadline
         self._said = False  # anything: then gRPC's initial metadata are on their way
         self._hears_of_its_end = False
+        self._is_over = False
         calls.under_way += 1
 
     def __del__(self) -> None:
@@ -108,11 +109,16 @@ class Call:
             raise ConnectionError("the caller has gone")
 
     def _end(self, message: Sequence[Any], code: grpc.StatusCode, details: str) -> None:
+        if self._is_over:
+            return
         status = cygrpc.SendStatusFromServerOperation(None, code.value[0], details.encode(), 0)
         heard = () if self._hears_of_its_end else (cygrpc.ReceiveCloseOnServerOperation(0),)
         self._start((*message, status, *heard), self._ended)
+        self._is_over = True
 
     def _start(self, operations: Sequence[Any], ended: Callable[[Any], None]) -> None:
+        if self._calls.are_closed:  # where gRPC's core would end the process
+            raise ConnectionError("the server has stopped")
         beginning = () if self._said else (cygrpc.SendInitialMetadataOperation(None, 0),)
         self._core.start_server_batch((*beginning, *operations), ended)
         self._said = True
@@ -140,6 +146,7 @@ class Calls:
     ) -> None:
         """`options` are gRPC's channel arguments; of more than `most_calls` at a time the rest is refused."""
         self.under_way = 0  # calls
+        self.are_closed = False  # and nothing can be sent any more
         self._methods: Mapping[bytes, Callable[[Call, bytes | None], None]] = {
             **{path.encode(): partial(self._answer, method) for path, method in unary.items()},
             **{path.encode(): partial(self._stream, method) for path, method in streaming.items()},
@@ -187,8 +194,11 @@ class Calls:
         except TimeoutError:
             self._core.cancel_all_calls()
             await self._stopped.wait()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.are_closed = True
         self._core.destroy()
         self._queue.shutdown()
         await serving

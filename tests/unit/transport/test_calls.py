@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -259,6 +260,29 @@ async def test_those_that_do_not_end_are_cut_off() -> None:
         assert time.monotonic() - began < 3
         code, _ = await waiting
         assert code in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
+
+
+async def test_a_call_ends_once_and_says_nothing_after_the_server() -> None:
+    """gRPC's core ends the process of whoever does otherwise."""
+    kept: list[Call] = []
+
+    async def keep(message: bytes, call: Call) -> bytes:
+        kept.append(call)
+        return message
+
+    async with serving() as stand:
+        stand.calls._methods = {CHECK.encode(): partial(stand.calls._answer, keep)}
+        assert await stand.ask() == b"hello"
+        for _ in range(3):
+            kept[0].answer(b"again")
+            kept[0].end(grpc.StatusCode.OK)
+        assert await stand.ask(b"other") == b"other"
+        begun = Call(stand.calls, kept.pop()._core, 0.0)
+        await stand.calls.stop(0)
+        with pytest.raises(ConnectionError):
+            begun.answer(b"too late")
+        del begun
+        kept.clear()
 
 
 async def test_a_server_may_end_that_never_began() -> None:
