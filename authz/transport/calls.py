@@ -90,11 +90,11 @@ class Call:
 
     def answer(self, message: bytes) -> None:
         """Send the one answer, and end well."""
-        self._end((cygrpc.SendMessageOperation(message, 0),), grpc.StatusCode.OK, "")
+        self._end((cygrpc.SendMessageOperation(message, 0),), 0, b"")
 
     def end(self, code: grpc.StatusCode, details: str = "") -> None:
         """End with this status."""
-        self._end((), code, details)
+        self._end((), code.value[0], details.encode())
 
     async def write(self, message: bytes) -> None:
         """Send one of several messages. Raises ConnectionError when the caller has gone."""
@@ -108,10 +108,10 @@ class Call:
         if not await written:
             raise ConnectionError("the caller has gone")
 
-    def _end(self, message: Sequence[Any], code: grpc.StatusCode, details: str) -> None:
+    def _end(self, message: Sequence[Any], code: int, details: bytes) -> None:
         if self._is_over:
             return
-        status = cygrpc.SendStatusFromServerOperation(None, code.value[0], details.encode(), 0)
+        status = cygrpc.SendStatusFromServerOperation(None, code, details, 0)
         heard = () if self._hears_of_its_end else (cygrpc.ReceiveCloseOnServerOperation(0),)
         self._start((*message, status, *heard), self._ended)
         self._is_over = True
@@ -236,9 +236,10 @@ class Calls:
     def _next(self, seconds: float) -> Any | None:  # noqa: ANN401
         """Wait so long for an event; None: there was none, or the server is over."""
         event = self._queue.poll(time.time() + seconds)
-        if event.completion_type == cygrpc.CompletionType.queue_shutdown:
-            self._is_over = True
-        return None if event.tag is None else event
+        if event.tag is not None:
+            return event
+        self._is_over = self._is_over or event.completion_type == cygrpc.CompletionType.queue_shutdown
+        return None
 
     def _take(self, event: Any) -> None:  # noqa: ANN401
         """Go on with the call that this event belongs to. If that fails, it is let go, which cuts it off."""
