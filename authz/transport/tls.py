@@ -1,8 +1,8 @@
 """TLS on the gRPC port: certificates that follow their files. Which proxies may ask, `guard.py` says.
 
 Rules. The files are looked at before every handshake, and every few seconds besides, so that a bad renewal is told
-before the next connection. What gRPC asks for before a handshake is asked in a thread of gRPC's own: the event loop
-never waits for a disk. Certificate, key and client authorities change together or not at all: files that are missing,
+before the next connection. A handshake waits for nobody who looks already, and whose disk may be slow: the next look is
+soon. Certificate, key and client authorities change together or not at all: files that are missing,
 half written or no pair leave the last good ones in force, and the log says so once. A new `client_ca` counts for new
 connections; those that are open were let in by the old one and stay. TLS is 1.2 at least: gRPC offers nothing older.
 """
@@ -27,6 +27,7 @@ from authz.settings import TlsSettings
 from authz.settings.key_pairs import why_no_pair
 
 LOOK_SECONDS: Final = 2.0
+LONGEST_WAIT_SECONDS: Final = 0.05  # of a handshake, and of the calls beside it, for somebody else's look
 _SETTLED_SECONDS: Final = 2.0  # a file system's clock may be so coarse: two writes in it look like one
 
 log: Final = logging.getLogger("authz")
@@ -65,12 +66,16 @@ class Certificates:
 
     def changed(self) -> grpc.ServerCertificateConfiguration | None:
         """Give what to show from this handshake on; None when nothing is new."""
-        with self._turn:
-            self._look()
-            if self._handed is self._in_force:
-                return None
-            self._handed = self._in_force
-            return _configuration(self._in_force)
+        if self._turn.acquire(timeout=LONGEST_WAIT_SECONDS):
+            try:
+                self._look()
+            finally:
+                self._turn.release()
+        in_force = self._in_force
+        if self._handed is in_force:
+            return None
+        self._handed = in_force
+        return _configuration(in_force)
 
     async def watch(self, seconds: float = LOOK_SECONDS) -> None:
         """Look at the files now and then, so that the log tells of them before the next handshake."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,14 +41,18 @@ class Keys:
     def __init__(self, pool: FakeUserPool) -> None:
         self.current: KeySet | None = KeySet(pool.keys)
         self.asked: list[str] = []
+        self.meanwhile: Callable[[], object] = lambda: None
 
     async def find(self, kid: str) -> tuple[KeySet, Any]:
         self.asked.append(kid)
-        if self.current is None:
+        current = self.current
+        if current is None:
             raise TokenError(Reason.KEYS_UNAVAILABLE, "there are no keys of the issuer, or they are too old")
-        if kid not in self.current.keys:
+        if kid not in current.keys:
             raise TokenError(Reason.TOKEN_KEY_UNKNOWN, "the issuer has no key with the token's kid")
-        return self.current, self.current.keys[kid]
+        key = current.keys[kid]
+        self.meanwhile()
+        return current, key
 
 
 class Stand:
@@ -70,7 +75,6 @@ class Stand:
                 observe=self,
                 enrich_from=changes.get("enrich_from"),
                 revoked=changes.get("revoked"),
-                **({"step": changes["step"]} if "step" in changes else {}),
             ),
             policies=lambda: self.policies,
             allow_path_parameters=changes.get("allow_path_parameters", False),
@@ -85,56 +89,45 @@ class Stand:
         return await self.authorizer.authorize(request, now)
 
 
-class TestSteps:
-    """Between the steps of a verification others have their turn, and anything may change."""
+class TestMeanwhile:
+    """A call that waits for a key lets others have their turn, and anything may change."""
 
-    async def test_a_new_token_has_two_and_a_known_one_none(self) -> None:
-        steps: list[int] = []
-
-        async def step() -> None:
-            steps.append(len(stand.keys.asked))
-
-        stand = Stand(step=step)
+    async def test_a_known_token_waits_for_no_key(self) -> None:
+        stand = Stand()
         token = stand.pool.token(groups=["admins"])
         for _ in range(2):
             assert await reason_of(stand, token) is Reason.CLAIM_OK
-        assert steps == [0, 1]  # before its key was asked for, and after
+        assert len(stand.keys.asked) == 1
 
     async def test_keys_that_change_meanwhile_leave_nothing_to_remember(self) -> None:
-        async def step() -> None:
-            if stand.keys.asked:
-                stand.pool.rotate()
-                stand.keys.current = KeySet(stand.pool.keys)
-
-        stand = Stand(step=step)
+        stand = Stand()
         token = stand.pool.token(groups=["admins"])
+
+        def rotate() -> None:
+            stand.pool.rotate()
+            stand.keys.current = KeySet(stand.pool.keys)
+
+        stand.keys.meanwhile = rotate
         assert await reason_of(stand, token) is Reason.CLAIM_OK
         assert await reason_of(stand, token) is Reason.TOKEN_KEY_UNKNOWN
 
     async def test_policies_that_change_meanwhile_are_for_the_next(self) -> None:
-        async def step() -> None:
-            stand.policies = None
-
-        stand = Stand(step=step)
+        stand = Stand()
         token = stand.pool.token(groups=["admins"])
+        stand.keys.meanwhile = lambda: setattr(stand, "policies", None)
         assert await reason_of(stand, token) is Reason.CLAIM_OK
         assert await reason_of(stand, token) is Reason.POLICY_UNAVAILABLE
 
     async def test_who_is_revoked_meanwhile_is_refused(self) -> None:
         listed: list[Source] = []
-
-        async def step() -> None:
-            listed.append(Source("list.yaml", 1, 1))
-
-        stand = Stand(step=step, revoked=lambda _principal, _now: listed[-1] if listed else None)
+        stand = Stand(revoked=lambda _principal, _now: listed[-1] if listed else None)
+        stand.keys.meanwhile = lambda: listed.append(Source("list.yaml", 1, 1))
         assert await reason_of(stand, stand.pool.token(groups=["admins"])) is Reason.TOKEN_REVOKED
 
-    async def test_a_step_that_fails_lets_nobody_in(self) -> None:
-        async def step() -> None:
-            raise ValueError
-
-        stand = Stand(step=step)
-        with pytest.raises(ValueError):  # noqa: PT011 - the door denies whatever it is
+    async def test_a_wait_that_fails_lets_nobody_in(self) -> None:
+        stand = Stand()
+        stand.keys.meanwhile = lambda: 1 / 0
+        with pytest.raises(ZeroDivisionError):  # the door denies whatever it is
             await stand.visit(stand.pool.token(groups=["admins"]))
 
 

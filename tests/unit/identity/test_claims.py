@@ -136,7 +136,8 @@ CLAIMS = st.dictionaries(NAMES, VALUES | INNER, max_size=3)
 
 @given(CLAIMS, NAMES)
 def test_policies_see_under_an_alias_what_they_see_under_its_source(claims: dict[str, Json], name: str) -> None:
-    assert claim_values(shaped(claims, aliases={"alias": [name]}), "alias") == claim_values(claims, name)
+    seen = claim_values(shaped(claims, aliases={"alias": [name]}), "alias")
+    assert list(seen) == list(claim_values(claims, name))
 
 
 @given(CLAIMS, NAMES)

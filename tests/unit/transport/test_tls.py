@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -53,6 +54,15 @@ class TestCertificates:
         certificates = Certificates(files.settings)
         install(files.authority.issue("second"), files.pair)
         certificates.look()
+        assert certificates.changed() is not None
+
+    def test_a_handshake_does_not_wait_for_somebody_elses_slow_disk(self, files: Files) -> None:
+        certificates = Certificates(files.settings)
+        install(files.authority.issue("second"), files.pair)
+        with certificates._turn:
+            began = time.monotonic()
+            assert certificates.changed() is None
+            assert time.monotonic() - began < 1
         assert certificates.changed() is not None
 
     def test_a_change_within_one_tick_of_the_file_systems_clock(self, files: Files) -> None:
