@@ -33,6 +33,7 @@ from authz.turns import is_under_way
 
 LINGER_SECONDS: Final = 0.002  # after a call the event loop's thread waits so long for the next one
 TURN_SECONDS: Final = 0.001  # of calls, then everything else has its turn
+LONG_AGO: Final = 0.0  # seconds since 1970; for "now", gRPC waits up to a millisecond
 LONGEST_WAIT_SECONDS: Final = 1.0  # of the thread: a process that ends must not wait long for it
 
 log: Final = logging.getLogger("authz")
@@ -223,19 +224,21 @@ class Calls:
         now = perf_counter()
         ends = now + TURN_SECONDS
         while now < ends:
-            # Long work on this loop stands aside for calls that are there, and not for those that may come.
-            event = self._next(0.0 if is_under_way() else LINGER_SECONDS)
+            # Long work on this loop stands aside for calls that are there, and not for those that may come. Meanwhile
+            # no thread waits in our place: it would have to wait for the interpreter's lock, too.
+            is_busy = is_under_way()
+            event = self._next(0.0 if is_busy else LINGER_SECONDS)
             now = perf_counter()
             if event is None:
-                return now - self._last < LINGER_SECONDS
+                return is_busy or now - self._last < LINGER_SECONDS
             self._last = now
             self._take(event)
             del event
         return True
 
     def _next(self, seconds: float) -> Any | None:  # noqa: ANN401
-        """Wait so long for an event; None: there was none, or the server is over."""
-        event = self._queue.poll(time.time() + seconds)
+        """Wait so long for an event, or not at all; None: there was none, or the server is over."""
+        event = self._queue.poll(time.time() + seconds if seconds else LONG_AGO)
         if event.tag is not None:
             return event
         self._is_over = self._is_over or event.completion_type == cygrpc.CompletionType.queue_shutdown
