@@ -5,10 +5,9 @@ tokens, which hold no cycle, and to look at 20,000 of them took 35 ms, again for
 
 While policies load, the collector looks at what is new in small portions, each only once: else it would look at half a
 million objects again and again, for whole tenths of a second at a time. What outlives its first look is put out of its
-sight for good: a policy set holds no cycle that it could find; what requests leave behind meanwhile is found at that
-look, as gRPC makes a cycle for each. (Tried and dropped: no collector at all while loading, which kept the requests'
-garbage for good, some kilobytes at each load; and reading the YAML in another process, as taking over its pickled
-values costs as much as reading the text, in pieces that cannot be interrupted.)
+sight for good: a policy set holds no cycle that it could find; cycles that anything else leaves behind meanwhile are
+found at that look. (Tried and dropped: reading the YAML in another process, as taking over its pickled values costs as
+much as reading the text, in pieces that cannot be interrupted.)
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Which calls are worked on: those that can still be answered in time.
 
 Rules
-- Calls queue inside gRPC's core before any code of ours runs (measured: with 64 in flight, the event loop holds a dozen
-  tasks and lags by less than a millisecond, while calls wait 20 ms). So the queue is bounded there: `QUEUE_OPTIONS`.
-  What is above the bound is refused by the core at once, without a line of Python. That may hit a health check too:
-  Envoy's circuit breaker must refuse earlier, as that of our samples does.
+- Calls queue inside gRPC's core before any code of ours runs: it hands over one when we ask for one (calls.py). So the
+  queue is bounded there: `QUEUE_OPTIONS`. What is above the bound is refused by the core at once, without a line of
+  Python. That may hit a health check too: Envoy's circuit breaker must refuse earlier, as that of our samples does.
 - What a call has left of its deadline is all that tells us how long it waited. A call that has next to nothing left is
   denied with `overloaded`: working on it would make the next ones late as well.
 - Refusing costs next to nothing: the answer is built beforehand, and one a second is logged. Every one is counted.
@@ -20,7 +19,7 @@ from authz.metrics import Metrics
 from authz.model import Deny, Reason
 from authz.transport.check_response import StandingDenial
 
-# Between the two, the core refuses the more the longer the queue is. One process decides some 4,000 calls a second:
+# Between the two, the core refuses the more the longer the queue is. One process decides some 5,000 calls a second:
 # the longest queue is worth some 100 ms, which is less than Envoy's timeout.
 QUEUE_OPTIONS: Final = (
     ("grpc.server.max_pending_requests", 384),
