@@ -11,8 +11,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import uvloop
-
 from authz import __version__
 from authz.audit import DecisionLog
 from authz.authorizer import Authenticator, Authorizer, Issuer
@@ -274,7 +272,7 @@ def serve(settings: Settings, *, beside: Beside | None = None) -> None:
         service.tell_of_loaded()
         for problem in settings.warnings:
             log.warning("%s", problem)
-        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
             runner.run(service.run())
     finally:
         writer.close(timeout=2.0)

@@ -11,8 +11,6 @@ import asyncio
 import sys
 from pathlib import Path
 
-import uvloop
-
 from authz.transport.calls import Calls
 from authz.transport.server import METHOD, SERVICE
 
@@ -28,5 +26,4 @@ async def serve(port: int, answer: bytes) -> None:
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(int(sys.argv[1]), Path(sys.argv[2]).read_bytes()))
+    asyncio.run(serve(int(sys.argv[1]), Path(sys.argv[2]).read_bytes()))

@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import pairwise
@@ -17,7 +17,6 @@ from typing import Any
 
 import grpc
 import pytest
-import uvloop
 
 from authz.transport import calls as module
 from authz.transport.calls import Call, Calls, RefusedCall
@@ -107,12 +106,6 @@ async def serving(grace: float = 5) -> AsyncIterator[Stand]:
         await stand.nothing_is_left()
     finally:
         await stand.calls.stop(grace)
-
-
-@pytest.fixture
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        yield runner
 
 
 async def test_a_call_is_answered() -> None:
@@ -399,7 +392,7 @@ def bytes_in_use() -> int:
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="glibc 2.33 or newer tells what is in use")
 @pytest.mark.parametrize("rest", [reset, oversized, whole])
-def test_a_call_leaves_nothing_however_it_ends(runner: asyncio.Runner, rest: Callable[[int], bytes]) -> None:
+def test_a_call_leaves_nothing_however_it_ends(rest: Callable[[int], bytes]) -> None:
     async def scene() -> int:
         async with serving() as stand:
             in_use = []
@@ -409,4 +402,4 @@ def test_a_call_leaves_nothing_however_it_ends(runner: asyncio.Runner, rest: Cal
             assert await stand.ask() == b"hello"
         return min(after - before for before, after in pairwise(in_use))  # what is kept for later grows no further
 
-    assert runner.run(scene()) < CALLS * LEAKED / 3
+    assert asyncio.run(scene()) < CALLS * LEAKED / 3
