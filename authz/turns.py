@@ -1,7 +1,7 @@
 """Long work on the event loop, in turns so short that the requests beside it hardly notice.
 
 Loading 10,000 routes takes a second. In a thread it would fight with the requests for the interpreter's one lock,
-which a request takes half a dozen times. So it works where they are decided, and every 100 µs it stands aside: for
+which a request takes half a dozen times. So it works where they are decided, and every 200 µs it stands aside: for
 everything else on the loop, calls first of all, and for whoever else waits for this processor, or the kernel would take
 it away for milliseconds. (`make bench` measures the p99 of checks meanwhile.)
 
@@ -18,7 +18,7 @@ from typing import ClassVar, Final, TypeVar
 
 from authz.breath import LongWork
 
-TURN_SECONDS: Final = 0.0001  # a call takes twice as long
+TURN_SECONDS: Final = 0.0002  # a call takes about as long
 LONGEST_TURN_SECONDS: Final = 0.001
 SHARE: Final = 0.25  # of the time it stood aside, work may take: however busy others are, it comes to its end
 
