@@ -35,6 +35,7 @@ LINGER_SECONDS: Final = 0.002  # after a call the event loop's thread waits so l
 TURN_SECONDS: Final = 0.001  # of calls, then everything else has its turn
 LONG_AGO: Final = 0.0  # seconds since 1970; for "now", gRPC waits up to a millisecond
 LONGEST_WAIT_SECONDS: Final = 1.0  # of the thread: a process that ends must not wait long for it
+SECONDS_AFTER_A_FAILURE: Final = 0.1
 
 log: Final = logging.getLogger("authz")
 
@@ -205,19 +206,25 @@ class Calls:
         await serving
 
     async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1, "authz-grpc") as thread:
             while not self._is_over:
-                event = await loop.run_in_executor(thread, self._next, LONGEST_WAIT_SECONDS)
-                if event is None:
-                    continue
-                self._take(event)
-                del event  # what it holds of its call must go before we wait again: gRPC's core would spin
-                self._last = perf_counter()
-                more = True
-                while more:
-                    more = self._more_may_come()
-                    await asyncio.sleep(0)
+                try:
+                    await self._serve_until_none_comes(thread)
+                except Exception:  # or nobody would be answered any more
+                    log.exception("internal error: events of gRPC's were lost")
+                    await asyncio.sleep(SECONDS_AFTER_A_FAILURE)
+
+    async def _serve_until_none_comes(self, thread: ThreadPoolExecutor) -> None:
+        event = await asyncio.get_running_loop().run_in_executor(thread, self._next, LONGEST_WAIT_SECONDS)
+        if event is None:
+            return
+        self._take(event)
+        del event  # what it holds of its call must go before we wait again: gRPC's core would spin
+        self._last = perf_counter()
+        more = True
+        while more:
+            more = self._more_may_come()
+            await asyncio.sleep(0)
 
     def _more_may_come(self) -> bool:
         """Take what comes, for one turn, and tell whether the thread of the event loop is to wait for more."""

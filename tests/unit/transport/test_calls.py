@@ -196,6 +196,20 @@ async def test_whatever_else_fails_cuts_the_call_off(monkeypatch: pytest.MonkeyP
     assert told == ["internal error: a call was cut off"]
 
 
+@pytest.mark.parametrize("place", ["_next", "_more_may_come"])
+async def test_a_failure_between_calls_ends_nothing(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(module.log, "exception", told.append)
+    async with serving() as stand:
+        assert await stand.ask() == b"hello"
+        with monkeypatch.context() as broken:
+            broken.setattr(stand.calls, place, lambda *_: 1 / 0)
+            asking = asyncio.create_task(stand.ask())
+            await stand.until(lambda: bool(told))
+        assert await asking == b"hello"
+    assert set(told) == {"internal error: events of gRPC's were lost"}
+
+
 async def test_a_stream_goes_on_until_its_end() -> None:
     async with serving() as stand, stand.channel as channel:
         watch = channel.unary_stream(WATCH)(b"hello")
