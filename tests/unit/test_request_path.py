@@ -104,6 +104,20 @@ def test_a_request_waits_for_nothing_but_keys(name: str) -> None:
     assert found == between_requests.get(name, set())
 
 
+@pytest.mark.parametrize("name", [*REQUEST_PATH, "identity/jwks.py"])
+def test_nothing_on_a_requests_way_speaks_of_the_current_task(name: str) -> None:
+    """It would be the one that serves everybody, in which a decision begins (transport/calls.py)."""
+    speaking = {"timeout", "timeout_at", "wait_for", "current_task", "TaskGroup"}
+    functions = [one for one in ast.walk(tree(name)) if isinstance(one, ast.AsyncFunctionDef)]
+    found = {
+        function.name
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in speaking
+    }
+    assert found <= {"identity/jwks.py": {"_sleep"}, "transport/calls.py": {"stop"}}.get(name, set())
+
+
 def test_the_answers_message_is_made_in_one_place_alone() -> None:
     """`_made`; and only `_head`, whose code comes from a table, makes one that is not like another."""
     places = [name for name in sources() for called, _ in calls(name) if called == "CheckResponse"]
