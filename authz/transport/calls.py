@@ -130,8 +130,8 @@ class Call:
 
 
 Unary: TypeAlias = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
-"""A message becomes an answer; RefusedCall: it does not. It begins in the task that serves everybody: what speaks of the
-current task, as `asyncio.timeout` does, would speak of that one."""
+"""A message becomes an answer; RefusedCall: it does not. It begins in the task that serves everybody: what speaks of
+the current task, as `asyncio.timeout` does, would speak of that one."""
 Streaming: TypeAlias = Callable[[bytes, Call], AsyncGenerator[bytes, None]]
 """A message becomes answers, one after the other."""
 
