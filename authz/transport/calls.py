@@ -160,6 +160,7 @@ class Calls:
         self._core.register_completion_queue(self._queue)
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself holds tasks weakly
         self._serving: asyncio.Task[None] | None = None
+        self._is_asking = False  # gRPC's core for the next call
         self._stopping = False
         self._stopped = asyncio.Event()  # no call is under way, and none will be
         self._is_over = False
@@ -216,6 +217,8 @@ class Calls:
                     await asyncio.sleep(SECONDS_AFTER_A_FAILURE)
 
     async def _serve_until_none_comes(self, thread: ThreadPoolExecutor) -> None:
+        if not (self._is_asking or self._stopping):  # asking failed
+            self._ask_for_a_call()
         event = await asyncio.get_running_loop().run_in_executor(thread, self._next, LONGEST_WAIT_SECONDS)
         if event is None:
             return
@@ -255,12 +258,15 @@ class Calls:
     def _take(self, event: Any) -> None:  # noqa: ANN401
         """Go on with the call that this event belongs to. If that fails, it is let go, which cuts it off."""
         try:
+            if isinstance(event, cygrpc.RequestCallEvent):
+                self._is_asking = False
             event.tag(event)
         except BaseException:  # or nobody would be answered any more
             log.exception("internal error: a call was cut off")
 
     def _ask_for_a_call(self) -> None:
         self._core.request_call(self._queue, self._queue, self._arrived)
+        self._is_asking = True
 
     def _arrived(self, event: Any) -> None:  # noqa: ANN401
         if not self._stopping:
