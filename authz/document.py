@@ -124,8 +124,8 @@ def _no_yaml(error: yaml.MarkedYAMLError, text: str, file: str, last: yaml.Scala
 
 # Other programs end a line here, and YAML 1.2 and editors do not: what seems to stand in a comment would be in force.
 _LINE_ENDS: Final = "\x85\u2028\u2029"
-# The others may not stand in YAML at all (YAML 1.2.2, section 5.1), and libyaml does not say where they stand.
 _PIECE: Final = 8192  # characters, which take some 50 µs
+# The others may not stand in YAML at all (YAML 1.2.2, section 5.1), and libyaml does not say where they stand.
 _UNREADABLE: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 

@@ -2,6 +2,6 @@
 
 import os
 
-# gRPC reads it once, when it is loaded. Without it, threads of its "event engine" read every connection and hand each
-# event to the thread that waits for one, which reads them itself otherwise: a sixth of a call, and of its p99 more.
+# gRPC reads it once, when it is loaded. Without it, threads of its "event engine" read every connection and wake the
+# thread that waits for events; with it, that thread reads them itself, which saves a sixth of a call's processor time.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")

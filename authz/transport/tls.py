@@ -1,10 +1,11 @@
 """TLS on the gRPC port: certificates that follow their files. Which proxies may ask, `guard.py` says.
 
 Rules. The files are looked at before every handshake, and every few seconds besides, so that a bad renewal is told
-before the next connection. A handshake waits for nobody who looks already, and whose disk may be slow: the next look is
-soon. Certificate, key and client authorities change together or not at all: files that are missing,
-half written or no pair leave the last good ones in force, and the log says so once. A new `client_ca` counts for new
-connections; those that are open were let in by the old one and stay. TLS is 1.2 at least: gRPC offers nothing older.
+before the next connection. gRPC asks before a handshake, in the thread that answers calls: it hardly waits for somebody
+who looks already, and whose disk may be slow. Certificate, key and client authorities change together or not at all:
+files that are missing, half written or no pair leave the last good ones in force, and the log says so once. A new
+`client_ca` counts for new connections; those that are open were let in by the old one and stay. TLS is 1.2 at least:
+gRPC offers nothing older.
 """
 
 from __future__ import annotations
