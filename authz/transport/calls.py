@@ -338,9 +338,13 @@ class Calls:
 def _rest(waits_for: Any, begun: Coroutine[Any, Any, bytes]) -> Generator[Any, Any, bytes]:  # noqa: ANN401
     """Be, for a task, what is left of a coroutine that was begun without one, and waits for that future."""
     try:
-        yield waits_for
-    except BaseException as error:  # a cancellation, which is meant for what was begun
-        begun.throw(error)
-        raise
-    answer: bytes = yield from begun
-    return answer
+        while True:
+            try:
+                yield waits_for
+            except BaseException as error:  # noqa: BLE001 - what it waited for has failed, or it is cancelled: its to say
+                waits_for = begun.throw(error)
+            else:
+                waits_for = begun.send(None)
+    except StopIteration as answered:
+        answer: bytes = answered.value
+        return answer

@@ -234,6 +234,37 @@ async def test_whatever_fails_once_nobody_gets_a_wrong_answer_and_the_next_gets_
         stand.begun = stand.ended = 0
 
 
+async def test_a_call_may_survive_the_failure_of_what_it_waited_for() -> None:
+    async def twice(message: bytes, _: Call) -> bytes:
+        for _ in range(2):
+            failing = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_later(0.01, failing.set_exception, ZeroDivisionError())
+            with pytest.raises(ZeroDivisionError):
+                await failing
+        return message
+
+    async with serving() as stand:
+        stand.calls._methods = {LATER.encode(): partial(stand.calls._answer, twice)}
+        assert await stand.ask(method=LATER) == b"hello"
+
+
+async def test_a_call_given_up_may_wait_for_its_own_end() -> None:
+    async def slow_to_end(_: bytes, __: Call) -> bytes:
+        stand.begun += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.05)
+            stand.ended += 1
+        raise AssertionError
+
+    async with serving() as stand:
+        stand.calls._methods = {LATER.encode(): partial(stand.calls._answer, slow_to_end)}
+        with pytest.raises(grpc.aio.AioRpcError):
+            await stand.ask(method=LATER, seconds=0.1)
+        await stand.until(lambda: stand.begun == stand.ended == 1)
+
+
 @pytest.mark.parametrize("place", ["_next", "_more_may_come"])
 async def test_a_failure_between_calls_ends_nothing(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     told: list[str] = []
