@@ -24,7 +24,7 @@ Reader: TypeAlias = Callable[[Node, str, Problems], T | None]
 """(node, its name for messages, problems) → the value, or None after adding a problem; as in `document.py`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Given(Scalar):
     """Text from the environment or the command line: the setting, not YAML, decides whether it is a number."""
 

@@ -32,7 +32,7 @@ async def test_others_run_while_it_works() -> None:
         rounds += 1
         await asyncio.sleep(0)
     assert work.result() == "done"
-    assert rounds > 100  # a turn a millisecond would be 50
+    assert rounds > 25  # a turn takes 200 µs, and a millisecond where others are busy
 
 
 async def test_a_job_may_be_done_within_its_first_turn() -> None:
