@@ -73,12 +73,14 @@ class Call:
         return {name.decode(): values for name, values in cygrpc.auth_context(self._core).items()}
 
     def read(self, then: Callable[[Call, bytes | None], None]) -> None:
-        """Read the one message; None: there is none, or it is too large."""
+        """Read the one message; None: there is none, it is too large, or the call was cut off."""
 
         def ended(event: Any) -> None:  # noqa: ANN401
+            self._calls.idle.pop(self, None)
             then(self, event.batch_operations[0].message())
 
         self._core.start_server_batch((cygrpc.ReceiveMessageOperation(0),), ended)
+        self._calls.idle[self] = None
 
     def when_given_up(self, then: Callable[[], object]) -> None:
         """Call that when the caller has gone before the answer."""
@@ -91,12 +93,22 @@ class Call:
         self._core.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(0),), ended)
 
     def answer(self, message: bytes) -> None:
-        """Send the one answer, and end well."""
+        """Send the one answer, and end well. Raises TypeError for what is none.
+
+        gRPC would send None as an empty message, whose status, to Envoy, is OK: it would let the request in.
+        """
+        if type(message) is not bytes or not message:
+            raise TypeError(f"no answer: {type(message).__name__}")
         self._end((cygrpc.SendMessageOperation(message, 0),), 0, b"")
 
     def end(self, code: grpc.StatusCode, details: str = "") -> None:
         """End with this status."""
         self._end((), code.value[0], details.encode())
+
+    def cut_off(self) -> None:
+        """End it at once: whoever sends no message, or takes no answer, hears of no status either."""
+        self._calls.idle.pop(self, None)
+        self._core.cancel(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "too many calls at a time")
 
     async def write(self, message: bytes) -> None:
         """Send one of several messages. Raises ConnectionError when the caller has gone."""
@@ -116,6 +128,7 @@ class Call:
         status = cygrpc.SendStatusFromServerOperation(None, code, details, 0)
         heard = () if self._hears_of_its_end else (cygrpc.ReceiveCloseOnServerOperation(0),)
         self._start((*message, status, *heard), self._ended)
+        self._calls.idle[self] = None
         self._is_over = True
 
     def _start(self, operations: Sequence[Any], ended: Callable[[Any], None]) -> None:
@@ -127,6 +140,7 @@ class Call:
 
     def _ended(self, _event: object) -> None:
         """Be what the core holds until it is done with the call."""
+        self._calls.idle.pop(self, None)
 
 
 Unary: TypeAlias = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
@@ -147,8 +161,14 @@ class Calls:
         options: Iterable[tuple[str, int]],
         most_calls: int,
     ) -> None:
-        """`options` are gRPC's channel arguments; of more than `most_calls` at a time the rest is refused."""
+        """`options` are gRPC's channel arguments; of more than `most_calls` at a time the rest is refused.
+
+        Not the newest, where some are idle: whoever may connect could hold as many, and shut everybody else out.
+        """
         self.under_way = 0  # calls
+        self.idle: dict[
+            Call, None
+        ] = {}  # whose callers have yet to send the message or to take the answer; oldest first
         self.are_closed = False  # and nothing can be sent any more
         self._methods: Mapping[bytes, Callable[[Call, bytes | None], None]] = {
             **{path.encode(): partial(self._answer, method) for path, method in unary.items()},
@@ -186,7 +206,7 @@ class Calls:
         self._serving = asyncio.get_running_loop().create_task(self._serve(), name="authz-grpc")
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no new calls, let those under way end, and cut off those that have not."""
+        """Take no new calls, let those that were handed to us end, and cut off those that have not."""
         serving, self._serving = self._serving, None
         if serving is None:
             return
@@ -223,7 +243,7 @@ class Calls:
         if event is None:
             return
         self._take(event)
-        del event  # what it holds of its call must go before we wait again: gRPC's core would spin
+        del event  # it holds its call, which would be under way until the next one comes
         self._last = perf_counter()
         more = True
         while more:
@@ -275,9 +295,12 @@ class Calls:
             return
         call = Call(self, event.call, event.call_details.deadline)
         method = self._methods.get(event.call_details.method)
-        if self.under_way > self._most_calls:
+        if self.under_way > self._most_calls and self.idle:
+            next(iter(self.idle)).cut_off()
+        elif self.under_way > self._most_calls:
             call.end(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at a time")
-        elif method is None:
+            return
+        if method is None:
             call.end(grpc.StatusCode.UNIMPLEMENTED, "no such method")
         else:
             call.read(method)

@@ -38,7 +38,8 @@ from authz.transport.tls import Certificates
 SERVICE: Final = "envoy.service.auth.v3.Authorization"
 METHOD: Final = "Check"
 
-MAX_MESSAGE_BYTES: Final = 1024 * 1024  # Envoy's largest header block is 60 KiB, a certificate a few KiB more
+# Envoy's largest header block is 60 KiB, a certificate a few KiB more. Callers may send us 512 of these by halves.
+MAX_MESSAGE_BYTES: Final = 256 * 1024
 # A connection; Envoy opens more for more. Fewer than the queue holds, so that no connection fills it alone; and enough
 # for a client that sends two hundred calls before it has read our settings, which gRPC would refuse.
 MAX_CONCURRENT_STREAMS: Final = 256

@@ -1,8 +1,8 @@
 """TLS on the gRPC port: certificates that follow their files. Which proxies may ask, `guard.py` says.
 
 Rules. The files are looked at before every handshake, and every few seconds besides, so that a bad renewal is told
-before the next connection. gRPC asks before a handshake, in the thread that answers calls: it hardly waits for somebody
-who looks already, and whose disk may be slow. Certificate, key and client authorities change together or not at all:
+before the next connection. gRPC asks before a handshake, in a thread of its own: it hardly waits for somebody who looks
+already, and whose disk may be slow. Certificate, key and client authorities change together or not at all:
 files that are missing, half written or no pair leave the last good ones in force, and the log says so once. A new
 `client_ca` counts for new connections; those that are open were let in by the old one and stay. TLS is 1.2 at least:
 gRPC offers nothing older.
@@ -28,7 +28,7 @@ from authz.settings import TlsSettings
 from authz.settings.key_pairs import why_no_pair
 
 LOOK_SECONDS: Final = 2.0
-LONGEST_WAIT_SECONDS: Final = 0.05  # of a handshake, and of the calls beside it, for somebody else's look
+LONGEST_WAIT_SECONDS: Final = 0.05  # of a handshake, for somebody else's look
 _SETTLED_SECONDS: Final = 2.0  # a file system's clock may be so coarse: two writes in it look like one
 
 log: Final = logging.getLogger("authz")

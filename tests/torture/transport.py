@@ -46,6 +46,9 @@ MORE_MB: Final = 100.0
 _CHECK: Final = "/envoy.service.auth.v3.Authorization/Check"
 _BATCH: Final = 50  # frames written at once
 _OVERSIZED: Final = 2 * 1024 * 1024
+_INITIAL_WINDOW_SIZE: Final = 4  # RFC 9113 section 6.5.2
+_CALLS_HELD: Final = 100  # a connection
+_BETWEEN_CALLS: Final = 0.002  # seconds
 
 Attack = Callable[[int, int, float], int]  # port, how many (a second, or at once), seconds → how many it became
 
@@ -146,6 +149,33 @@ def half_handshakes(port: int, count: int, seconds: float) -> int:
     return _hold(count, seconds, begun)
 
 
+def silent_calls(port: int, count: int, seconds: float) -> int:
+    """Hold calls whose message does not come."""
+    return _hold_calls(port, count, seconds, frame(SETTINGS, 0, 0, b""), b"")
+
+
+def untaken_answers(port: int, count: int, seconds: float) -> int:
+    """Hold calls whose answer finds no room."""
+    no_room = frame(SETTINGS, 0, 0, struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0))
+    return _hold_calls(port, count, seconds, no_room, messages.prefixed(check_request().SerializeToString()))
+
+
+def _hold_calls(port: int, count: int, seconds: float, first: bytes, message: bytes) -> int:
+    """Hold so many calls, on as few connections as may be."""
+    block = headers(port)
+
+    def connect() -> socket.socket:
+        connection = greeted(port)
+        connection.sendall(first)
+        for stream in range(1, 2 * _CALLS_HELD, 2):
+            begun = frame(HEADERS, END_HEADERS, stream, block)
+            connection.sendall(begun + (frame(DATA, END_STREAM, stream, message) if message else b""))
+            time.sleep(_BETWEEN_CALLS)  # held calls are the attack, and not their haste
+        return connection
+
+    return _CALLS_HELD * _hold(-(-count // _CALLS_HELD), seconds, connect)
+
+
 def _hold(count: int, seconds: float, connect: Callable[[], socket.socket]) -> int:
     until, held = time.monotonic() + seconds, 0
     with ExitStack() as stack:
@@ -186,6 +216,8 @@ ATTACKS: Final[Mapping[str, tuple[Attack, int]]] = {
     "rapid resets": (resets, 10_000),
     "idle connections": (idle_connections, 2_000),
     "half-open handshakes": (half_handshakes, 500),
+    "calls without a message": (silent_calls, 1_000),
+    "answers not taken": (untaken_answers, 1_000),
     "oversized messages": (oversized, 50),
     "unknown methods": (unknown_methods, 500),
     "invalid UTF-8": (invalid_text, 200),
@@ -194,7 +226,7 @@ ATTACKS: Final[Mapping[str, tuple[Attack, int]]] = {
     "pings": (pings, 5_000),
     "SETTINGS": (settings, 5_000),
 }
-_HELD: Final = (idle_connections, half_handshakes)  # at once, not a second
+_HELD: Final = (idle_connections, half_handshakes, silent_calls, untaken_answers)  # at once, not a second
 _MUST_BE_NONE: Final = frozenset({"oversized messages", "invalid UTF-8"})  # what got through
 
 
