@@ -156,14 +156,12 @@ class Service:
             self.revocation_events.reloaded(self.revocations.current)
 
     def readiness(self) -> list[str]:
-        """Name what is missing before requests come and can be decided; nothing means ready.
+        """Name what is missing before requests come and can be decided; nothing means ready, and stays so.
 
         `/readyz` must not be ahead of gRPC's health: an Envoy that is started on its word would find us not serving,
         and send nothing until its next check.
         """
-        missing = self._missing()
-        if not missing and not self._serving:
-            missing.append("not serving yet")
+        missing = [] if self._serving else self._missing() or ["not serving yet"]
         if self._draining:
             missing.append("draining")
         return missing

@@ -26,6 +26,20 @@ JUDGED_CLAIMS: Final = frozenset({
 """The claims by which the token itself is judged. Rules and headers must see them as they were signed."""
 
 
+def address_of(claims: SignedClaims, *, trust_unverified: bool) -> tuple[str | None, bool]:
+    """Give the e-mail address that counts, and whether there is one that does not.
+
+    Users can change their own address, and a federated one is unverified unless it is mapped so. In tokens the flag is
+    a boolean; the text `"true"` comes from elsewhere. What is no text is no address, and yet what may not count.
+    """
+    email = claims.get("email")
+    if email in (None, ""):
+        return None, False
+    if trust_unverified or claims.get("email_verified") is True:
+        return (email if isinstance(email, str) else None), False
+    return None, True
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimShapes:
     """What to make of which claim."""
@@ -51,7 +65,7 @@ class ClaimShapes:
 
 def _counts(name: str, principal: Principal) -> bool:
     """Tell whether the claim may have a second name. An e-mail that does not count must not."""
-    return name != "email" or principal.email is not None
+    return name != "email" or not principal.email_is_unverified
 
 
 def _found(name: str, claims: SignedClaims) -> tuple[Json, ...]:

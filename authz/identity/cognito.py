@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from authz.errors import TokenError
+from authz.identity.claims import address_of
 from authz.identity.strict_json import parse_json
 from authz.model import Json, Principal, Reason, SignedClaims
 
@@ -147,7 +148,7 @@ def _check_claims(unverified: UnverifiedToken, pool: UserPool, now: float) -> Ve
         raise TokenError(Reason.TOKEN_EXPIRED, f"expired {now - exp:.0f} s ago")
     if not valid_from <= now:
         raise TokenError(Reason.TOKEN_NOT_YET_VALID, f"not valid for another {valid_from - now:.0f} s")
-    email, email_is_unverified = _email(claims, pool)
+    email, email_is_unverified = address_of(claims, trust_unverified=pool.trust_unverified_email)
     principal = Principal(subject, unverified.issuer, client_id, token_use, claims, email, email_is_unverified, iat)
     return Verified(principal, valid_from, valid_until)
 
@@ -274,20 +275,6 @@ def _check_optional(claims: SignedClaims) -> None:
         raise TokenError(Reason.TOKEN_CLAIM_INVALID, "`aud` is neither text nor a list of texts")
     if not _is_text(claims.get("jti", "")):
         raise TokenError(Reason.TOKEN_CLAIM_INVALID, "`jti` is not text")
-
-
-def _email(claims: SignedClaims, pool: UserPool) -> tuple[str | None, bool]:
-    """Give the address that counts, and whether there is one that does not.
-
-    Users can change their own address, and a federated one is unverified unless it is mapped so. In tokens the flag is
-    a boolean; the text `"true"` comes from elsewhere.
-    """
-    email = claims.get("email")
-    if not isinstance(email, str) or not email:
-        return None, False
-    if pool.trust_unverified_email or claims.get("email_verified") is True:
-        return email, False
-    return None, True
 
 
 def _printable(text: str) -> str:

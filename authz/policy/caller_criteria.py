@@ -121,7 +121,7 @@ def claim(builder: Builder) -> Parts | None:
     """Build `claim/NAME`: what one claim of the token holds."""
     name = builder.subpath
     if name == "email":  # by this name too, only an address that counts
-        parts = _list_criterion(builder, _email, Reason.CLAIM_OK, Reason.CLAIM_UNAUTHORIZED)
+        parts = _list_criterion(builder, _email_claim, Reason.CLAIM_OK, Reason.CLAIM_UNAUTHORIZED)
         return None if parts is None else _refuse_unverified(parts)
     return _list_criterion(
         builder,
@@ -129,6 +129,11 @@ def claim(builder: Builder) -> Parts | None:
         Reason.CLAIM_OK,
         Reason.CLAIM_UNAUTHORIZED,
     )
+
+
+def _email_claim(principal: Principal) -> Sequence[Json]:
+    """Give the address, or several: a list is no address to `email`, and yet a claim like any other."""
+    return () if principal.email_is_unverified else claim_values(principal.claims, "email")
 
 
 def groups(builder: Builder) -> Parts | None:

@@ -98,7 +98,7 @@ class CriterionAdviser:
 
     def _kept_out(self, kind: str, criterion: Criterion, what: str) -> None:
         """Advise on a criterion that keeps out whom it holds for."""
-        if kind in ("email", "domain") and self._accepted.has_id_claims:
+        if (kind in ("email", "domain") or criterion.name == "claim/email") and self._accepted.has_id_claims:
             self._warn_once(
                 ("denied address",),
                 criterion.source,

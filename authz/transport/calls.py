@@ -106,7 +106,7 @@ class Call:
         self._end((), code.value[0], details.encode())
 
     def cut_off(self) -> None:
-        """End it at once: whoever sends no message, or takes no answer, hears of no status either."""
+        """End it at once, whatever it waits for."""
         self._calls.idle.pop(self, None)
         self._core.cancel(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "too many calls at a time")
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from authz.errors import TokenError
-from authz.identity.claims import ClaimShapes
+from authz.identity.claims import ClaimShapes, address_of
 from authz.identity.cognito import (
     UnverifiedToken,
     UserPool,
@@ -42,17 +42,16 @@ def principal_of_claims(
     """
     token_use = _text(claims, "token_use") or ("id" if "aud" in claims and "client_id" not in claims else "access")
     client_id = _text(claims, "client_id") or _text(claims, "aud")
-    email = _text(claims, "email")
+    email, email_is_unverified = address_of(claims, trust_unverified=trust_unverified_email)
     issued_at = claims.get("iat")
-    counts = bool(email) and (trust_unverified_email or claims.get("email_verified") is True)
     return Principal(
         subject=_text(claims, "sub") or "someone",
         issuer=_text(claims, "iss") or issuer,
         client_id=client_id,
         token_use=token_use,
         claims=claims,
-        email=email if counts else None,
-        email_is_unverified=bool(email) and not counts,
+        email=email,
+        email_is_unverified=email_is_unverified,
         issued_at=issued_at if isinstance(issued_at, int) else _JUST_NOW,
     )
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 import click
 
 from authz.identity.claims import ClaimShapes
+from authz.identity.credentials import TokenPlace
 from authz.model import Json
 from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.parser import PolicyOptions, PolicySet
@@ -37,7 +38,11 @@ def explain(options: Mapping[str, Any], *, color: bool) -> str:
     peer = _peer(options["source_ip"] or ("" if _is_log(options) else DEFAULT_SOURCE_IP))
     settings = _settings(options)
     policies = _policies(options, settings)
-    asked = _with_address(_asked(options), peer, None if settings is None else settings.client_ip_header)
+    asked = _with_address(
+        _asked(options, DEFAULT_TOKENS if settings is None else settings.tokens),
+        peer,
+        None if settings is None else settings.client_ip_header,
+    )
     story = asyncio.run(
         tell(
             asked,
@@ -84,28 +89,42 @@ def _policies(options: Mapping[str, Any], settings: Settings | None) -> PolicySe
     return load_policies(settings.policies, known)
 
 
-def _asked(options: Mapping[str, Any]) -> Asked:
+def _asked(options: Mapping[str, Any], places: Sequence[TokenPlace]) -> Asked:
     headers = list(options["headers"])
     token = options["token"]
     if token is not None:
         if options["claims"] is not None:
             raise InputError("--token and --claims: give one of them; claims are judged without a token")
-        headers.append(f"authorization: Bearer {_pasted_token(token)}")
-    if options["command"]:
-        asked = from_curl(options["command"])
-        extra = from_options("https://unused/", headers=headers).request.headers
-        request = asked.request._replace(headers={**asked.request.headers, **extra})
-        asked = asked._replace(request=request)
-    elif options["url"] is not None:
+        headers.append(_header_with(_pasted_token(token), places[0]))
+    if options["url"] is not None and not options["command"]:
         asked = from_options(options["url"], options["method"], headers)
     else:
-        line = _line_of(options["stdin"])
-        if not line.strip():
-            raise InputError("give --url, a curl command after `--`, or one line of a log on standard input")
-        asked = from_log_line(line)
-        extra = from_options("https://unused/", headers=headers).request.headers
-        asked = asked._replace(request=asked.request._replace(headers=extra))
+        asked = _with_headers(from_curl(options["command"]) if options["command"] else _logged(options), headers)
     return asked._replace(request=asked.request._replace(route_id=options["route_id"]))
+
+
+def _logged(options: Mapping[str, Any]) -> Asked:
+    line = _line_of(options["stdin"])
+    if not line.strip():
+        raise InputError("give --url, a curl command after `--`, or one line of a log on standard input")
+    return from_log_line(line)
+
+
+def _with_headers(asked: Asked, headers: Sequence[str]) -> Asked:
+    """Give the request the headers besides, of which `host` is one."""
+    more = from_options(f"https://{_UNUSED}/", headers=headers).request
+    host = asked.request.host if more.host == _UNUSED else more.host
+    return asked._replace(request=asked.request._replace(host=host, headers={**asked.request.headers, **more.headers}))
+
+
+_UNUSED: Final = "unused.invalid"
+
+
+def _header_with(token: str, place: TokenPlace) -> str:
+    """Write the header in which the service looks for a token first."""
+    if place.kind == "cookie":
+        return f"cookie: {place.name}={token}"
+    return f"{place.name}: Bearer {token}" if place.name == "authorization" else f"{place.name}: {token}"
 
 
 def _is_log(options: Mapping[str, Any]) -> bool:

@@ -15,6 +15,8 @@ from authz.model import Source
 from authz.policy.files import is_policy_test, located, opened_from, read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import Settings, load_settings
+from authz.settings.environment import with_flags
+from authz.settings.values import Given
 
 
 def load_configuration(config: Path, overrides: Mapping[str, str]) -> Settings:
@@ -22,7 +24,7 @@ def load_configuration(config: Path, overrides: Mapping[str, str]) -> Settings:
     try:
         return load_settings(config, environ=os.environ, overrides=overrides)
     except LoadError as error:
-        problems = [*error.problems, *_problems_beside(config)]
+        problems = [*error.problems, *_problems_beside(config, overrides)]
         raise LoadError(list(dict.fromkeys(problems))) from None
 
 
@@ -51,7 +53,7 @@ def _placed(problem: Problem, root: Path) -> Problem:
     return problem.placed(lambda source: opened_from(source, root))
 
 
-def _problems_beside(config: Path) -> list[Problem]:
+def _problems_beside(config: Path, overrides: Mapping[str, str]) -> list[Problem]:
     """Give the errors of policies and revocations that a configuration names which does not load itself."""
     try:
         root = parse(config.read_bytes(), str(config), Problems())
@@ -59,23 +61,25 @@ def _problems_beside(config: Path) -> list[Problem]:
         return []
     if not isinstance(root, Fields):
         return []
+    root = with_flags(root, os.environ, overrides, Problems())
     nodes = {setting: root.get(setting) for setting in ("policies", "revocations")}
-    places = {setting: node.source for setting, node in nodes.items() if node is not None}
-    policies, revocations = (_named(node) for node in nodes.values())
+    places = {name: None if node is None or isinstance(node, Given) else node.source for name, node in nodes.items()}
+    policies, revocations = (_path_of(node) for node in nodes.values())
     problems: list[Problem] = []
     if root.get("routes") is not None or root.get("policy") is not None:
         problems += _checked(config, PolicyOptions(inline=True))[1]
     elif policies is not None:
-        problems += _checked(config.parent / policies, PolicyOptions(), places["policies"])[1]
+        problems += _checked(policies, PolicyOptions(), places["policies"])[1]
     if revocations is not None:
-        problems += _revocation_problems(config.parent / revocations, places["revocations"])
+        problems += _revocation_problems(revocations, places["revocations"])
     return [problem for problem in problems if problem.severity is Severity.ERROR]
 
 
-def _named(node: Node | None) -> str | None:
+def _path_of(node: Node | None) -> Path | None:
     """Give a path, unless there is none or the environment has a part in it."""
-    is_path = isinstance(node, Scalar) and isinstance(node.value, str) and node.value and "$" not in node.value
-    return node.text if is_path and isinstance(node, Scalar) else None
+    if not isinstance(node, Scalar) or not isinstance(node.value, str) or not node.value:
+        return None
+    return None if "$" in node.value and not isinstance(node, Given) else Path(node.source.file).parent / node.value
 
 
 # --- authz check --------------------------------------------------------------------------------------------------

@@ -44,6 +44,17 @@ def test_a_problem_names_a_file_that_can_be_opened_from_here(here: Path, argumen
     assert (code, lines[0]) == (3, f"etc/{ROUTE_ERROR}")
 
 
+@pytest.mark.parametrize("verb", ["check", "serve"])
+def test_of_a_broken_configuration_the_policies_in_force_are_reported(here: Path, verb: str) -> None:
+    (here / "a.yaml").write_text(CONFIGURATION.replace("rules", "not-there") + "workers: zero\n", encoding="utf-8")
+    environment = {"AUTHZ_CONFIG": "", "AUTHZ_POLICIES": "etc/rules"}
+    result = CliRunner().invoke(cli, (verb, "-c", "etc/a.yaml"), env=environment)
+    assert result.exit_code == 3
+    assert "not-there" not in result.output
+    assert "etc/a.yaml" in result.output
+    assert f"etc/{ROUTE_ERROR}" in result.output
+
+
 def test_a_parent_folder_is_named_as_it_was_given(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(here / "rules")
     assert run("check", "../rules")[1][0] == f"../{ROUTE_ERROR}"

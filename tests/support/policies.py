@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from authz.document import Problems, parse
 from authz.errors import LoadError, Problem, TokenError
+from authz.identity.claims import address_of
 from authz.model import Decision, Json, Principal, Request
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext, Criterion, Facts, Finding
@@ -51,14 +52,15 @@ def principal(
         signed["cognito:groups"] = list(groups)
     if email is not None:
         signed |= {"email": email, "email_verified": verified}
+    address, is_unverified = address_of(signed, trust_unverified=False)
     return Principal(
         subject=subject,
         issuer=issuer,
         client_id=client_id,
         token_use=token_use,
         claims=signed,
-        email=email if verified else None,
-        email_is_unverified=email is not None and not verified,
+        email=address,
+        email_is_unverified=is_unverified,
     )
 
 

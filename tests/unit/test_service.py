@@ -85,6 +85,9 @@ async def test_ready_is_not_said_before_health_checks_are_told(tmp_path: Path) -
     server = Server(service.door, Listen("127.0.0.1", 0), None)
     await service._keep_health(server)
     assert service.readiness() == []
+    service._issuers[0].keys._stale_at = 0.0
+    assert service._missing()
+    assert service.readiness() == []  # one pool's lost keys refuse that pool's tokens, not everybody's public pages
     keys.cancel()
     await server.stop(0)
 

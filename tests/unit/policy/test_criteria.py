@@ -185,9 +185,24 @@ def test_an_unverified_address_satisfies_nothing_and_the_reason_says_so(text: st
     assert compiled(text).look(unverified) == ()
 
 
-def test_an_address_that_is_no_text_is_not_seen_under_its_claims_name_either() -> None:
-    odd = facts(principal({"email": ["boss@example.com"], "email_verified": False}))
-    assert judge("claim/email: boss@example.com", odd) == (False, Reason.CLAIM_UNAUTHORIZED)
+def test_what_is_no_text_and_not_verified_is_not_seen_under_its_claims_name_either() -> None:
+    for claims in ({"email_verified": False}, {}):
+        odd = facts(principal({"email": ["boss@example.com"], **claims}))
+        for text in (
+            "claim/email: boss@example.com",
+            "claim/email: {exclude: x}",
+            "email: {not: x}",
+            "domain: {not: x}",
+        ):
+            assert judge(text, odd) == (False, Reason.EMAIL_UNVERIFIED)
+
+
+def test_verified_addresses_in_a_list_are_a_claim_and_no_address() -> None:
+    several = facts(principal({"email": ["eve@example.com", "boss@example.com"], "email_verified": True}))
+    assert judge("claim/email: eve@example.com", several) == (True, Reason.CLAIM_OK)
+    assert judge("claim/email: {exclude: eve@example.com}", several) == (False, Reason.CLAIM_UNAUTHORIZED)
+    assert judge("email: eve@example.com", several) == (False, Reason.EMAIL_UNAUTHORIZED)
+    assert compiled("claim/email: eve@example.com").look(several) == ["eve@example.com", "boss@example.com"]
 
 
 @pytest.mark.parametrize(

@@ -339,7 +339,7 @@ async def test_calls_that_nobody_works_on_make_room_for_others(begins: Callable[
         for _ in range(3):
             connection = held.enter_context(greeted(stand.port))
             connection.sendall(no_room + b"".join(begins(stream) for stream in streams))
-        await stand.until(lambda: stand.calls.under_way > MOST_CALLS)
+        await stand.until(lambda: stand.calls.under_way > MOST_CALLS - 10)
         for _ in range(50):
             assert await stand.ask() == b"hello"
         assert MOST_CALLS - 10 < stand.calls.under_way < MOST_CALLS + 10  # those that nobody needed are still there

@@ -388,6 +388,14 @@ class TestTokens:
         assert token not in text
         assert token not in stand.tell(None, command=command, output="json")
 
+    @pytest.mark.parametrize("place", [{"header": "x-token"}, {"cookie": "Token"}, {"header": "authorization"}])
+    def test_stands_where_the_configuration_looks_first(self, stand: Stand, place: dict[str, str]) -> None:
+        stand.settings["tokens"] = [place, {"header": "x-other"}]
+        token = stand.pool.token(groups=["admins"])
+        assert outcome(stand.story(token=token))[0] == "allow"
+        command = ("curl", "-H", "x-other: not-this-one", "https://app.example.com/")
+        assert outcome(stand.story(None, token=token, command=command))[0] == "allow"
+
     def test_none_of_it_is_in_the_story_of_a_query_or_a_cookie(self, stand: Stand) -> None:
         token = stand.pool.token()
         told = stand.tell(f"/x?access_token={token}", headers=(f"cookie: t={token}",))
@@ -395,7 +403,23 @@ class TestTokens:
         assert "?" not in told.splitlines()[0]
 
 
+class TestHost:
+    @pytest.mark.parametrize(
+        "given", [{"command": ("curl", "https://b.example.com/")}, {"url": "https://b.example.com/"}]
+    )
+    def test_is_the_one_of_a_header_besides(self, stand: Stand, given: dict[str, Any]) -> None:
+        assert stand.tell(None, **given).startswith("GET https://b.example.com/")
+        assert stand.tell(None, headers=("Host: app.example.com",), **given).startswith("GET https://app.example.com/")
+
+
 class TestLogLines:
+    @pytest.mark.parametrize(
+        ("headers", "host"), [((), "b.example.com@x"), (("host: app.example.com",), "app.example.com")]
+    )
+    def test_a_host_is_judged_as_it_was_written(self, stand: Stand, headers: tuple[str, ...], host: str) -> None:
+        line = io.StringIO(json.dumps({"host": "b.example.com@x", "path": "/", "method": "GET"}) + "\n")
+        assert stand.tell(None, stdin=line, headers=headers).startswith(f"GET https://{host}/")
+
     def test_a_line_is_judged_as_nobody_and_says_what_the_log_says(self, stand: Stand) -> None:
         line = {"host": "app.example.com", "path": "/", "method": "GET", "decision": "deny",
                 "reasons": ["claim-unauthorized"], "subject": "0a1b"}  # fmt: skip
