@@ -720,6 +720,11 @@ BREAKS = [
         ID.ADMIN_EXPOSED,
         WARNING,
     ),
+    Break(
+        "failure_mode_allow and failureModeAllow",
+        lambda p: p.asks.update(failureModeAllow=True),
+        ID.FIELD_WRITTEN_TWICE,
+    ),
 ]
 RUNTIME = "envoy.reloadable_features.oauth2_"
 

@@ -209,6 +209,10 @@ HEALTHY = {
     "lua before": lambda p: p.add_filter("lua", before=len(p.filters)),
     "web sockets through the same filters": lambda p: p.manager.update(upgrade_configs=[{"upgrade_type": "websocket"}]),
     "web sockets through a guard of their own": lambda p: upgraded(p, p.guard),
+    "both spellings where keys are free": lambda p: p.route.update(
+        metadata={"filter_metadata": {"acme": {"of_us": 1, "ofUs": 2}}}
+    ),
+    "both spellings, and nothing in one": lambda p: p.asks.update(failureModeAllow=None),
     "a Unix socket": lambda p: (p.endpoint.clear(), p.endpoint.update(pipe={"path": "/run/authz/authz.sock"})),
     "TLS that is verified": lambda p: (
         p.endpoint.update(REMOTE),
