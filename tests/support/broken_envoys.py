@@ -41,8 +41,12 @@ class Parts:
         self.authz, self.upstream = clusters["authz"], clusters["upstream"]
 
     @property
+    def lb_endpoint(self) -> Any:
+        return self.authz["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
+
+    @property
     def endpoint(self) -> Any:
-        return self.authz["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+        return self.lb_endpoint["endpoint"]["address"]
 
     def add_filter(self, family: str, *, before: int = 1, **config: Any) -> None:
         kind = f"type.googleapis.com/envoy.extensions.filters.http.{family}.v3.Whatever"
@@ -103,6 +107,33 @@ def tls(parts: Parts, **common: Any) -> None:
     }
 
 
+def secret_tls(parts: Parts, *, default: Any = None, **context: Any) -> None:
+    """Verify TLS by what a secret says; in a file, one that stands there."""
+    parts.root["static_resources"]["secrets"] = [{"name": "ca", "validation_context": context}]
+    named: Any = {"validation_context_sds_secret_config": {"name": "ca"}}
+    if default is not None:
+        named = {"combined_validation_context": {"default_validation_context": default, **named}}
+    tls(parts, **named)
+
+
+def match_sockets(parts: Parts, **labels: Any) -> None:
+    """Choose transport sockets, `raw` and that of `tls`, by an endpoint's labels."""
+    tls(parts, validation_context=VERIFIED)
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+    sockets = {"raw": {"name": "raw", "typed_config": {"@type": kind}}, "tls": parts.authz["transport_socket"]}
+    parts.authz["transport_socket_matches"] = [
+        {"name": name, "match": match, "transport_socket": sockets[name]} for name, match in labels.items()
+    ]
+
+
+def socket_matcher(parts: Parts) -> None:
+    """Choose a transport socket by a tree of matchers."""
+    match_sockets(parts, tls={}, raw={})
+    kind = "type.googleapis.com/envoy.extensions.matching.common_inputs.transport_socket.v3"
+    action = {"name": "a", "typed_config": {"@type": f"{kind}.TransportSocketNameAction", "name": "raw"}}
+    parts.authz["transport_socket_matcher"] = {"on_no_match": {"action": action}}
+
+
 def upstream_filter(parts: Parts) -> None:
     kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
@@ -134,9 +165,9 @@ def mutated_by_the_route(parts: Parts, *, at: int = -1) -> None:
     parts.route.setdefault("typed_per_filter_config", {}).update(per_route)
 
 
-def google(parts: Parts) -> None:
+def google(parts: Parts, target: str = "dns:///authz.example.com:9191", **more: Any) -> None:
     del parts.call["envoy_grpc"]
-    parts.call["google_grpc"] = {"target_uri": "dns:///authz.example.com:9191", "stat_prefix": "authz"}
+    parts.call["google_grpc"] = {"target_uri": target, "stat_prefix": "authz", **more}
 
 
 def second_chain(parts: Parts) -> None:
@@ -238,6 +269,14 @@ HALF = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}, "runtime_k
 WHOLE = {"default_value": {"numerator": 100}, "runtime_key": "authz"}
 DENIES = {"default_value": {"value": True}, "runtime_key": "authz_denies"}
 REMOTE = {"socket_address": {"address": "192.0.2.7", "port_value": 9191}}
+# A pin: a `trusted_ca` would have to be there for Envoy to start.
+VERIFIED = {"verify_certificate_spki": ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]}
+SERVER = {
+    "api_type": "GRPC",
+    "transport_api_version": "V3",
+    "grpc_services": [{"envoy_grpc": {"cluster_name": "upstream"}}],
+}
+FROM_A_SERVER = {"resource_api_version": "V3", "api_config_source": SERVER}
 LATE = {"header": {"key": "X-Auth-Groups", "value": "admins"}}
 
 BREAKS = [
@@ -611,7 +650,7 @@ BREAKS = [
     Break("clear text for TLS", lambda _: None, ID.TLS_ON_ONE_SIDE, WARNING, Promises(speaks_tls=True)),
     Break(
         "TLS for clear text",
-        lambda p: tls(p, validation_context={"system_root_certs": {}}),
+        lambda p: tls(p, validation_context=VERIFIED),
         ID.TLS_ON_ONE_SIDE,
         WARNING,
         Promises(speaks_tls=False),
@@ -719,6 +758,43 @@ BREAKS = [
         lambda p: p.root["admin"]["address"]["socket_address"].update(address="0.0.0.0"),
         ID.ADMIN_EXPOSED,
         WARNING,
+    ),
+    *(
+        Break(name, lambda p, context=context: tls(p, validation_context=context), ID.TLS_NOT_VERIFIED)
+        for name, context in {
+            "TLS that verifies nothing": {},
+            "TLS by the roots of the system, which Envoy does not read": {"system_root_certs": {}},
+            "TLS to whom nobody trusts": {**VERIFIED, "trust_chain_verification": "ACCEPT_UNTRUSTED"},
+            "TLS to whom nobody trusts, by number": {**VERIFIED, "trust_chain_verification": 1},
+        }.items()
+    ),
+    Break("TLS by a secret that verifies nothing", secret_tls, ID.TLS_NOT_VERIFIED),
+    Break(
+        "TLS by two contexts, one of which takes anybody",
+        lambda p: secret_tls(p, default={"trust_chain_verification": "ACCEPT_UNTRUSTED"}, **VERIFIED),
+        ID.TLS_NOT_VERIFIED,
+    ),
+    Break(
+        "TLS by a secret from elsewhere",
+        lambda p: tls(p, validation_context_sds_secret_config={"name": "ca", "sds_config": FROM_A_SERVER}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "clear text for an endpoint of TLS",
+        lambda p: p.endpoint.update(REMOTE) or match_sockets(p, raw={}, tls={}),
+        ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break(
+        "clear text for what has no label",
+        lambda p: p.endpoint.update(REMOTE) or match_sockets(p, tls={"mode": "tls"}, raw={}),
+        ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break("a socket for each request", socket_matcher, ID.NOT_SEEN, WARNING),
+    Break(
+        "another host for when the first does not answer",
+        lambda p: p.lb_endpoint["endpoint"].update(additional_addresses=[{"address": REMOTE}]),
+        ID.PLAINTEXT_ACROSS_HOSTS,
     ),
     Break(
         "failure_mode_allow and failureModeAllow",

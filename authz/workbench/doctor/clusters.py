@@ -13,10 +13,10 @@ from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
 
-_VALIDATION: Final = (
-    "validation_context", "combined_validation_context", "validation_context_sds_secret_config",
-    "validation_context_certificate_provider", "validation_context_certificate_provider_instance",
-)  # fmt: skip
+# With none of them Envoy 1.40 takes any certificate (measured): it passes over `system_root_certs` and providers of
+# certificates, which are for gRPC's own clients.
+_VERIFYING: Final = ("trusted_ca", "verify_certificate_spki", "verify_certificate_hash", "custom_validator_config")
+_ACCEPTING_ALL: Final = frozenset({"ACCEPT_UNTRUSTED", "1"})
 QUEUE: Final = 384  # calls that one authz lets wait (transport/admission.py)
 _USUAL_MAX_REQUESTS: Final = 1024  # what Envoy takes where nothing is said, as the next one
 _USUAL_PANIC_PERCENT: Final = 50.0
@@ -53,7 +53,7 @@ def _authz(envoy: Configuration, named: Place, promises: Promises) -> Iterator[F
         yield finding(FindingId.TOO_FEW_ENDPOINTS, cluster["load_assignment"]["endpoints"], found)
     yield from _health(cluster)
     yield from _breaker(cluster, len(endpoints))
-    yield from _line(cluster, endpoints, promises)
+    yield from _line(envoy, cluster, endpoints, promises)
     yield from _elsewhere(endpoints, promises)
 
 
@@ -88,31 +88,69 @@ def _elsewhere(endpoints: list[Place], promises: Promises) -> Iterator[Finding]:
     doors = {Path(one.path).name if one.path else str(one.port) for one in promises.listens}
     if not doors or "0" in doors:  # any free port
         return
-    for endpoint in endpoints:
-        address = endpoint["address"]
+    for address in (one for endpoint in endpoints for one in _addresses(endpoint)):
         place = address["pipe"]["path"] if address["pipe"].exists else address["socket_address"]["port_value"]
         if place.exists and place.text.rpartition("/")[2] not in doors:
             where = ", ".join(f"`{one.target}`" for one in promises.listens)
             yield finding(FindingId.AUTHZ_ELSEWHERE, place, f"`{place.text}` is asked, and authz listens on {where}")
 
 
-def _line(cluster: Place, endpoints: list[Place], promises: Promises) -> Iterator[Finding]:
-    kind, context = unwrapped(cluster["transport_socket"]["typed_config"])
-    asks_by_tls = family(kind) in {"tls", "quic"}
-    if promises.speaks_tls is not None and promises.speaks_tls != asks_by_tls:
-        found = "authz speaks TLS and is asked in clear text" if promises.speaks_tls else "authz does not speak TLS"
-        yield finding(FindingId.TLS_ON_ONE_SIDE, cluster["transport_socket"], found)
-    if asks_by_tls:
-        common = context["common_tls_context"]
-        if not any(common[field].exists for field in _VALIDATION):
-            found = "any certificate is taken for that of authz"
-            yield finding(FindingId.TLS_NOT_VERIFIED, common, found)
+def _line(envoy: Configuration, cluster: Place, endpoints: list[Place], promises: Promises) -> Iterator[Finding]:
+    if cluster["transport_socket_matcher"].exists:
+        found = "whether authz is asked by TLS depends on each request"
+        yield finding(FindingId.NOT_SEEN, cluster["transport_socket_matcher"], found)
         return
-    for endpoint in endpoints:
-        socket = endpoint["address"]["socket_address"]["address"]
-        if socket.exists and not is_local(socket.text):
-            found = f"`{socket.text}` is asked in clear text"
-            yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, socket, found)
+    for endpoint in endpoints or [cluster["load_assignment"]]:  # those that are not seen: without metadata
+        socket = _socket(cluster, endpoint)
+        kind, context = unwrapped(socket["typed_config"])
+        asks_by_tls = family(kind) in {"tls", "quic"}
+        if promises.speaks_tls is not None and promises.speaks_tls != asks_by_tls:
+            found = "authz speaks TLS and is asked in clear text" if promises.speaks_tls else "authz does not speak TLS"
+            yield finding(FindingId.TLS_ON_ONE_SIDE, socket, found)
+        if asks_by_tls:
+            yield from _verification(envoy, context["common_tls_context"])
+        else:
+            yield from _clear_text(endpoint)
+
+
+def _socket(cluster: Place, endpoint: Place) -> Place:
+    """Give the transport socket to an endpoint: the first that its metadata match, or the cluster's; unwrapped."""
+    labels = endpoint["metadata"]["filter_metadata"].entry("envoy.transport_socket_match")
+    matching = (
+        one["transport_socket"]
+        for one in cluster["transport_socket_matches"]
+        if all(labels.entry(key).text == value.text != "" for key, value in one["match"].entries())
+    )
+    socket = next(matching, cluster["transport_socket"])
+    while (inner := unwrapped(socket["typed_config"])[1]["transport_socket"]).exists:  # as of PROXY protocol, or tap
+        socket = inner
+    return socket
+
+
+def _verification(envoy: Configuration, common: Place) -> Iterator[Finding]:
+    combined = common["combined_validation_context"]
+    named = (combined if combined.exists else common)["validation_context_sds_secret_config"]
+    secret = envoy.secrets.get(named["name"].text, named)
+    contexts = [one["validation_context"] for one in (common, secret)] + [combined["default_validation_context"]]
+    verifies = any(one[field].exists for one in contexts for field in _VERIFYING)
+    if any(one["trust_chain_verification"].text in _ACCEPTING_ALL for one in contexts):
+        yield finding(FindingId.TLS_NOT_VERIFIED, common, "a certificate that nobody trusts is taken for that of authz")
+    elif not verifies and named.exists and not secret["validation_context"].exists:
+        yield finding(FindingId.NOT_SEEN, named, "what certificates of authz are verified with is not in here")
+    elif not verifies:
+        yield finding(FindingId.TLS_NOT_VERIFIED, common, "any certificate is taken for that of authz")
+
+
+def _clear_text(endpoint: Place) -> Iterator[Finding]:
+    for address in _addresses(endpoint):
+        host = address["socket_address"]["address"]
+        if host.exists and not is_local(host.text):
+            yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, host, f"`{host.text}` is asked in clear text")
+
+
+def _addresses(endpoint: Place) -> list[Place]:
+    held = endpoint["endpoint"]
+    return [held["address"], *(one["address"] for one in held["additional_addresses"])]
 
 
 def _google(service: Place) -> Iterator[Finding]:

@@ -41,6 +41,7 @@ from tests.support.broken_envoys import (
     REMOTE,
     SAMPLES,
     SOCKET,
+    VERIFIED,
     WHOLE,
     WORKERS,
     Break,
@@ -48,12 +49,14 @@ from tests.support.broken_envoys import (
     early,
     internal,
     lose,
+    match_sockets,
     may_change,
     may_change_named,
     mutated_by_the_route,
     mutating_filter,
     off,
     policies,
+    secret_tls,
     strip,
     tls,
     upgraded,
@@ -179,6 +182,7 @@ def as_dump(root: Any) -> Any:
     return {
         "configs": [
             {"bootstrap": root},
+            {"dynamic_active_secrets": [{"secret": one} for one in resources.get("secrets", [])]},
             {"dynamic_active_clusters": [{"cluster": one} for one in resources["clusters"]]},
             {"dynamic_listeners": listeners},
             {"dynamic_route_configs": tables},
@@ -194,6 +198,7 @@ def test_every_finding_has_a_way_to_cause_it_and_an_advice() -> None:
 
 # --- what is no finding -------------------------------------------------------------------------------------------
 
+PROXY_PROTOCOL = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
 HEALTHY = {
     "a fixed answer without a question": lambda p: (
         p.host["routes"].insert(0, {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}),
@@ -217,6 +222,31 @@ HEALTHY = {
     "TLS that is verified": lambda p: (
         p.endpoint.update(REMOTE),
         tls(p, validation_context={"trusted_ca": {"filename": "ca.pem"}}),
+    ),
+    "TLS that is verified by a secret": lambda p: (p.endpoint.update(REMOTE), secret_tls(p, **VERIFIED)),
+    "TLS that is verified by a secret and what stands beside it": lambda p: (
+        p.endpoint.update(REMOTE),
+        secret_tls(p, default=VERIFIED),
+    ),
+    "TLS within PROXY protocol": lambda p: (
+        p.endpoint.update(REMOTE),
+        tls(p, validation_context=VERIFIED),
+        p.authz.update(
+            transport_socket={
+                "name": "proxy",
+                "typed_config": {"@type": PROXY_PROTOCOL, "transport_socket": p.authz["transport_socket"]},
+            }
+        ),
+    ),
+    "TLS for every endpoint": lambda p: (
+        p.endpoint.update(REMOTE),
+        match_sockets(p, tls={}, raw={}),
+        lose(p.authz, "transport_socket"),
+    ),
+    "TLS for endpoints of this label": lambda p: (
+        p.endpoint.update(REMOTE),
+        match_sockets(p, raw={"mode": "raw"}, tls={"mode": "tls"}),
+        p.lb_endpoint.update(metadata={"filter_metadata": {"envoy.transport_socket_match": {"mode": "tls"}}}),
     ),
     "the token and what else is read among allowed_headers": lambda p: p.asks.update(
         allowed_headers={"patterns": [{"contains": "auth"}, {"suffix": "-id"}, *({"exact": name} for name in READ)]}
@@ -523,7 +553,9 @@ def test_what_a_dump_discovered_is_found_by_its_name() -> None:
     node = parse(DISCOVERED.encode(), "dump.yaml", Problems())
     assert isinstance(node, Fields)
     dump = Configuration(node)
-    hosts = {name: [one["hostname"].text for one in dump.endpoints(each)] for name, each in dump.clusters.items()}
+    hosts = {
+        name: [one["endpoint"]["hostname"].text for one in dump.endpoints(each)] for name, each in dump.clusters.items()
+    }
     assert hosts == {"by-service": ["b"], "by-name": ["c"], "in-place": ["a"]}
     assert [(one.name, one.family) for one in dump.managers[0].filters] == [
         ("guard", "ext_authz"),
