@@ -134,6 +134,29 @@ def socket_matcher(parts: Parts) -> None:
     parts.authz["transport_socket_matcher"] = {"on_no_match": {"action": action}}
 
 
+def gather(parts: Parts, kind: str, *members: Any) -> None:
+    """Make of the cluster one of others: `here`, which is as it was, and `there`, on another host."""
+    here = copy.deepcopy(parts.authz)
+    parts.endpoint.update(REMOTE)
+    there = copy.deepcopy(parts.authz)
+    lose(parts.authz, "load_assignment")
+    lose(parts.authz, "type")
+    config = {"@type": f"type.googleapis.com/envoy.extensions.clusters.{kind}.v3.ClusterConfig", "clusters": members}
+    cluster_type = {"name": f"envoy.clusters.{kind}", "typed_config": config}
+    parts.authz.update(lb_policy="CLUSTER_PROVIDED", cluster_type=cluster_type)
+    lose(parts.authz, "health_checks")
+    for name, cluster in {"here": here, "there": there}.items():
+        parts.root["static_resources"]["clusters"].append({**cluster, "name": name})
+
+
+def tunnel(parts: Parts) -> None:
+    """Lead to authz through a listener within Envoy."""
+    kind = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+    parts.root["bootstrap_extensions"] = [{"name": "internal", "typed_config": {"@type": kind}}]
+    lose(parts.authz, "health_checks")  # with them `--mode validate` panics
+    parts.lb_endpoint["endpoint"]["address"] = {"envoy_internal_address": {"server_listener_name": "tunnel"}}
+
+
 def upstream_filter(parts: Parts) -> None:
     kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
@@ -795,6 +818,48 @@ BREAKS = [
         "another host for when the first does not answer",
         lambda p: p.lb_endpoint["endpoint"].update(additional_addresses=[{"address": REMOTE}]),
         ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break("another host in an aggregate", lambda p: gather(p, "aggregate", "here", "there"), ID.PLAINTEXT_ACROSS_HOSTS),
+    Break(
+        "another host in a composite",
+        lambda p: gather(p, "composite", {"name": "here"}, {"name": "there"}),
+        ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break(
+        "an aggregate with what is not there",
+        lambda p: gather(p, "aggregate", "here", "nowhere"),
+        ID.AUTHZ_CLUSTER_UNKNOWN,
+    ),
+    Break("an aggregate of itself", lambda p: gather(p, "aggregate", "authz", "there"), ID.PLAINTEXT_ACROSS_HOSTS),
+    Break(
+        "endpoints from elsewhere",
+        lambda p: (
+            p.authz.update(type="EDS", eds_cluster_config={"eds_config": FROM_A_SERVER})
+            or lose(p.authz, "load_assignment")
+        ),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "a cluster from elsewhere",
+        lambda p: p.authz.update(name="other") or p.root.update(dynamic_resources={"cds_config": FROM_A_SERVER}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break("a tunnel within Envoy", tunnel, ID.NOT_SEEN, WARNING),
+    Break(
+        "three endpoints, all the same",
+        lambda p: p.authz["load_assignment"]["endpoints"][0].update(lb_endpoints=[p.lb_endpoint] * 3),
+        ID.TOO_FEW_ENDPOINTS,
+        promises=WORKERS,
+    ),
+    *(
+        Break(f"another host as {target}", lambda p, target=target: google(p, target), ID.PLAINTEXT_ACROSS_HOSTS)
+        for target in (
+            "ipv4:127.0.0.1:9191,192.0.2.7:9191",
+            "dns://127.0.0.1/authz.example.com:9191",
+            "unix.example.com",
+        )
     ),
     Break(
         "failure_mode_allow and failureModeAllow",

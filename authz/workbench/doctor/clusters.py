@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,6 +21,7 @@ _ACCEPTING_ALL: Final = frozenset({"ACCEPT_UNTRUSTED", "1"})
 QUEUE: Final = 384  # calls that one authz lets wait (transport/admission.py)
 _USUAL_MAX_REQUESTS: Final = 1024  # what Envoy takes where nothing is said, as the next one
 _USUAL_PANIC_PERCENT: Final = 50.0
+_SCHEME: Final = re.compile(r"\A(?:dns|ipv4|ipv6):(?://[^/]*/)?")
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
@@ -29,10 +31,7 @@ def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding
     seen: set[str] = set()
     for service in services:
         yield from _google(service["google_grpc"])
-        named = service["envoy_grpc"]["cluster_name"]
-        if named.exists and named.text not in seen:
-            seen.add(named.text)
-            yield from _authz(envoy, named, promises)
+        yield from _authz(envoy, service["envoy_grpc"]["cluster_name"], promises, seen)
     for name, cluster in envoy.clusters.items():
         if name not in seen:
             yield from _upstream_filters(cluster)
@@ -40,19 +39,31 @@ def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding
     yield from _admin(envoy.bootstrap["admin"])
 
 
-def _authz(envoy: Configuration, named: Place, promises: Promises) -> Iterator[Finding]:
+def _authz(envoy: Configuration, named: Place, promises: Promises, seen: set[str]) -> Iterator[Finding]:
+    if not named.exists or named.text in seen:
+        return
+    seen.add(named.text)
     cluster = envoy.clusters.get(named.text)
     if cluster is None:
-        if not envoy.bootstrap["dynamic_resources"]["cds_config"].exists or envoy.is_dump:
-            yield finding(FindingId.AUTHZ_CLUSTER_UNKNOWN, named, f"there is no cluster `{named.text}`")
+        may_come = envoy.bootstrap["dynamic_resources"]["cds_config"].exists and not envoy.is_dump
+        id_ = FindingId.NOT_SEEN if may_come else FindingId.AUTHZ_CLUSTER_UNKNOWN
+        yield finding(id_, named, f"there is no cluster `{named.text}` in here")
         return
-    endpoints = list(envoy.endpoints(cluster))
-    workers = len(promises.listens)
-    if 0 < len(endpoints) < workers:
-        found = f"authz has {workers} workers, the cluster {len(endpoints)}: the others get nothing to do"
+    members = list(unwrapped(cluster["cluster_type"]["typed_config"])[1]["clusters"])
+    for member in members:  # of an aggregate or composite cluster, whose own sockets and health checks do not count
+        yield from _authz(envoy, member if member.text else member["name"], promises, seen)
+    if members:
+        return
+    endpoints, workers = list(envoy.endpoints(cluster)), len(promises.listens)
+    different = len({_socket_address(one["endpoint"]["address"]) for one in endpoints})
+    if not endpoints:
+        found = f"the endpoints of cluster `{named.text}` are not in here"
+        yield finding(FindingId.NOT_SEEN, cluster["load_assignment"], found)
+    elif different < workers:
+        found = f"authz has {workers} workers, the cluster {different}: the others get nothing to do"
         yield finding(FindingId.TOO_FEW_ENDPOINTS, cluster["load_assignment"]["endpoints"], found)
     yield from _health(cluster)
-    yield from _breaker(cluster, len(endpoints))
+    yield from _breaker(cluster, different)
     yield from _line(envoy, cluster, endpoints, promises)
     yield from _elsewhere(endpoints, promises)
 
@@ -146,6 +157,14 @@ def _clear_text(endpoint: Place) -> Iterator[Finding]:
         host = address["socket_address"]["address"]
         if host.exists and not is_local(host.text):
             yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, host, f"`{host.text}` is asked in clear text")
+        tunnel = address["envoy_internal_address"]
+        if tunnel.exists:
+            yield finding(FindingId.NOT_SEEN, tunnel, "authz is asked through a listener within Envoy")
+
+
+def _socket_address(address: Place) -> tuple[str, str]:
+    socket = address["socket_address"]
+    return address["pipe"]["path"].text or socket["address"].text, socket["port_value"].text
 
 
 def _addresses(endpoint: Place) -> list[Place]:
@@ -154,10 +173,13 @@ def _addresses(endpoint: Place) -> list[Place]:
 
 
 def _google(service: Place) -> Iterator[Finding]:
-    target = service["target_uri"]
-    host = target.text.rpartition("///")[2].rpartition(":")[0] or target.text
-    is_plain = not service["channel_credentials"]["ssl_credentials"].exists
-    if target.exists and is_plain and not target.text.startswith("unix:") and not is_local(host):
+    """Check gRPC's own client, whose targets are as in gRPC's doc/naming.md."""
+    target, credentials = service["target_uri"], service["channel_credentials"]
+    is_plain = not any(credentials[kind].exists for kind in ("ssl_credentials", "google_default"))
+    if not target.exists or not is_plain or target.text.startswith(("unix:", "unix-abstract:")):
+        return
+    addresses = _SCHEME.sub("", target.text).split(",")
+    if not all(is_local(one) or is_local(one.rpartition(":")[0]) for one in addresses):
         yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, target, f"`{target.text}` is asked in clear text")
 
 

@@ -47,6 +47,8 @@ from tests.support.broken_envoys import (
     Break,
     Parts,
     early,
+    gather,
+    google,
     internal,
     lose,
     match_sockets,
@@ -248,6 +250,12 @@ HEALTHY = {
         match_sockets(p, raw={"mode": "raw"}, tls={"mode": "tls"}),
         p.lb_endpoint.update(metadata={"filter_metadata": {"envoy.transport_socket_match": {"mode": "tls"}}}),
     ),
+    "an aggregate, which has no health checks of its own": lambda p: gather(p, "aggregate", "here"),
+    **{
+        f"gRPC's own client to {target}": lambda p, target=target: google(p, target)
+        for target in ("unix:///run/authz.sock", "unix-abstract:authz", "ipv4:127.0.0.1:9191", "ipv6:[::1]:9191")
+    },
+    "gRPC's own client by TLS": lambda p: google(p, channel_credentials={"google_default": {}}),
     "the token and what else is read among allowed_headers": lambda p: p.asks.update(
         allowed_headers={"patterns": [{"contains": "auth"}, {"suffix": "-id"}, *({"exact": name} for name in READ)]}
     ),
@@ -344,7 +352,9 @@ def test_the_queue_is_the_servers() -> None:
 def test_more_endpoints_hold_more() -> None:
     parts = Parts(SAMPLES["api.yaml"])
     endpoints = parts.authz["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    endpoints += copy.deepcopy([endpoints[0], endpoints[0]])
+    endpoints += [copy.deepcopy(endpoints[0]) for _ in range(2)]
+    for index, endpoint in enumerate(endpoints):
+        endpoint["endpoint"]["address"]["socket_address"]["port_value"] += index
     lose(parts.authz, "circuit_breakers")  # 1,024 are fewer than three queues hold
     assert doctor(json.dumps(parts.root)) == []
 
