@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import re
+import socket
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -15,13 +18,13 @@ from authz.document import Fields, Problems, parse
 from authz.errors import LoadError, Severity
 from authz.settings import Listen
 from authz.transport.admission import QUEUE_OPTIONS
-from authz.workbench.doctor import Finding, FindingId, Promises, examine, matching
+from authz.workbench.doctor import Finding, FindingId, Promises, examine, matching, verb
 from authz.workbench.doctor.clusters import QUEUE
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.findings import ADVICE
 from authz.workbench.doctor.headers import COPIES, READ
 from authz.workbench.doctor.place import family
-from authz.workbench.doctor.verb import diagnose
+from authz.workbench.doctor.verb import UsageError, diagnose
 from authz.workbench.importers import import_kong, import_pomerium
 from tests.support.broken_envoys import (
     ADDRESSED,
@@ -604,6 +607,30 @@ def test_what_a_dump_discovered_is_found_by_its_name() -> None:
         ("guard", "ext_authz"),
         ("named-alike", "lua"),
     ]
+
+
+@pytest.mark.parametrize(
+    "drip",
+    [b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b""],
+)
+def test_who_answers_a_byte_at_a_time_is_not_waited_for(drip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1024)
+            connection.sendall(drip)
+            while not is_over.wait(0.02):
+                connection.sendall(b"1")
+
+    monkeypatch.setattr(verb, "DEADLINE_SECONDS", 0.2)
+    is_over = Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = Thread(target=answer)
+        answering.start()
+        with pytest.raises(UsageError, match=r"not all of it came within 0\.2 s"):
+            verb.dump(f"http://127.0.0.1:{server.getsockname()[1]}")
+        is_over.set()
+        answering.join(10)
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
