@@ -107,6 +107,13 @@ def tls(parts: Parts, **common: Any) -> None:
     }
 
 
+def validator(name: str) -> Any:
+    return {
+        "name": f"envoy.tls.cert_validator.{name}",
+        "typed_config": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {}},
+    }
+
+
 def secret_tls(parts: Parts, *, default: Any = None, **context: Any) -> None:
     """Verify TLS by what a secret says; in a file, one that stands there."""
     parts.root["static_resources"]["secrets"] = [{"name": "ca", "validation_context": context}]
@@ -787,6 +794,8 @@ BREAKS = [
         for name, context in {
             "TLS that verifies nothing": {},
             "TLS by the roots of the system, which Envoy does not read": {"system_root_certs": {}},
+            "TLS to whom no pin names": {"verify_certificate_spki": []},
+            "TLS by the usual validator, spelled out": {"custom_validator_config": validator("default")},
             "TLS to whom nobody trusts": {**VERIFIED, "trust_chain_verification": "ACCEPT_UNTRUSTED"},
             "TLS to whom nobody trusts, by number": {**VERIFIED, "trust_chain_verification": 1},
         }.items()

@@ -16,7 +16,8 @@ from authz.workbench.doctor.promises import Promises
 
 # With none of them Envoy 1.40 takes any certificate (measured): it passes over `system_root_certs` and providers of
 # certificates, which are for gRPC's own clients.
-_VERIFYING: Final = ("trusted_ca", "verify_certificate_spki", "verify_certificate_hash", "custom_validator_config")
+_VERIFYING: Final = ("trusted_ca", "verify_certificate_spki", "verify_certificate_hash")
+_USUAL_VALIDATOR: Final = "envoy.tls.cert_validator.default"
 _ACCEPTING_ALL: Final = frozenset({"ACCEPT_UNTRUSTED", "1"})
 QUEUE: Final = 384  # calls that one authz lets wait (transport/admission.py)
 _USUAL_MAX_REQUESTS: Final = 1024  # what Envoy takes where nothing is said, as the next one
@@ -143,13 +144,19 @@ def _verification(envoy: Configuration, common: Place) -> Iterator[Finding]:
     named = (combined if combined.exists else common)["validation_context_sds_secret_config"]
     secret = envoy.secrets.get(named["name"].text, named)
     contexts = [one["validation_context"] for one in (common, secret)] + [combined["default_validation_context"]]
-    verifies = any(one[field].exists for one in contexts for field in _VERIFYING)
+    verifies = any(map(_verifies, contexts))
     if any(one["trust_chain_verification"].text in _ACCEPTING_ALL for one in contexts):
         yield finding(FindingId.TLS_NOT_VERIFIED, common, "a certificate that nobody trusts is taken for that of authz")
     elif not verifies and named.exists and not secret["validation_context"].exists:
         yield finding(FindingId.NOT_SEEN, named, "what certificates of authz are verified with is not in here")
     elif not verifies:
         yield finding(FindingId.TLS_NOT_VERIFIED, common, "any certificate is taken for that of authz")
+
+
+def _verifies(context: Place) -> bool:
+    own = context["custom_validator_config"]  # such as SPIFFE's
+    pins = (pin for field in _VERIFYING for pin in (*context[field], *context[field].entries()))  # or parts of the CA
+    return any(pins) or (own.exists and own["name"].text != _USUAL_VALIDATOR)
 
 
 def _clear_text(endpoint: Place) -> Iterator[Finding]:

@@ -65,6 +65,7 @@ from tests.support.broken_envoys import (
     strip,
     tls,
     upgraded,
+    validator,
     written,
 )  # fmt: skip
 
@@ -232,6 +233,10 @@ HEALTHY = {
     "TLS that is verified by a secret and what stands beside it": lambda p: (
         p.endpoint.update(REMOTE),
         secret_tls(p, default=VERIFIED),
+    ),
+    "TLS that SPIFFE verifies": lambda p: (
+        p.endpoint.update(REMOTE),
+        tls(p, validation_context={"custom_validator_config": validator("spiffe")}),
     ),
     "TLS within PROXY protocol": lambda p: (
         p.endpoint.update(REMOTE),
