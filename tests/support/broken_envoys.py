@@ -87,9 +87,9 @@ def name_route(holder: Any, name: str) -> None:
     off(holder, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": name}}})
 
 
-def weighted(parts: Parts) -> None:
+def weighted(parts: Parts, override: Any = None) -> None:
     cluster = {"name": "upstream", "weight": 1}
-    off(cluster)
+    off(cluster, override)
     parts.route["route"] = {"weighted_clusters": {"clusters": [cluster]}}
 
 
@@ -827,6 +827,12 @@ BREAKS = [
         "another host for when the first does not answer",
         lambda p: p.lb_endpoint["endpoint"].update(additional_addresses=[{"address": REMOTE}]),
         ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break(
+        "a name that no policy has, for a part of a route's traffic",
+        lambda p: weighted(p, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": "orders"}}}),
+        ID.ROUTE_NAME_UNKNOWN,
+        promises=policies(APP),
     ),
     Break("another host in an aggregate", lambda p: gather(p, "aggregate", "here", "there"), ID.PLAINTEXT_ACROSS_HOSTS),
     Break(

@@ -17,7 +17,7 @@ from authz.workbench.doctor.place import Place, unwrapped
 
 
 class _Known(NamedTuple):
-    """A route of Envoy's, and where it names to authz the one that judges."""
+    """A route of Envoy's, and where it names to authz the one that judges: maybe another one for each part."""
 
     host: Place
     route: Place
@@ -47,21 +47,22 @@ def check_two_sides(envoy: Configuration, routes: Sequence[Route]) -> Iterator[F
     if not managers or any(not one.routes.exists for one in envoy.managers):
         return
     # Redirects too: authz is asked about them.
-    known = [_Known(host, route, _name(manager, host, route)) for manager, host, route in all_routes(managers)]
+    known = [_Known(found[1], found[2], name) for found in all_routes(managers) for name in _names(*found)]
     yield from _unknown_names(known, routes)
     yield from _hosts_without_policy([one for one in known if forwards(one.route)], routes)
     yield from _unreachable(managers[0], known, routes)
 
 
-def _name(manager: Manager, host: Place, route: Place) -> Place | None:
-    """Give where Envoy names to authz the route that judges; the nearest place counts."""
-    for holder in (route, host, manager.routes):
-        for guard in manager.guards:
-            _, config = unwrapped(holder["typed_per_filter_config"].entry(guard.name))
-            named = config["check_settings"]["context_extensions"].entry("route")
-            if named.exists:
-                return named
-    return None
+def _names(manager: Manager, host: Place, route: Place) -> Iterator[Place | None]:
+    """Give where Envoy names to authz the route that judges, for each part of the traffic; the nearest place counts."""
+    for part in list(route["route"]["weighted_clusters"]["clusters"]) or [route]:
+        configs = (
+            unwrapped(holder["typed_per_filter_config"].entry(guard.name))[1]
+            for holder in (part, route, host, manager.routes)
+            for guard in manager.guards
+        )
+        named = (one["check_settings"]["context_extensions"].entry("route") for one in configs)
+        yield next((one for one in named if one.exists), None)
 
 
 def _unknown_names(known: Iterable[_Known], routes: Sequence[Route]) -> Iterator[Finding]:
