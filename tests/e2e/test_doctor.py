@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, run
+from threading import Thread
 from time import monotonic, sleep
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -20,7 +23,8 @@ from authz.demo.processes import choose_ports
 from authz.demo.stand import envoy_binary
 from authz.workbench.doctor import Finding, FindingId
 from authz.workbench.doctor.verb import diagnose
-from tests.support.broken_envoys import ADDRESSED, BREAKS, EXTERNAL, SAMPLES, Break, Parts
+from tests.support.authority import Authority
+from tests.support.broken_envoys import ADDRESSED, BREAKS, EXTERNAL, SAMPLES, VERIFIED, Break, Parts, tls
 
 NAMES = ("envoy", "envoy_admin", "authz", "admin", "upstream", "cognito", "browser", "browser_admin")
 
@@ -207,6 +211,62 @@ def test_who_names_the_clients_address_is_who_the_doctor_says(tmp_path: Path) ->
             assert is_forged is (found is FindingId.CLIENT_IP_FORGEABLE), (name, told)
             assert found is not None or (None not in told and len(told) == 1), (name, told)
             assert found is not FindingId.CLIENT_IP_MISSING or None in told, (name, told)
+
+
+UNVERIFIED = [one for one in BREAKS if one.finding is FindingId.TLS_NOT_VERIFIED]
+
+
+class Answering(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+
+@contextmanager
+def tls_server(folder: Path) -> Iterator[int]:
+    """Answer by TLS, with a certificate that nobody was told to trust."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority(folder).issue("authz"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join(10)
+
+
+def test_any_certificate_is_taken_where_the_doctor_says_so(tmp_path: Path) -> None:
+    """A cluster for each way of TLS, and one that is verified."""
+    verified = Break("verified", lambda p: tls(p, validation_context=VERIFIED), FindingId.NOT_SEEN)
+    ports, cases = choose_ports({"envoy": 0, "admin": 0}), [verified, *UNVERIFIED]
+    parts = Parts(SAMPLES["api.yaml"])
+    held = parts.root["static_resources"]
+    held["clusters"], held["secrets"], parts.host["routes"] = [], [], []
+    held["listeners"][0]["address"]["socket_address"]["port_value"] = ports["envoy"]
+    parts.root["admin"]["address"]["socket_address"]["port_value"] = ports["admin"]
+    parts.filters.remove(parts.guard)
+    with tls_server(tmp_path) as port:
+        for number, case in enumerate(cases):
+            own = Parts(SAMPLES["api.yaml"])
+            case.edit(own)
+            own.endpoint["socket_address"].update(address="127.0.0.1", port_value=port)
+            cluster = {name: own.authz[name] for name in ("transport_socket", "load_assignment")}
+            cluster = json.loads(json.dumps(cluster).replace('"ca"', f'"ca-{number}"'))
+            held["clusters"].append({**cluster, "name": str(number), "connect_timeout": "1s"})
+            for secret in own.root["static_resources"].get("secrets", []):
+                held["secrets"].append({**secret, "name": f"ca-{number}"})
+            parts.host["routes"].append({"match": {"path": f"/{number}"}, "route": {"cluster": str(number)}})
+        path = tmp_path / "envoy.json"
+        path.write_text(json.dumps(parts.root), encoding="utf-8")
+        with envoy(path, ports["admin"]):
+            statuses = {}
+            for number, case in enumerate(cases):
+                connection = HTTPConnection("127.0.0.1", ports["envoy"], timeout=5)
+                connection.request("GET", f"/{number}")
+                statuses[case.name] = connection.getresponse().status
+                connection.close()
+    assert statuses == {"verified": 503, **dict.fromkeys((one.name for one in UNVERIFIED), 200)}
 
 
 EXT_AUTHZ = "envoy.filters.http.ext_authz"

@@ -41,8 +41,12 @@ class Parts:
         self.authz, self.upstream = clusters["authz"], clusters["upstream"]
 
     @property
+    def lb_endpoint(self) -> Any:
+        return self.authz["load_assignment"]["endpoints"][0]["lb_endpoints"][0]
+
+    @property
     def endpoint(self) -> Any:
-        return self.authz["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]
+        return self.lb_endpoint["endpoint"]["address"]
 
     def add_filter(self, family: str, *, before: int = 1, **config: Any) -> None:
         kind = f"type.googleapis.com/envoy.extensions.filters.http.{family}.v3.Whatever"
@@ -83,9 +87,9 @@ def name_route(holder: Any, name: str) -> None:
     off(holder, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": name}}})
 
 
-def weighted(parts: Parts) -> None:
+def weighted(parts: Parts, override: Any = None) -> None:
     cluster = {"name": "upstream", "weight": 1}
-    off(cluster)
+    off(cluster, override)
     parts.route["route"] = {"weighted_clusters": {"clusters": [cluster]}}
 
 
@@ -101,6 +105,63 @@ def tls(parts: Parts, **common: Any) -> None:
         "name": "tls",
         "typed_config": {"@type": kind, "common_tls_context": common},
     }
+
+
+def validator(name: str) -> Any:
+    return {
+        "name": f"envoy.tls.cert_validator.{name}",
+        "typed_config": {"@type": "type.googleapis.com/google.protobuf.Struct", "value": {}},
+    }
+
+
+def secret_tls(parts: Parts, *, default: Any = None, **context: Any) -> None:
+    """Verify TLS by what a secret says; in a file, one that stands there."""
+    parts.root["static_resources"]["secrets"] = [{"name": "ca", "validation_context": context}]
+    named: Any = {"validation_context_sds_secret_config": {"name": "ca"}}
+    if default is not None:
+        named = {"combined_validation_context": {"default_validation_context": default, **named}}
+    tls(parts, **named)
+
+
+def match_sockets(parts: Parts, **labels: Any) -> None:
+    """Choose transport sockets, `raw` and that of `tls`, by an endpoint's labels."""
+    tls(parts, validation_context=VERIFIED)
+    kind = "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+    sockets = {"raw": {"name": "raw", "typed_config": {"@type": kind}}, "tls": parts.authz["transport_socket"]}
+    parts.authz["transport_socket_matches"] = [
+        {"name": name, "match": match, "transport_socket": sockets[name]} for name, match in labels.items()
+    ]
+
+
+def socket_matcher(parts: Parts) -> None:
+    """Choose a transport socket by a tree of matchers."""
+    match_sockets(parts, tls={}, raw={})
+    kind = "type.googleapis.com/envoy.extensions.matching.common_inputs.transport_socket.v3"
+    action = {"name": "a", "typed_config": {"@type": f"{kind}.TransportSocketNameAction", "name": "raw"}}
+    parts.authz["transport_socket_matcher"] = {"on_no_match": {"action": action}}
+
+
+def gather(parts: Parts, kind: str, *members: Any) -> None:
+    """Make of the cluster one of others: `here`, which is as it was, and `there`, on another host."""
+    here = copy.deepcopy(parts.authz)
+    parts.endpoint.update(REMOTE)
+    there = copy.deepcopy(parts.authz)
+    lose(parts.authz, "load_assignment")
+    lose(parts.authz, "type")
+    config = {"@type": f"type.googleapis.com/envoy.extensions.clusters.{kind}.v3.ClusterConfig", "clusters": members}
+    cluster_type = {"name": f"envoy.clusters.{kind}", "typed_config": config}
+    parts.authz.update(lb_policy="CLUSTER_PROVIDED", cluster_type=cluster_type)
+    lose(parts.authz, "health_checks")
+    for name, cluster in {"here": here, "there": there}.items():
+        parts.root["static_resources"]["clusters"].append({**cluster, "name": name})
+
+
+def tunnel(parts: Parts) -> None:
+    """Lead to authz through a listener within Envoy."""
+    kind = "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener"
+    parts.root["bootstrap_extensions"] = [{"name": "internal", "typed_config": {"@type": kind}}]
+    lose(parts.authz, "health_checks")  # with them `--mode validate` panics
+    parts.lb_endpoint["endpoint"]["address"] = {"envoy_internal_address": {"server_listener_name": "tunnel"}}
 
 
 def upstream_filter(parts: Parts) -> None:
@@ -134,9 +195,9 @@ def mutated_by_the_route(parts: Parts, *, at: int = -1) -> None:
     parts.route.setdefault("typed_per_filter_config", {}).update(per_route)
 
 
-def google(parts: Parts) -> None:
+def google(parts: Parts, target: str = "dns:///authz.example.com:9191", **more: Any) -> None:
     del parts.call["envoy_grpc"]
-    parts.call["google_grpc"] = {"target_uri": "dns:///authz.example.com:9191", "stat_prefix": "authz"}
+    parts.call["google_grpc"] = {"target_uri": target, "stat_prefix": "authz", **more}
 
 
 def second_chain(parts: Parts) -> None:
@@ -238,6 +299,14 @@ HALF = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}, "runtime_k
 WHOLE = {"default_value": {"numerator": 100}, "runtime_key": "authz"}
 DENIES = {"default_value": {"value": True}, "runtime_key": "authz_denies"}
 REMOTE = {"socket_address": {"address": "192.0.2.7", "port_value": 9191}}
+# A pin: a `trusted_ca` would have to be there for Envoy to start.
+VERIFIED = {"verify_certificate_spki": ["47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="]}
+SERVER = {
+    "api_type": "GRPC",
+    "transport_api_version": "V3",
+    "grpc_services": [{"envoy_grpc": {"cluster_name": "upstream"}}],
+}
+FROM_A_SERVER = {"resource_api_version": "V3", "api_config_source": SERVER}
 LATE = {"header": {"key": "X-Auth-Groups", "value": "admins"}}
 
 BREAKS = [
@@ -611,7 +680,7 @@ BREAKS = [
     Break("clear text for TLS", lambda _: None, ID.TLS_ON_ONE_SIDE, WARNING, Promises(speaks_tls=True)),
     Break(
         "TLS for clear text",
-        lambda p: tls(p, validation_context={"system_root_certs": {}}),
+        lambda p: tls(p, validation_context=VERIFIED),
         ID.TLS_ON_ONE_SIDE,
         WARNING,
         Promises(speaks_tls=False),
@@ -719,6 +788,98 @@ BREAKS = [
         lambda p: p.root["admin"]["address"]["socket_address"].update(address="0.0.0.0"),
         ID.ADMIN_EXPOSED,
         WARNING,
+    ),
+    *(
+        Break(name, lambda p, context=context: tls(p, validation_context=context), ID.TLS_NOT_VERIFIED)
+        for name, context in {
+            "TLS that verifies nothing": {},
+            "TLS by the roots of the system, which Envoy does not read": {"system_root_certs": {}},
+            "TLS to whom no pin names": {"verify_certificate_spki": []},
+            "TLS by the usual validator, spelled out": {"custom_validator_config": validator("default")},
+            "TLS to whom nobody trusts": {**VERIFIED, "trust_chain_verification": "ACCEPT_UNTRUSTED"},
+            "TLS to whom nobody trusts, by number": {**VERIFIED, "trust_chain_verification": 1},
+        }.items()
+    ),
+    Break("TLS by a secret that verifies nothing", secret_tls, ID.TLS_NOT_VERIFIED),
+    Break(
+        "TLS by two contexts, one of which takes anybody",
+        lambda p: secret_tls(p, default={"trust_chain_verification": "ACCEPT_UNTRUSTED"}, **VERIFIED),
+        ID.TLS_NOT_VERIFIED,
+    ),
+    Break(
+        "TLS by a secret from elsewhere",
+        lambda p: tls(p, validation_context_sds_secret_config={"name": "ca", "sds_config": FROM_A_SERVER}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "clear text for an endpoint of TLS",
+        lambda p: p.endpoint.update(REMOTE) or match_sockets(p, raw={}, tls={}),
+        ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break(
+        "clear text for what has no label",
+        lambda p: p.endpoint.update(REMOTE) or match_sockets(p, tls={"mode": "tls"}, raw={}),
+        ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break("a socket for each request", socket_matcher, ID.NOT_SEEN, WARNING),
+    Break(
+        "another host for when the first does not answer",
+        lambda p: p.lb_endpoint["endpoint"].update(additional_addresses=[{"address": REMOTE}]),
+        ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break(
+        "a name that no policy has, for a part of a route's traffic",
+        lambda p: weighted(p, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": "orders"}}}),
+        ID.ROUTE_NAME_UNKNOWN,
+        promises=policies(APP),
+    ),
+    Break("another host in an aggregate", lambda p: gather(p, "aggregate", "here", "there"), ID.PLAINTEXT_ACROSS_HOSTS),
+    Break(
+        "another host in a composite",
+        lambda p: gather(p, "composite", {"name": "here"}, {"name": "there"}),
+        ID.PLAINTEXT_ACROSS_HOSTS,
+    ),
+    Break(
+        "an aggregate with what is not there",
+        lambda p: gather(p, "aggregate", "here", "nowhere"),
+        ID.AUTHZ_CLUSTER_UNKNOWN,
+    ),
+    Break("an aggregate of itself", lambda p: gather(p, "aggregate", "authz", "there"), ID.PLAINTEXT_ACROSS_HOSTS),
+    Break(
+        "endpoints from elsewhere",
+        lambda p: (
+            p.authz.update(type="EDS", eds_cluster_config={"eds_config": FROM_A_SERVER})
+            or lose(p.authz, "load_assignment")
+        ),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "a cluster from elsewhere",
+        lambda p: p.authz.update(name="other") or p.root.update(dynamic_resources={"cds_config": FROM_A_SERVER}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break("a tunnel within Envoy", tunnel, ID.NOT_SEEN, WARNING),
+    Break(
+        "three endpoints, all the same",
+        lambda p: p.authz["load_assignment"]["endpoints"][0].update(lb_endpoints=[p.lb_endpoint] * 3),
+        ID.TOO_FEW_ENDPOINTS,
+        promises=WORKERS,
+    ),
+    *(
+        Break(f"another host as {target}", lambda p, target=target: google(p, target), ID.PLAINTEXT_ACROSS_HOSTS)
+        for target in (
+            "ipv4:127.0.0.1:9191,192.0.2.7:9191",
+            "dns://127.0.0.1/authz.example.com:9191",
+            "unix.example.com",
+        )
+    ),
+    Break(
+        "failure_mode_allow and failureModeAllow",
+        lambda p: p.asks.update(failureModeAllow=True),
+        ID.FIELD_WRITTEN_TWICE,
     ),
 ]
 RUNTIME = "envoy.reloadable_features.oauth2_"

@@ -69,6 +69,7 @@ class Configuration:
         self.is_dump = self.root["configs"].exists
         self.bootstraps = [one["bootstrap"] for one in self._sections()] if self.is_dump else [self.root]
         self.clusters = {cluster["name"].text: cluster for cluster in self._all("clusters", "cluster")}
+        self.secrets = {one["name"].text: one for one in self._all("secrets", "secret")}
         self._endpoints = {one["cluster_name"].text: one for one in self._found("endpoint_config")}
         self._routes = {one["name"].text: one for one in self._found("route_config")}
         self._extensions = {one["name"].text: one for one in self._found("ecds_filter")}
@@ -83,12 +84,11 @@ class Configuration:
         return next((one for one in self.bootstraps if one.exists), self.root["bootstrap"])
 
     def endpoints(self, cluster: Place) -> Iterator[Place]:
-        """Give the endpoints of a cluster, those from EDS too where they can be seen."""
+        """Give the `lb_endpoints` of a cluster, those from EDS too where they can be seen."""
         name = cluster["eds_cluster_config"]["service_name"].text or cluster["name"].text
         assigned = cluster["load_assignment"]
         for locality in (assigned if assigned.exists else self._endpoints.get(name, assigned))["endpoints"]:
-            for endpoint in locality["lb_endpoints"]:
-                yield endpoint["endpoint"]
+            yield from locality["lb_endpoints"]
 
     def runtime(self, key: str) -> bool | None:
         """Give a runtime flag; the last layer that has it counts."""

@@ -9,8 +9,9 @@ from authz.errors import LoadError, Problem, Severity
 from authz.workbench.doctor.clusters import check_clusters
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.filters import check_filters
-from authz.workbench.doctor.findings import Finding
+from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.managers import check_listeners, check_manager
+from authz.workbench.doctor.place import written_twice
 from authz.workbench.doctor.promises import Promises
 from authz.workbench.doctor.routes import check_routes
 from authz.workbench.doctor.two_sides import check_two_sides
@@ -28,6 +29,9 @@ def examine(root: Node, promises: Promises) -> list[Finding]:
 
 
 def _findings(envoy: Configuration, promises: Promises) -> Iterator[Finding]:
+    for field, other in written_twice(envoy.root):
+        found = f"the same as `{other}` beside it: Envoy takes one of the two, and no more than chance says which"
+        yield finding(FindingId.FIELD_WRITTEN_TWICE, field, found)
     yield from check_listeners(envoy)
     for manager in envoy.managers:
         yield from check_manager(envoy, manager, promises)

@@ -65,6 +65,7 @@ class FindingId(StrEnum):
     POLICY_ROUTE_UNREACHABLE = "policy-route-unreachable"
     NOT_SEEN = "not-seen"
     ADMIN_EXPOSED = "admin-exposed"
+    FIELD_WRITTEN_TWICE = "field-written-twice"
 
 
 class Advice(NamedTuple):
@@ -192,6 +193,7 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.ADMIN_EXPOSED: Advice(
         _WARNING, "admin on 127.0.0.1 or a Unix socket: anybody who reaches it can end Envoy"
     ),
+    FindingId.FIELD_WRITTEN_TWICE: Advice(_ERROR, "delete one of the two"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import re2
@@ -33,10 +33,29 @@ def regex_matches(matcher: Place, text: str) -> bool:
         return False
 
 
-def hosts_overlap(domain: str, host: str) -> bool:
-    """Tell whether two hosts, each maybe with wildcards, can mean the same one."""
-    left, right = domain.lower(), host.lower()
-    return fnmatch.fnmatchcase(left, _globbed(right)) or fnmatch.fnmatchcase(right, _globbed(left))
+class Hosts:
+    """Names of hosts, each maybe with wildcards; plain ones are looked up, because there may be thousands."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = dict.fromkeys(map(str.lower, names))
+        self._wildcards = [one for one in self._names if "*" in one]
+
+    def overlapping(self, host: str) -> Iterator[str]:
+        """Give those that can mean the same host as this one does, in lower case."""
+        host = host.lower()
+        if host in self._names:
+            yield host
+        others = self._names if "*" in host else self._wildcards
+        yield from (one for one in others if one != host and _overlap(one, host))
+
+
+def _overlap(left: str, right: str) -> bool:
+    """Tell it of two names, one at least with a wildcard."""
+    if "*" not in left or "*" not in right:
+        return fnmatch.fnmatchcase(left, _globbed(right)) or fnmatch.fnmatchcase(right, _globbed(left))
+    begin, other_begin = sorted((left.partition("*")[0], right.partition("*")[0]), key=len)
+    end, other_end = sorted((left.rpartition("*")[2], right.rpartition("*")[2]), key=len)
+    return other_begin.startswith(begin) and other_end.endswith(end)
 
 
 def _globbed(text: str) -> str:

@@ -1,7 +1,8 @@
 """Values of an Envoy configuration that know their path.
 
 A place may hold nothing; then it stands where it would have to be written. Field names are read as protobuf's JSON
-allows them, `failure_mode_allow` and `failureModeAllow`; booleans as Envoy's YAML 1.1 does, where `yes` is true.
+allows them, `failure_mode_allow` and `failureModeAllow` (Envoy takes them side by side too, and then either counts);
+booleans as Envoy's YAML 1.1 does, where `yes` is true.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from authz.document import Fields, Items, Node, Scalar
@@ -16,6 +18,7 @@ from authz.model import Source
 
 _TRUE: Final = frozenset({"true", "yes", "on", "y"})
 _FALSE: Final = frozenset({"false", "no", "off", "n"})
+_FREE: Final = frozenset({"filterMetadata", "jsonFormat", "staticLayer", "contextExtensions"})  # keys are no fields
 _SECONDS = re.compile(r"([0-9]+(?:\.[0-9]+)?|\.[0-9]+)s", re.ASCII)
 
 
@@ -29,9 +32,8 @@ class Place:
 
     def __getitem__(self, field: str) -> Place:
         """Give a message's field, by its name in snake_case."""
-        first, *others = field.split("_")
         found = self.entry(field)
-        return found if found.exists else self.entry(first + "".join(map(str.title, others)), field)
+        return found if found.exists else self.entry(_in_camel_case(field), field)
 
     def entry(self, key: str, shown: str | None = None) -> Place:
         """Give what a map holds under exactly this key; `shown`: how the path calls it."""
@@ -80,6 +82,27 @@ class Place:
         """Give a duration such as `0.25s`; None when there is none."""
         match = _SECONDS.fullmatch(self.text)
         return float(match[1]) if match else None
+
+
+@lru_cache(4096)
+def _in_camel_case(field: str) -> str:
+    first, *others = field.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def written_twice(place: Place) -> Iterator[tuple[Place, str]]:
+    """Give each field in here that stands beside its other spelling, and how that one is written."""
+    spelled: dict[str, str] = {}
+    for key, value in place.entries():
+        if not value.exists:
+            continue
+        other = spelled.setdefault(_in_camel_case(key), key)
+        if other != key:
+            yield value, other
+        if _in_camel_case(key) not in _FREE:
+            yield from written_twice(value)
+    for item in place:
+        yield from written_twice(item)
 
 
 def unwrapped(holder: Place) -> tuple[str, Place]:

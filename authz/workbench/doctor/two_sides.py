@@ -5,14 +5,40 @@ Paths are compared where both sides are plain (a prefix or a path); of patterns 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
-from authz.policy.routes import PathKind, Route
+from authz.policy.routes import PathKind, PathMatcher, Route
 from authz.workbench.doctor.configuration import Configuration, Manager, all_routes, forwards
 from authz.workbench.doctor.findings import Finding, FindingId, finding
-from authz.workbench.doctor.matching import hosts_overlap
+from authz.workbench.doctor.matching import Hosts
 from authz.workbench.doctor.place import Place, unwrapped
+
+
+class _Known(NamedTuple):
+    """A route of Envoy's, and where it names to authz the one that judges: maybe another one for each part."""
+
+    host: Place
+    route: Place
+    named: Place | None
+
+
+class _VirtualHost(NamedTuple):
+    """What a virtual host takes, by those of its routes that name nothing."""
+
+    place: Place
+    prefixes: tuple[str, ...]
+    paths: frozenset[str]
+    takes_more: bool  # by patterns
+
+    def takes(self, path: PathMatcher) -> bool:
+        """Tell whether it can take a request that the policy's path is about."""
+        if self.takes_more or path.kind not in {PathKind.PREFIX, PathKind.PATH}:
+            return bool(self.takes_more or self.prefixes or self.paths)
+        if path.text in self.paths or path.text.startswith(self.prefixes):
+            return True
+        return path.kind is PathKind.PREFIX and any(one.startswith(path.text) for one in (*self.prefixes, *self.paths))
 
 
 def check_two_sides(envoy: Configuration, routes: Sequence[Route]) -> Iterator[Finding]:
@@ -20,78 +46,79 @@ def check_two_sides(envoy: Configuration, routes: Sequence[Route]) -> Iterator[F
     managers = [one for one in envoy.managers if one.guards and one.routes.exists]
     if not managers or any(not one.routes.exists for one in envoy.managers):
         return
-    known = list(all_routes(managers))  # redirects too: authz is asked about them
+    # Redirects too: authz is asked about them.
+    known = [_Known(found[1], found[2], name) for found in all_routes(managers) for name in _names(*found)]
     yield from _unknown_names(known, routes)
-    yield from _hosts_without_policy([one for one in known if forwards(one[2])], routes)
+    yield from _hosts_without_policy([one for one in known if forwards(one.route)], routes)
     yield from _unreachable(managers[0], known, routes)
 
 
-_Known: TypeAlias = Sequence[tuple[Manager, Place, Place]]
+def _names(manager: Manager, host: Place, route: Place) -> Iterator[Place | None]:
+    """Give where Envoy names to authz the route that judges, for each part of the traffic; the nearest place counts."""
+    for part in list(route["route"]["weighted_clusters"]["clusters"]) or [route]:
+        configs = (
+            unwrapped(holder["typed_per_filter_config"].entry(guard.name))[1]
+            for holder in (part, route, host, manager.routes)
+            for guard in manager.guards
+        )
+        named = (one["check_settings"]["context_extensions"].entry("route") for one in configs)
+        yield next((one for one in named if one.exists), None)
 
 
-def _name(manager: Manager, host: Place, route: Place) -> Place | None:
-    """Give where Envoy names to authz the route that judges; the nearest place counts."""
-    for holder in (route, host, manager.routes):
-        for guard in manager.guards:
-            _, config = unwrapped(holder["typed_per_filter_config"].entry(guard.name))
-            named = config["check_settings"]["context_extensions"].entry("route")
-            if named.exists:
-                return named
-    return None
-
-
-def _unknown_names(known: _Known, routes: Sequence[Route]) -> Iterator[Finding]:
+def _unknown_names(known: Iterable[_Known], routes: Sequence[Route]) -> Iterator[Finding]:
     ids = {route.id for route in routes}
-    for manager, host, route in known:
-        named = _name(manager, host, route)
+    for _, _, named in known:
         if named is not None and named.text not in ids:
             found = f"no policy has a route with the id `{named.text}`: everything there is refused"
             yield finding(FindingId.ROUTE_NAME_UNKNOWN, named, found)
 
 
-def _hosts_without_policy(known: _Known, routes: Sequence[Route]) -> Iterator[Finding]:
-    for manager, host, route in known:
-        if _name(manager, host, route) is not None:
-            continue
+def _hosts_without_policy(known: Iterable[_Known], routes: Sequence[Route]) -> Iterator[Finding]:
+    judged = Hosts(one.host.name for one in routes)
+    for host in {one.host.path: one.host for one in known if one.named is None}.values():
         for domain in host["domains"]:
-            if not any(hosts_overlap(_bare(domain.text), one.host.name) for one in routes):
+            if not any(judged.overlapping(_bare(domain.text))):
                 yield finding(FindingId.HOST_WITHOUT_POLICY, domain, f"no policy is about `{domain.text}`")
 
 
-def _unreachable(first: Manager, known: _Known, routes: Sequence[Route]) -> Iterator[Finding]:
-    named = {name.text for found in known if (name := _name(*found)) is not None}
-    reported: set[str] = set()
+def _unreachable(first: Manager, known: Sequence[_Known], routes: Sequence[Route]) -> Iterator[Finding]:
+    named = {one.named.text for one in known if one.named is not None}
+    policies_of, taken = defaultdict(list), _by_domain(known)
     for policy in routes:
-        if policy.id in named:
-            continue
-        reaching = [one for one in known if _takes_host(one[1], policy.host.name)]
-        if not reaching and policy.host.name not in reported:
-            reported.add(policy.host.name)
-            found = f"no virtual host takes `{policy.host.name}` ({policy.source})"
+        if policy.id not in named:
+            policies_of[policy.host.name].append(policy)
+    domains = Hosts(taken)
+    for name, policies in policies_of.items():
+        hosts = [host for domain in domains.overlapping(name) for host in taken[domain]]
+        if not hosts:
+            found = f"no virtual host takes `{name}` ({policies[0].source})"
             yield finding(FindingId.POLICY_HOST_UNREACHABLE, first.routes, found)
-        elif reaching and not any(_takes_path(one[2], policy) and _name(*one) is None for one in reaching):
-            found = f"no route here leads to `{policy.name.label}` ({policy.source})"
-            yield finding(FindingId.POLICY_ROUTE_UNREACHABLE, reaching[0][1], found)
+            continue
+        for policy in policies:
+            if not any(host.takes(policy.path) for host in hosts):
+                found = f"no route here leads to `{policy.name.label}` ({policy.source})"
+                yield finding(FindingId.POLICY_ROUTE_UNREACHABLE, hosts[0].place, found)
 
 
-def _takes_host(host: Place, name: str) -> bool:
-    return any(hosts_overlap(_bare(domain.text), name) for domain in host["domains"])
+def _by_domain(known: Iterable[_Known]) -> dict[str, list[_VirtualHost]]:
+    routes_of: dict[str, list[_Known]] = defaultdict(list)
+    for one in known:
+        routes_of[one.host.path].append(one)
+    taken: dict[str, list[_VirtualHost]] = defaultdict(list)
+    for routes in routes_of.values():
+        host = _virtual_host(routes[0].host, [one.route["match"] for one in routes if one.named is None])
+        for domain in host.place["domains"]:
+            taken[_bare(domain.text).lower()].append(host)
+    return taken
+
+
+def _virtual_host(place: Place, matches: Sequence[Place]) -> _VirtualHost:
+    prefixes = [one["prefix"].text for one in matches if one["prefix"].exists]
+    paths = [one["path"].text for one in matches if one["path"].exists]
+    return _VirtualHost(place, tuple(prefixes), frozenset(paths), len(prefixes) + len(paths) < len(matches))
 
 
 def _bare(domain: str) -> str:
     """Take off the port: authz reads hosts with and without one."""
     name, colon, port = domain.rpartition(":")
     return name if colon and (port.isdigit() or port == "*") else domain
-
-
-def _takes_path(route: Place, policy: Route) -> bool:
-    match, path = route["match"], policy.path
-    if path.kind not in {PathKind.PREFIX, PathKind.PATH}:
-        return True
-    if match["prefix"].exists:
-        prefix = match["prefix"].text
-        return path.text.startswith(prefix) or (path.kind is PathKind.PREFIX and prefix.startswith(path.text))
-    if match["path"].exists:
-        exact = match["path"].text
-        return exact == path.text or (path.kind is PathKind.PREFIX and exact.startswith(path.text))
-    return True

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from socket import SHUT_RDWR, socket
+from threading import Event, Timer
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -25,7 +28,8 @@ from authz.workbench.doctor.findings import Finding
 from authz.workbench.doctor.promises import Promises
 from authz.workbench.loading import load_policies
 
-TIMEOUT_SECONDS: Final = 10
+TIMEOUT_SECONDS: Final = 10  # for a sign of life
+DEADLINE_SECONDS: Final = 30  # for all of it: who sends a byte now and then gives signs of life for ever
 MAX_BYTES: Final = 64 * 1024 * 1024
 
 
@@ -77,9 +81,11 @@ def dump(address: str) -> bytes:
     host, port = _host_and_port(address)
     connection = HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
-        connection.request("GET", "/config_dump?include_eds")
-        answer = connection.getresponse()
-        data = answer.read(MAX_BYTES + 1)
+        connection.connect()
+        with _deadline(connection.sock):
+            connection.request("GET", "/config_dump?include_eds")
+            answer = connection.getresponse()
+            data = answer.read(MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{address} does not answer: {error}") from None
     except HTTPException:  # its text is what came
@@ -89,6 +95,25 @@ def dump(address: str) -> bytes:
     if answer.status != 200 or len(data) > MAX_BYTES:
         raise UsageError(f"{address} gave no configuration: status {answer.status}, {len(data)} bytes")
     return data
+
+
+@contextmanager
+def _deadline(connected: socket) -> Iterator[None]:
+    """Hang up on who has not said all of it in time."""
+    is_late = Event()
+
+    def hang_up() -> None:
+        is_late.set()
+        connected.shutdown(SHUT_RDWR)
+
+    timer = Timer(DEADLINE_SECONDS, hang_up)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if is_late.is_set():
+            raise TimeoutError(f"not all of it came within {DEADLINE_SECONDS} s")
 
 
 def _host_and_port(address: str) -> tuple[str, int]:

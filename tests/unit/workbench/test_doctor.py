@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import re
+import socket
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -15,13 +18,13 @@ from authz.document import Fields, Problems, parse
 from authz.errors import LoadError, Severity
 from authz.settings import Listen
 from authz.transport.admission import QUEUE_OPTIONS
-from authz.workbench.doctor import Finding, FindingId, Promises, examine
+from authz.workbench.doctor import Finding, FindingId, Promises, examine, matching, verb
 from authz.workbench.doctor.clusters import QUEUE
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.findings import ADVICE
 from authz.workbench.doctor.headers import COPIES, READ
 from authz.workbench.doctor.place import family
-from authz.workbench.doctor.verb import diagnose
+from authz.workbench.doctor.verb import UsageError, diagnose
 from authz.workbench.importers import import_kong, import_pomerium
 from tests.support.broken_envoys import (
     ADDRESSED,
@@ -41,22 +44,28 @@ from tests.support.broken_envoys import (
     REMOTE,
     SAMPLES,
     SOCKET,
+    VERIFIED,
     WHOLE,
     WORKERS,
     Break,
     Parts,
     early,
+    gather,
+    google,
     internal,
     lose,
+    match_sockets,
     may_change,
     may_change_named,
     mutated_by_the_route,
     mutating_filter,
     off,
     policies,
+    secret_tls,
     strip,
     tls,
     upgraded,
+    validator,
     written,
 )  # fmt: skip
 
@@ -179,6 +188,7 @@ def as_dump(root: Any) -> Any:
     return {
         "configs": [
             {"bootstrap": root},
+            {"dynamic_active_secrets": [{"secret": one} for one in resources.get("secrets", [])]},
             {"dynamic_active_clusters": [{"cluster": one} for one in resources["clusters"]]},
             {"dynamic_listeners": listeners},
             {"dynamic_route_configs": tables},
@@ -194,6 +204,7 @@ def test_every_finding_has_a_way_to_cause_it_and_an_advice() -> None:
 
 # --- what is no finding -------------------------------------------------------------------------------------------
 
+PROXY_PROTOCOL = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
 HEALTHY = {
     "a fixed answer without a question": lambda p: (
         p.host["routes"].insert(0, {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}),
@@ -209,11 +220,50 @@ HEALTHY = {
     "lua before": lambda p: p.add_filter("lua", before=len(p.filters)),
     "web sockets through the same filters": lambda p: p.manager.update(upgrade_configs=[{"upgrade_type": "websocket"}]),
     "web sockets through a guard of their own": lambda p: upgraded(p, p.guard),
+    "both spellings where keys are free": lambda p: p.route.update(
+        metadata={"filter_metadata": {"acme": {"of_us": 1, "ofUs": 2}}}
+    ),
+    "both spellings, and nothing in one": lambda p: p.asks.update(failureModeAllow=None),
     "a Unix socket": lambda p: (p.endpoint.clear(), p.endpoint.update(pipe={"path": "/run/authz/authz.sock"})),
     "TLS that is verified": lambda p: (
         p.endpoint.update(REMOTE),
         tls(p, validation_context={"trusted_ca": {"filename": "ca.pem"}}),
     ),
+    "TLS that is verified by a secret": lambda p: (p.endpoint.update(REMOTE), secret_tls(p, **VERIFIED)),
+    "TLS that is verified by a secret and what stands beside it": lambda p: (
+        p.endpoint.update(REMOTE),
+        secret_tls(p, default=VERIFIED),
+    ),
+    "TLS that SPIFFE verifies": lambda p: (
+        p.endpoint.update(REMOTE),
+        tls(p, validation_context={"custom_validator_config": validator("spiffe")}),
+    ),
+    "TLS within PROXY protocol": lambda p: (
+        p.endpoint.update(REMOTE),
+        tls(p, validation_context=VERIFIED),
+        p.authz.update(
+            transport_socket={
+                "name": "proxy",
+                "typed_config": {"@type": PROXY_PROTOCOL, "transport_socket": p.authz["transport_socket"]},
+            }
+        ),
+    ),
+    "TLS for every endpoint": lambda p: (
+        p.endpoint.update(REMOTE),
+        match_sockets(p, tls={}, raw={}),
+        lose(p.authz, "transport_socket"),
+    ),
+    "TLS for endpoints of this label": lambda p: (
+        p.endpoint.update(REMOTE),
+        match_sockets(p, raw={"mode": "raw"}, tls={"mode": "tls"}),
+        p.lb_endpoint.update(metadata={"filter_metadata": {"envoy.transport_socket_match": {"mode": "tls"}}}),
+    ),
+    "an aggregate, which has no health checks of its own": lambda p: gather(p, "aggregate", "here"),
+    **{
+        f"gRPC's own client to {target}": lambda p, target=target: google(p, target)
+        for target in ("unix:///run/authz.sock", "unix-abstract:authz", "ipv4:127.0.0.1:9191", "ipv6:[::1]:9191")
+    },
+    "gRPC's own client by TLS": lambda p: google(p, channel_credentials={"google_default": {}}),
     "the token and what else is read among allowed_headers": lambda p: p.asks.update(
         allowed_headers={"patterns": [{"contains": "auth"}, {"suffix": "-id"}, *({"exact": name} for name in READ)]}
     ),
@@ -310,7 +360,9 @@ def test_the_queue_is_the_servers() -> None:
 def test_more_endpoints_hold_more() -> None:
     parts = Parts(SAMPLES["api.yaml"])
     endpoints = parts.authz["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    endpoints += copy.deepcopy([endpoints[0], endpoints[0]])
+    endpoints += [copy.deepcopy(endpoints[0]) for _ in range(2)]
+    for index, endpoint in enumerate(endpoints):
+        endpoint["endpoint"]["address"]["socket_address"]["port_value"] += index
     lose(parts.authz, "circuit_breakers")  # 1,024 are fewer than three queues hold
     assert doctor(json.dumps(parts.root)) == []
 
@@ -369,6 +421,39 @@ def test_paths_are_compared_where_both_are_plain(match: Any, path: str, is_reach
     parts.host["routes"] = [{"match": match, "route": {"cluster": "upstream"}}]
     found = doctor(json.dumps(parts.root), policies(f"- from: https://app.localhost\n  {path}{EVERYBODY}"))
     assert [one.id for one in found] == ([] if is_reached else [ID.POLICY_ROUTE_UNREACHABLE])
+
+
+@pytest.mark.parametrize(
+    ("domain", "host", "is_reached"),
+    [
+        ("api.example.com", "api.example.com", True),
+        ("API.example.com:8443", "api.example.com", True),
+        ("web.example.com", "api.example.com", False),
+        ("*.example.com", "api.example.com", True),
+        ("*.example.com", "example.com", False),
+        ("api.*", "api.example.com", True),
+        ("api.example.com", "*.example.com", True),
+        ("api.*", "*.example.com", True),  # as api.example.com
+        ("*-api.example.com", "*.example.com", True),
+        ("*.example.com", "*.api.example.com", True),
+        ("*.example.org", "*.example.com", False),
+    ],
+)
+def test_hosts_with_wildcards_on_both_sides_can_be_the_same(domain: str, host: str, is_reached: bool) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    parts.host["domains"] = [domain]
+    found = {one.id for one in doctor(json.dumps(parts.root), policies(f"- from: https://{host}{EVERYBODY}"))}
+    assert found == (set() if is_reached else {ID.HOST_WITHOUT_POLICY, ID.POLICY_HOST_UNREACHABLE})
+
+
+def test_plain_hosts_are_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing each with each took half a minute for 1,500 on each side."""
+    monkeypatch.setattr(matching, "_overlap", None)
+    parts = Parts(SAMPLES["api.yaml"])
+    names = [f"host-{number}.example.com" for number in range(3)]
+    parts.table["virtual_hosts"] = [{**parts.host, "name": name, "domains": [name]} for name in names]
+    rules = "".join(f"- from: https://{name}{EVERYBODY}" for name in names)
+    assert doctor(json.dumps(parts.root), policies(rules)) == []
 
 
 def test_a_pattern_that_cannot_be_read_takes_nothing() -> None:
@@ -519,12 +604,38 @@ def test_what_a_dump_discovered_is_found_by_its_name() -> None:
     node = parse(DISCOVERED.encode(), "dump.yaml", Problems())
     assert isinstance(node, Fields)
     dump = Configuration(node)
-    hosts = {name: [one["hostname"].text for one in dump.endpoints(each)] for name, each in dump.clusters.items()}
+    hosts = {
+        name: [one["endpoint"]["hostname"].text for one in dump.endpoints(each)] for name, each in dump.clusters.items()
+    }
     assert hosts == {"by-service": ["b"], "by-name": ["c"], "in-place": ["a"]}
     assert [(one.name, one.family) for one in dump.managers[0].filters] == [
         ("guard", "ext_authz"),
         ("named-alike", "lua"),
     ]
+
+
+@pytest.mark.parametrize(
+    "drip",
+    [b"HTTP/1.1 200 OK\r\ncontent-length: 9999\r\n\r\n", b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b""],
+)
+def test_who_answers_a_byte_at_a_time_is_not_waited_for(drip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(1024)
+            connection.sendall(drip)
+            while not is_over.wait(0.02):
+                connection.sendall(b"1")
+
+    monkeypatch.setattr(verb, "DEADLINE_SECONDS", 0.2)
+    is_over = Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        answering = Thread(target=answer)
+        answering.start()
+        with pytest.raises(UsageError, match=r"not all of it came within 0\.2 s"):
+            verb.dump(f"http://127.0.0.1:{server.getsockname()[1]}")
+        is_over.set()
+        answering.join(10)
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
