@@ -175,6 +175,12 @@ class Principal(NamedTuple):
         """Name the principal without its claims."""
         return f"Principal({self.subject} of {self.issuer})"
 
+    @property
+    def email_claim_is_unverified(self) -> bool:
+        """Whether the claim `email` does not count. A list is no address, and yet a claim, which may be verified."""
+        counts = self.email is not None or self.claims.get("email_verified") is True
+        return self.email_is_unverified or (not counts and self.claims.get("email") not in (None, ""))
+
 
 class Source(NamedTuple):
     """Where something stands in a file; line and column count from 1."""

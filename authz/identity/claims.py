@@ -30,14 +30,13 @@ def address_of(claims: SignedClaims, *, trust_unverified: bool) -> tuple[str | N
     """Give the e-mail address that counts, and whether there is one that does not.
 
     Users can change their own address, and a federated one is unverified unless it is mapped so. In tokens the flag is
-    a boolean; the text `"true"` comes from elsewhere. What is no text is no address, and yet what may not count.
+    a boolean; the text `"true"` comes from elsewhere.
     """
     email = claims.get("email")
-    if email in (None, ""):
+    if not isinstance(email, str) or not email:
         return None, False
-    if trust_unverified or claims.get("email_verified") is True:
-        return (email if isinstance(email, str) else None), False
-    return None, True
+    counts = trust_unverified or claims.get("email_verified") is True
+    return (email, False) if counts else (None, True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ class ClaimShapes:
 
 def _counts(name: str, principal: Principal) -> bool:
     """Tell whether the claim may have a second name. An e-mail that does not count must not."""
-    return name != "email" or not principal.email_is_unverified
+    return name != "email" or not principal.email_claim_is_unverified
 
 
 def _found(name: str, claims: SignedClaims) -> tuple[Json, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from operator import attrgetter
 from typing import Final
 
 from authz.document import Fields, Node, Scalar, describe
@@ -77,7 +78,7 @@ def _address_criterion(read: Callable[[Principal], Sequence[Json]], yes: Reason,
 
     def build(builder: Builder) -> Parts | None:
         parts = plain(builder)
-        return None if parts is None else _refuse_unverified(parts)
+        return None if parts is None else _refuse_unverified(parts, _has_unverified_address)
 
     return build
 
@@ -85,11 +86,15 @@ def _address_criterion(read: Callable[[Principal], Sequence[Json]], yes: Reason,
 _UNVERIFIED: Final[Finding] = (False, Reason.EMAIL_UNVERIFIED)
 
 
-def _refuse_unverified(parts: Parts) -> Parts:
+_has_unverified_address: Final = attrgetter("email_is_unverified")
+_has_unverified_claim: Final = attrgetter("email_claim_is_unverified")
+
+
+def _refuse_unverified(parts: Parts, is_unverified: Callable[[Principal], bool]) -> Parts:
     """Make a criterion false for callers whose address does not count, whatever its matcher says."""
 
     def test(facts: Facts) -> Finding:
-        if facts.principal is not None and facts.principal.email_is_unverified:
+        if facts.principal is not None and is_unverified(facts.principal):
             return _UNVERIFIED
         return parts.test(facts)
 
@@ -122,7 +127,7 @@ def claim(builder: Builder) -> Parts | None:
     name = builder.subpath
     if name == "email":  # by this name too, only an address that counts
         parts = _list_criterion(builder, _email_claim, Reason.CLAIM_OK, Reason.CLAIM_UNAUTHORIZED)
-        return None if parts is None else _refuse_unverified(parts)
+        return None if parts is None else _refuse_unverified(parts, _has_unverified_claim)
     return _list_criterion(
         builder,
         lambda principal: claim_values(principal.claims, name),
@@ -133,7 +138,7 @@ def claim(builder: Builder) -> Parts | None:
 
 def _email_claim(principal: Principal) -> Sequence[Json]:
     """Give the address, or several: a list is no address to `email`, and yet a claim like any other."""
-    return () if principal.email_is_unverified else claim_values(principal.claims, "email")
+    return () if principal.email_claim_is_unverified else claim_values(principal.claims, "email")
 
 
 def groups(builder: Builder) -> Parts | None:
