@@ -83,9 +83,9 @@ def name_route(holder: Any, name: str) -> None:
     off(holder, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": name}}})
 
 
-def weighted(parts: Parts) -> None:
+def weighted(parts: Parts, override: Any = None) -> None:
     cluster = {"name": "upstream", "weight": 1}
-    off(cluster)
+    off(cluster, override)
     parts.route["route"] = {"weighted_clusters": {"clusters": [cluster]}}
 
 
@@ -238,6 +238,7 @@ HALF = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}, "runtime_k
 WHOLE = {"default_value": {"numerator": 100}, "runtime_key": "authz"}
 DENIES = {"default_value": {"value": True}, "runtime_key": "authz_denies"}
 REMOTE = {"socket_address": {"address": "192.0.2.7", "port_value": 9191}}
+OVER_HTTP = {"http_service": {"server_uri": {"uri": "http://127.0.0.1:8080", "cluster": "upstream", "timeout": "1s"}}}
 LATE = {"header": {"key": "X-Auth-Groups", "value": "admins"}}
 
 BREAKS = [
@@ -269,6 +270,26 @@ BREAKS = [
         "disabled within FilterConfig",
         lambda p: off(p.route, {"@type": FILTER_CONFIG, "config": {"@type": PER_ROUTE, "disabled": True}}),
         ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "disabled for a host, and FilterConfig without a word about it on the route",
+        lambda p: off(p.host) or off(p.route, {"@type": FILTER_CONFIG, "config": {}}),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "disabled for a host, and FilterConfig without a word about it for a part of a route's traffic",
+        lambda p: off(p.host) or weighted(p, {"@type": FILTER_CONFIG, "config": {}}),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "another service of a route, over HTTP",
+        lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": OVER_HTTP}),
+        ID.EXT_AUTHZ_OVER_HTTP,
+    ),
+    Break(
+        "another service of a route within FilterConfig, over HTTP",
+        lambda p: off(p.route, {"@type": FILTER_CONFIG, "config": {"@type": PER_ROUTE, "check_settings": OVER_HTTP}}),
+        ID.EXT_AUTHZ_OVER_HTTP,
     ),
     Break(
         "over HTTP", lambda p: p.asks.update(http_service={"server_uri": {}}, grpc_service=None), ID.EXT_AUTHZ_OVER_HTTP
@@ -390,6 +411,11 @@ BREAKS = [
     Break(
         "a route that asks somebody else, without end",
         lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": {"grpc_service": {**p.call, "timeout": "0s"}}}),
+        ID.TIMEOUT_MISSING,
+    ),
+    Break(
+        "a part of a route's traffic that asks somebody else, without end",
+        lambda p: weighted(p, {"@type": PER_ROUTE, "check_settings": {"grpc_service": {**p.call, "timeout": "0s"}}}),
         ID.TIMEOUT_MISSING,
     ),
     Break(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from authz.document import Node
 from authz.workbench.doctor.place import Place, family, unwrapped
@@ -22,6 +23,15 @@ class Filter:
     family: str  # such as `ext_authz`
     place: Place
     config: Place
+
+
+class Override(NamedTuple):
+    """What one place of the routes says of a filter; what it says nothing of is nothing."""
+
+    said: Place  # all of it; whatever does not take the filter out of the chain puts it in
+    disabled: Place  # takes it out
+    kind: str
+    config: Place  # its configuration here; without one, what a place further away says still counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +57,26 @@ class Manager:
         return self.filters[positions[-1] + 1 :] if positions else ()
 
     def services(self) -> Iterator[Place]:
-        """Give every gRPC service that is asked: the filters', and those that a host or route asks instead."""
-        hosts = list(self.virtual_hosts())
-        holders = [self.routes, *hosts, *(route for host in hosts for route in routes_of(host))]
+        """Give every gRPC service that is asked: the filters', and those that a place of the routes asks instead."""
         for guard in self.guards:
             yield guard.config["grpc_service"]
-            for holder in holders:
-                _, config = unwrapped(holder["typed_per_filter_config"].entry(guard.name))
-                yield config["check_settings"]["grpc_service"]
+        for settings in self.check_settings():
+            yield settings["grpc_service"]
+
+    def check_settings(self) -> Iterator[Place]:
+        """Give what the routes want to be different for their checks."""
+        for guard in self.guards:
+            for holder in self.holders():
+                yield override(holder, guard.name).config["check_settings"]
+
+    def holders(self) -> Iterator[Place]:
+        """Give every place that may say something else of a filter than the chain does."""
+        yield self.routes
+        for host in self.virtual_hosts():
+            yield host
+            for route in routes_of(host):
+                yield route
+                yield from clusters_of(route)
 
     def virtual_hosts(self) -> Iterator[Place]:
         """Give its virtual hosts."""
@@ -154,6 +176,23 @@ def _flat(place: Place, above: str = "") -> Iterator[tuple[str, Place]]:
     for name, value in place.entries():
         yield f"{above}{name}", value
         yield from _flat(value, f"{above}{name}.")
+
+
+def override(holder: Place, name: str) -> Override:
+    """Give what a route configuration, virtual host, route or weighted cluster says of a filter."""
+    said = holder["typed_per_filter_config"].entry(name)
+    kind, config = unwrapped(said)
+    nothing = Place(None, said.source, said.path)
+    if not kind.endswith(".FilterConfig"):
+        return Override(said, nothing, kind, config)
+    kind, inner = unwrapped(config["config"])
+    counts = kind and config["disabled"].truth is not True  # as Envoy has it
+    return Override(said, config["disabled"], kind, inner if counts else nothing)
+
+
+def clusters_of(route: Place) -> list[Place]:
+    """Give the weighted clusters of a route."""
+    return list(route["route"]["weighted_clusters"]["clusters"])
 
 
 def routes_of(host: Place) -> Iterator[Place]:

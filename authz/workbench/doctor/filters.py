@@ -40,6 +40,9 @@ def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
         yield from check_headers(guard.config, promises)
         if not guard.config["grpc_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
+    for settings in manager.check_settings():
+        if settings["http_service"].exists:
+            yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, settings["http_service"], "another service is asked here")
     for service in manager.services():
         if service.exists:
             yield from _call(service)

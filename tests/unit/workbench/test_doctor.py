@@ -32,6 +32,7 @@ from tests.support.broken_envoys import (
     DENIES,
     EVERYBODY,
     EXTERNAL,
+    FILTER_CONFIG,
     FORWARDED,
     FROM_ENVOY,
     ID,
@@ -202,6 +203,14 @@ HEALTHY = {
     "disabled for the host, enabled again on all its routes": lambda p: (
         off(p.host),
         [off(one, {"@type": PER_ROUTE, "check_settings": {}}) for one in p.host["routes"]],
+    ),
+    "disabled in the chain, enabled on all routes": lambda p: (
+        p.guard.update(disabled=True),
+        [off(one, {"@type": FILTER_CONFIG, "config": {}}) for one in p.host["routes"]],
+    ),
+    "disabled for the host by FilterConfig, enabled again on all its routes": lambda p: (
+        off(p.host, {"@type": FILTER_CONFIG, "disabled": True, "config": {"@type": PER_ROUTE, "disabled": True}}),
+        [off(one, {"@type": FILTER_CONFIG, "config": {}}) for one in p.host["routes"]],
     ),
     "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
     "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
