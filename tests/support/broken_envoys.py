@@ -52,6 +52,32 @@ class Parts:
         )
 
 
+MATCHER = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+COMPOSITE = "type.googleapis.com/envoy.extensions.filters.http.composite.v3"
+LUA = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
+
+
+def in_matcher(one: Any) -> Any:
+    """Give a filter as one that a matcher may leave out."""
+    held = {"name": "held", "typed_config": one["typed_config"]}
+    return {"name": one["name"], "typed_config": {"@type": MATCHER, "extension_config": held, "xds_matcher": {}}}
+
+
+def in_composite(one: Any) -> Any:
+    """Give a filter as one that a matcher chooses."""
+    action = {"@type": f"{COMPOSITE}.ExecuteFilterAction", "typed_config": one}
+    composite = in_matcher({"name": one["name"], "typed_config": {"@type": f"{COMPOSITE}.Composite"}})
+    composite["typed_config"]["xds_matcher"] = {"on_no_match": {"action": {"name": "a", "typed_config": action}}}
+    return composite
+
+
+def discovered(name: str, kind: str) -> Any:
+    """Give a filter whose configuration comes from elsewhere."""
+    source = {"path_config_source": {"path": "x.json"}}
+    url = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
+    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [url]}}
+
+
 class Break(NamedTuple):
     """One way to break a sample."""
 
@@ -81,6 +107,10 @@ def off(holder: Any, override: Any = None) -> None:
 
 def name_route(holder: Any, name: str) -> None:
     off(holder, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": name}}})
+
+
+def replace(items: list[Any], one: Any, other: Any) -> None:
+    items[items.index(one)] = other
 
 
 def weighted(parts: Parts, override: Any = None) -> None:
@@ -246,6 +276,16 @@ BREAKS = [
     Break("no filter in the other chain", second_chain, ID.EXT_AUTHZ_MISSING),
     Break("no filter for web sockets", upgraded, ID.EXT_AUTHZ_MISSING),
     Break("disabled for web sockets", lambda p: upgraded(p, {**p.guard, "disabled": True}), ID.EXT_AUTHZ_DISABLED),
+    Break(
+        "skipped when a matcher says so",
+        lambda p: replace(p.filters, p.guard, in_matcher(p.guard)),
+        ID.FILTER_ENABLED_PARTLY,
+    ),
+    Break(
+        "asked when a matcher says so",
+        lambda p: replace(p.filters, p.guard, in_composite(p.guard)),
+        ID.FILTER_ENABLED_PARTLY,
+    ),
     Break(
         "disabled in a matching tree",
         lambda p: off(p.route) or matching_tree(p, "envoy.config.route.v3.Route", p.route),
@@ -441,6 +481,16 @@ BREAKS = [
     ),
     Break("a filter of an upstream", upstream_filter, ID.FILTER_AFTER_EXT_AUTHZ),
     Break("a filter of the router", router_filter, ID.FILTER_AFTER_EXT_AUTHZ),
+    Break(
+        "lua after, when a matcher says so",
+        lambda p: p.filters.insert(-1, in_matcher({"name": "l", "typed_config": LUA})),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    Break(
+        "lua after, from elsewhere, by the name of another",
+        lambda p: p.filters.insert(-1, discovered("my.buffer", "lua.v3.Lua")),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
     Break("an unknown one after", lambda p: p.add_filter("acme"), ID.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, WARNING),
     Break(
         "no early strip",
@@ -712,7 +762,13 @@ BREAKS = [
     ),
     Break(
         "a filter from elsewhere",
-        lambda p: p.guard.update(config_discovery={"type_urls": ["x"]}) or lose(p.guard, "typed_config"),
+        lambda p: replace(p.filters, p.guard, discovered("authz", "ext_authz.v3.ExtAuthz")),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "a filter from elsewhere before it",
+        lambda p: p.filters.insert(0, discovered("my.lua", "lua.v3.Lua")),
         ID.NOT_SEEN,
         WARNING,
     ),
@@ -755,6 +811,16 @@ def static_layer(parts: Parts) -> Any:
 
 
 BROWSER_BREAKS = [
+    Break(
+        "no runtime, and a matcher around it",
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_matcher(p.filters[0])),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
+    Break(
+        "no runtime, and a matcher that chooses it",
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_composite(p.filters[0])),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
     Break("no runtime", lambda p: lose(p.root, "layered_runtime"), ID.OAUTH2_WITHOUT_GCM),
     Break("no GCM", lambda p: lose(static_layer(p), f"{RUNTIME}use_gcm_encryption"), ID.OAUTH2_WITHOUT_GCM),
     Break(

@@ -66,7 +66,7 @@ def _arrives(manager: Manager, header: str) -> tuple[Place, _Word]:
     knows_client = _uses_peer(settings) or settings["original_ip_detection_extensions"].exists
     trusted = _ADDRESSES if knows_client else _ADDRESSES[:1]
     for one in takewhile(lambda one: one.family != "ext_authz", manager.filters):
-        if one.family == "header_mutation" and one.place["disabled"].truth is not True:
+        if one.family == "header_mutation" and not one.sometimes and one.place["disabled"].truth is not True:
             word = _mutated(one.config["mutations"]["request_mutations"], header, word, trusted)
     return place, word
 

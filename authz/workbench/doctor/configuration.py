@@ -22,7 +22,8 @@ class Filter:
     name: str
     family: str  # such as `ext_authz`
     place: Place
-    config: Place
+    config: Place  # nothing when it cannot be seen
+    sometimes: bool = False  # a matcher chooses the requests that it gets
 
 
 class Override(NamedTuple):
@@ -146,16 +147,26 @@ class Configuration:
             kind, config = unwrapped(holder)
             if family(kind) == "http_connection_manager":
                 for chain_name, chain in _filter_chains(config):
-                    filters = tuple(self._filter(one) for one in chain)
+                    filters = tuple(one for place in chain for one in self._filters(place))
                     self.managers.append(Manager(name, config, chain, chain_name, filters, self._routes_of(config)))
             elif family(kind).endswith("_proxy"):  # tcp, redis, thrift, generic …
                 self.raw_listeners.append((name, config))
 
-    def _filter(self, place: Place) -> Filter:
+    def _filters(self, place: Place) -> Iterator[Filter]:
+        """Give a filter and those within it; of one from elsewhere, whatever it may be."""
         name = place["name"].text
-        discovered = self._extensions.get(name, place) if place["config_discovery"].exists else place
-        kind, config = unwrapped(discovered["typed_config"])
-        return Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
+        kind, config = unwrapped(self._discovered(place)["typed_config"])
+        if not kind and place["config_discovery"].exists:
+            for url in place["config_discovery"]["type_urls"]:
+                yield Filter(name, family(url.text), place, config)
+        elif family(kind) != "matching":
+            yield Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
+        if family(kind) in {"matching", "composite"}:
+            for inner_kind, inner in _filters_within(config):
+                yield Filter(name, family(inner_kind), place, inner, sometimes=True)
+
+    def _discovered(self, place: Place) -> Place:
+        return self._extensions.get(place["name"].text, place) if place["config_discovery"].exists else place
 
     def _routes_of(self, manager: Place) -> Place:
         inline = manager["route_config"]
@@ -169,6 +180,15 @@ def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
     for upgrade in manager["upgrade_configs"]:
         if any(True for _ in upgrade["filters"]):
             yield f"filters for `{upgrade['upgrade_type'].text}` upgrades", upgrade["filters"]
+
+
+def _filters_within(place: Place) -> Iterator[tuple[str, Place]]:
+    """Give the types and fields of the HTTP filters that a matcher chooses from, wherever they stand in it."""
+    for inner in (*place, *(value for _, value in place.entries())):
+        kind, config = unwrapped(inner)
+        if ".filters.http." in kind:
+            yield kind, config
+        yield from _filters_within(inner)
 
 
 def _flat(place: Place, above: str = "") -> Iterator[tuple[str, Place]]:

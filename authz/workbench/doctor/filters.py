@@ -32,9 +32,13 @@ _PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1
 
 def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the guards of a connection manager and what comes after them."""
+    for one in manager.filters:
+        if not one.config.exists and one.place["config_discovery"].exists:
+            yield finding(FindingId.NOT_SEEN, one.place, f"`{one.name}` is configured elsewhere")
     for guard in manager.guards:
+        if guard.sometimes:
+            yield finding(FindingId.FILTER_ENABLED_PARTLY, guard.place, "a matcher says which requests are asked about")
         if not guard.config.exists:
-            yield finding(FindingId.NOT_SEEN, guard.place, f"`{guard.name}` is configured elsewhere")
             continue
         yield from _asking(guard.config)
         yield from check_headers(guard.config, promises)

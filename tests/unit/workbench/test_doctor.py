@@ -46,6 +46,7 @@ from tests.support.broken_envoys import (
     WORKERS,
     Break,
     Parts,
+    discovered,
     early,
     internal,
     lose,
@@ -55,6 +56,7 @@ from tests.support.broken_envoys import (
     mutating_filter,
     off,
     policies,
+    replace,
     strip,
     tls,
     upgraded,
@@ -534,6 +536,12 @@ def test_what_a_dump_discovered_is_found_by_its_name() -> None:
         ("guard", "ext_authz"),
         ("named-alike", "lua"),
     ]
+
+
+def test_a_guard_from_elsewhere_under_another_name_is_not_missing() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    replace(parts.filters, parts.guard, discovered("authz", "ext_authz.v3.ExtAuthz"))
+    assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.NOT_SEEN]
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
