@@ -56,6 +56,20 @@ MATCHER = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWith
 COMPOSITE = "type.googleapis.com/envoy.extensions.filters.http.composite.v3"
 LUA = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
 
+LIMIT = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+SIMPLE = "type.googleapis.com/envoy.extensions.http.cache.simple_http_cache.v3.SimpleHttpCacheConfig"
+CACHE = {
+    "name": "cache",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.cache.v3.CacheConfig",
+        "typed_config": {"@type": SIMPLE},
+    },
+}
+
+
+def second_guard(parts: Parts) -> Any:
+    return copy.deepcopy({**parts.guard, "name": "another"})
+
 
 def in_matcher(one: Any) -> Any:
     """Give a filter as one that a matcher may leave out."""
@@ -491,6 +505,50 @@ BREAKS = [
         lambda p: p.filters.insert(-1, discovered("my.buffer", "lua.v3.Lua")),
         ID.FILTER_AFTER_EXT_AUTHZ,
     ),
+    Break(
+        "lua after, enabled by a route alone",
+        lambda p: (
+            p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
+            p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "config": {}}}),
+        ),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    Break(
+        "lua after, disabled where it cannot be seen whether routes enable it",
+        lambda p: (
+            p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
+            p.manager.update(rds={"route_config_name": "r"}),
+            lose(p.manager, "route_config"),
+        ),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    Break(
+        "lua after one ext_authz and before another",
+        lambda p: p.filters.insert(-1, {"name": "l", "typed_config": LUA}) or p.filters.insert(-1, second_guard(p)),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    *(
+        Break(f"{family} after, which clears the route", lambda p, f=family: p.add_filter(f), ID.FILTER_AFTER_EXT_AUTHZ)
+        for family in ("json_to_metadata", "ip_tagging")
+    ),
+    Break(
+        "a filter after, told to clear the route",
+        lambda p: p.add_filter("set_filter_state", clear_route_cache=True),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    *(
+        Break(
+            f"{family} before", lambda p, f=family: p.add_filter(f, before=len(p.filters)), ID.ANSWER_BEFORE_EXT_AUTHZ
+        )
+        for family in ("cache_v2", "file_server")
+    ),
+    Break("a cache before", lambda p: p.filters.insert(0, CACHE), ID.ANSWER_BEFORE_EXT_AUTHZ),
+    Break(
+        "another ext_authz after",
+        lambda p: p.filters.insert(-1, second_guard(p)),
+        ID.UNKNOWN_FILTER_AFTER_EXT_AUTHZ,
+        WARNING,
+    ),
     Break("an unknown one after", lambda p: p.add_filter("acme"), ID.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, WARNING),
     Break(
         "no early strip",
@@ -549,6 +607,28 @@ BREAKS = [
         for name in ("route", "host", "table")
     ),
     Break("identity headers mutated by a route", mutated_by_the_route, ID.IDENTITY_HEADERS_CHANGED_LATE),
+    Break(
+        "identity headers injected as credentials",
+        lambda p: p.add_filter("credential_injector", credential={"typed_config": {"header": "X-Auth-Groups"}}),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break(
+        "identity headers set where a limit is not enforced",
+        lambda p: p.add_filter("local_ratelimit", request_headers_to_add_when_not_enforced=[LATE]),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break(
+        "identity headers set where a route's limit is not enforced",
+        lambda p: (
+            p.add_filter("local_ratelimit"),
+            p.route.update(
+                typed_per_filter_config={
+                    "my-local_ratelimit": {"@type": LIMIT, "request_headers_to_add_when_not_enforced": [LATE]}
+                }
+            ),
+        ),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
     Break(
         "identity headers set by a route",
         lambda p: p.route.update(request_headers_to_add=[LATE]),

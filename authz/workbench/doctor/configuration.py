@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from typing import NamedTuple
 
 from authz.document import Node
@@ -52,10 +53,21 @@ class Manager:
         return [one for one in self.filters if one.family == "ext_authz"]
 
     @property
-    def followers(self) -> tuple[Filter, ...]:
-        """Its filters after the last ext_authz: those that get a request that was judged."""
-        positions = [number for number, one in enumerate(self.filters) if one.family == "ext_authz"]
-        return self.filters[positions[-1] + 1 :] if positions else ()
+    def forerunners(self) -> list[Filter]:
+        """Its filters before the first ext_authz, but those that never run."""
+        return [one for one in takewhile(_is_no_guard, self.filters) if self._may_run(one)]
+
+    @property
+    def followers(self) -> list[Filter]:
+        """Its filters after the first ext_authz, but those that never run: they get a request that was judged."""
+        return [one for one in [*dropwhile(_is_no_guard, self.filters)][1:] if self._may_run(one)]
+
+    def _may_run(self, one: Filter) -> bool:
+        """Tell whether the chain has a filter enabled, or a place of the routes does; they may be out of sight."""
+        if one.place["disabled"].truth is not True or not self.routes.exists:
+            return True
+        overrides = (override(holder, one.name) for holder in self.holders())
+        return any(nearer.said.exists and nearer.disabled.truth is not True for nearer in overrides)
 
     def services(self) -> Iterator[Place]:
         """Give every gRPC service that is asked: the filters', and those that a place of the routes asks instead."""
@@ -82,6 +94,10 @@ class Manager:
     def virtual_hosts(self) -> Iterator[Place]:
         """Give its virtual hosts."""
         yield from self.routes["virtual_hosts"]
+
+
+def _is_no_guard(one: Filter) -> bool:
+    return one.family != "ext_authz"
 
 
 class Configuration:

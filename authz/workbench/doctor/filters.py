@@ -12,19 +12,21 @@ from authz.workbench.doctor.headers import check_headers
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
 
-# They can change the path, the host or the headers of a request that was already judged.
+# They can change the path, the host, the headers or the route of a request that was already judged.
 CHANGING: Final = frozenset({
     "lua", "header_mutation", "wasm", "ext_proc", "golang", "dynamic_modules", "composite", "oauth2", "jwt_authn",
     "basic_auth", "api_key_auth", "header_to_metadata", "grpc_json_transcoder", "grpc_http1_bridge",
-    "grpc_http1_reverse_bridge",
+    "grpc_http1_reverse_bridge", "ip_tagging", "json_to_metadata",
 })  # fmt: skip
+# They answer requests themselves, with what an upstream or a disk holds.
+ANSWERING: Final = frozenset({"cache", "cache_v2", "file_server"})
 # They refuse, count, delay, take notes, work on the answer, or sign for the upstream.
 HARMLESS: Final = frozenset({
-    "router", "upstream_codec", "ext_authz", "rbac", "local_ratelimit", "ratelimit", "rate_limit_quota", "buffer",
+    "router", "upstream_codec", "rbac", "local_ratelimit", "ratelimit", "rate_limit_quota", "buffer",
     "file_system_buffer", "compressor", "decompressor", "cors", "csrf", "fault", "grpc_stats", "grpc_web", "tap",
-    "bandwidth_limit", "admission_control", "adaptive_concurrency", "health_check", "stateful_session", "ip_tagging",
-    "on_demand", "custom_response", "set_metadata", "set_filter_state", "json_to_metadata", "dynamic_forward_proxy",
-    "credential_injector", "aws_request_signing", "gcp_authn",
+    "bandwidth_limit", "admission_control", "adaptive_concurrency", "health_check", "stateful_session",
+    "on_demand", "custom_response", "set_metadata", "set_filter_state", "dynamic_forward_proxy", "credential_injector",
+    "aws_request_signing", "gcp_authn", "file_server",
 })  # fmt: skip
 _PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1": 10_000, "MILLION": 1_000_000,
                    "2": 1_000_000}  # fmt: skip
@@ -50,7 +52,11 @@ def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
     for service in manager.services():
         if service.exists:
             yield from _call(service)
-    yield from _followers(manager)
+    for one in manager.forerunners:
+        if one.family in ANSWERING and manager.guards:
+            found = f"`{one.family}` before ext_authz answers requests that nobody judged"
+            yield finding(FindingId.ANSWER_BEFORE_EXT_AUTHZ, one.place, found)
+    yield from _followers(manager, promises)
 
 
 def _asking(config: Place) -> Iterator[Finding]:
@@ -124,18 +130,33 @@ def _one_try(back_off: Place, timeout: float) -> Iterator[Finding]:
         yield finding(FindingId.RETRY_BACK_OFF_SHORT, back_off["max_interval"], found)
 
 
-def _followers(manager: Manager) -> Iterator[Finding]:
+def _followers(manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Check what gets to change a request after it was judged."""
     for one in manager.followers:
         yield from check_follower(one.family, one.place)
+        yield from late_changes(one.config, promises)
         if one.family == "router":
             for upstream_filter in one.config["upstream_http_filters"]:
                 yield from check_follower(_family(upstream_filter), upstream_filter)
+                yield from late_changes(unwrapped(upstream_filter["typed_config"])[1], promises)
 
 
 def _family(place: Place) -> str:
     kind, _ = unwrapped(place["typed_config"])
     return family(kind) if kind else place["name"].text.rpartition(".")[2]
+
+
+def late_changes(config: Place, promises: Promises) -> Iterator[Finding]:
+    """Check what a filter that does no harm by itself is told to do after ext_authz, in the chain or by a route."""
+    if config["clear_route_cache"].truth is True:
+        found = "a route that nobody judged may be taken"
+        yield finding(FindingId.FILTER_AFTER_EXT_AUTHZ, config["clear_route_cache"], found)
+    _, credential = unwrapped(config["credential"]["typed_config"])
+    limited = config["request_headers_to_add_when_not_enforced"]
+    for header in (credential["header"], *(one["header"]["key"] for one in limited)):
+        if header.text.lower() in promises.identity_headers:
+            found = f"`{header.text}` is written after authz set it"
+            yield finding(FindingId.IDENTITY_HEADERS_CHANGED_LATE, header, found)
 
 
 def check_follower(kind: str, place: Place) -> Iterator[Finding]:

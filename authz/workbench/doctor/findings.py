@@ -65,6 +65,7 @@ class FindingId(StrEnum):
     POLICY_ROUTE_UNREACHABLE = "policy-route-unreachable"
     NOT_SEEN = "not-seen"
     ADMIN_EXPOSED = "admin-exposed"
+    ANSWER_BEFORE_EXT_AUTHZ = "answer-before-ext-authz"
 
 
 class Advice(NamedTuple):
@@ -192,6 +193,7 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.ADMIN_EXPOSED: Advice(
         _WARNING, "admin on 127.0.0.1 or a Unix socket: anybody who reaches it can end Envoy"
     ),
+    FindingId.ANSWER_BEFORE_EXT_AUTHZ: Advice(_ERROR, "move it behind ext_authz, or delete it"),
 }
 
 

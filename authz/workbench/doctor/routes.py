@@ -5,10 +5,11 @@ The nearest word counts, as in Envoy: weighted cluster, route, virtual host, rou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from authz.workbench.doctor.configuration import Filter, Manager, clusters_of, forwarding_routes, override
+from authz.workbench.doctor.filters import late_changes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.place import Place, family
 from authz.workbench.doctor.promises import Promises
@@ -21,11 +22,12 @@ _REWRITES: Final = (
 
 def check_routes(manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the routes that lead to an upstream."""
+    late = {one.name for one in manager.followers}  # what is done before the decision is no harm to it
     for _, host, route in forwarding_routes([manager]):
         for guard in manager.guards:
             yield from _left_out(manager, guard, host, route)
         for holder in (manager.routes, host, route, *clusters_of(route)):
-            yield from _changed_late(manager, holder, promises)
+            yield from _changed_late(holder, late, promises)
         for field in _REWRITES:
             rewrite = route["route"][field]
             if rewrite.exists and rewrite.truth is not False:
@@ -58,7 +60,7 @@ def _chains(manager: Manager, host: Place, route: Place) -> Iterator[Sequence[Pl
         yield above
 
 
-def _changed_late(manager: Manager, holder: Place, promises: Promises) -> Iterator[Finding]:
+def _changed_late(holder: Place, late: Collection[str], promises: Promises) -> Iterator[Finding]:
     names = frozenset(promises.identity_headers)
     for removed in holder["request_headers_to_remove"]:
         if removed.text.lower() in names:
@@ -68,11 +70,11 @@ def _changed_late(manager: Manager, holder: Place, promises: Promises) -> Iterat
         if added["header"]["key"].text.lower() in names:
             found = f"`{added['header']['key'].text}` is set after authz set it"
             yield finding(FindingId.IDENTITY_HEADERS_CHANGED_LATE, added, found)
-    late = {one.name for one in manager.followers}
     for name, _ in holder["typed_per_filter_config"].entries():
-        if name not in late:  # what is done before the decision is no harm to it
+        if name not in late:
             continue
         _, _, kind, config = override(holder, name)
+        yield from late_changes(config, promises)
         if family(kind) in {"lua", "header_mutation"} and config["disabled"].truth is not True:
             yield from _mutated_late(config, names)
 

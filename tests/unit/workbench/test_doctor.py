@@ -28,6 +28,7 @@ from tests.support.broken_envoys import (
     APP,
     BREAKS,
     BROWSER_BREAKS,
+    CACHE,
     CLIENT,
     DENIES,
     EVERYBODY,
@@ -36,6 +37,7 @@ from tests.support.broken_envoys import (
     FORWARDED,
     FROM_ENVOY,
     ID,
+    LUA,
     PEER,
     PER_ROUTE,
     REAL_IP,
@@ -216,6 +218,14 @@ HEALTHY = {
     ),
     "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
     "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
+    "lua after that never runs": lambda p: (
+        p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
+        p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "disabled": True}}),
+    ),
+    "a cache before that never runs": lambda p: p.filters.insert(0, {**CACHE, "disabled": True}),
+    "another header injected": lambda p: p.add_filter(
+        "credential_injector", credential={"typed_config": {"header": "authorization"}}
+    ),
     "headers mutated by a route before": lambda p: mutated_by_the_route(p, at=0),
     "lua before": lambda p: p.add_filter("lua", before=len(p.filters)),
     "web sockets through the same filters": lambda p: p.manager.update(upgrade_configs=[{"upgrade_type": "websocket"}]),
