@@ -139,6 +139,11 @@ def lose(holder: Any, *path: str) -> None:
     del holder[path[-1]]
 
 
+def layer(parts: Parts, **config: Any) -> None:
+    """Add a layer to the runtime."""
+    parts.root.setdefault("layered_runtime", {"layers": []})["layers"].append({"name": "another", **config})
+
+
 def tls(parts: Parts, **common: Any) -> None:
     kind = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
     parts.authz["transport_socket"] = {
@@ -279,6 +284,7 @@ def send(parts: Parts, *names: str) -> None:
 
 
 HALF = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}, "runtime_key": "authz"}
+SOME = {"filter": "x", "path": [{"key": "k"}], "value": {"present_match": True}}
 WHOLE = {"default_value": {"numerator": 100}, "runtime_key": "authz"}
 DENIES = {"default_value": {"value": True}, "runtime_key": "authz_denies"}
 REMOTE = {"socket_address": {"address": "192.0.2.7", "port_value": 9191}}
@@ -359,6 +365,38 @@ BREAKS = [
         "some metadata alone",
         lambda p: p.asks.update(filter_enabled_metadata={"filter": "x"}),
         ID.FILTER_ENABLED_PARTLY,
+    ),
+    Break(
+        "some metadata alone, the others refused",
+        lambda p: p.asks.update(filter_enabled_metadata=SOME, deny_at_disable=DENIES),
+        ID.FILTER_ENABLED_PARTLY,
+        WARNING,
+    ),
+    *(
+        Break(
+            f"all, but for a runtime that says {said}",
+            lambda p, said=said: p.asks.update(filter_enabled=WHOLE) or layer(p, static_layer={"authz": said}),
+            ID.FILTER_ENABLED_PARTLY,
+        )
+        for said in (0, 99, "50", {"numerator": 9999, "denominator": "TEN_THOUSAND"})
+    ),
+    Break(
+        "what is left out is refused, but for the runtime",
+        lambda p: (
+            p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+            layer(p, static_layer={"authz_denies": False}),
+        ),
+        ID.DENY_AT_DISABLE_MISSING,
+    ),
+    Break(
+        "what is left out is refused, but for a runtime that cannot be seen",
+        lambda p: (
+            p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+            layer(p, static_layer={"authz_denies": True}),
+            layer(p, rtds_layer={"name": "r", "rtds_config": {"path_config_source": {"path": "x"}}}),
+        ),
+        ID.NOT_SEEN,
+        WARNING,
     ),
     Break("all, as the runtime likes", lambda p: p.asks.update(filter_enabled=WHOLE), ID.DENY_AT_DISABLE_MISSING),
     Break("failure_mode_allow", lambda p: p.asks.update(failure_mode_allow=True), ID.FAILURE_MODE_ALLOW),
@@ -659,6 +697,12 @@ BREAKS = [
         WARNING,
     ),
     Break(
+        "escaped slashes as they come, by the runtime",
+        lambda p: layer(p, static_layer={"http_connection_manager": {"path_with_escaped_slashes_action_enabled": 0}}),
+        ID.ESCAPED_SLASHES_KEPT,
+        WARNING,
+    ),
+    Break(
         "underscores",
         lambda p: lose(p.manager, "common_http_protocol_options", "headers_with_underscores_action"),
         ID.UNDERSCORES_ALLOWED,
@@ -907,6 +951,12 @@ BROWSER_BREAKS = [
         "CBC still read",
         lambda p: static_layer(p).update({f"{RUNTIME}legacy_cbc_decrypt_compat": True}),
         ID.OAUTH2_WITHOUT_GCM,
+    ),
+    Break(
+        "GCM unless a file says otherwise",
+        lambda p: layer(p, disk_layer={"symlink_root": "/run/runtime"}),
+        ID.NOT_SEEN,
+        WARNING,
     ),
     Break("oauth2 after", lambda p: p.filters.insert(1, p.filters.pop(0)), ID.FILTER_AFTER_EXT_AUTHZ),
 ]

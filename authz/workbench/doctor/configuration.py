@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from authz.document import Node
 from authz.workbench.doctor.place import Place, family, unwrapped
+
+_PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1": 10_000, "MILLION": 1_000_000,
+                   "2": 1_000_000}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,13 @@ class Manager:
         yield from self.routes["virtual_hosts"]
 
 
+class RuntimeValue(NamedTuple):
+    """What the runtime says under a key."""
+
+    value: Place  # nothing when it says nothing
+    unseen: Place | None  # a later layer, from a disk or another server, which may say something else
+
+
 def _is_no_guard(one: Filter) -> bool:
     return one.family != "ext_authz"
 
@@ -129,13 +139,17 @@ class Configuration:
             for endpoint in locality["lb_endpoints"]:
                 yield endpoint["endpoint"]
 
-    def runtime(self, key: str) -> bool | None:
-        """Give a runtime flag; the last layer that has it counts."""
-        value = None
-        for layer in self.bootstrap["layered_runtime"]["layers"]:
+    def runtime(self, key: str) -> RuntimeValue:
+        """Give what the runtime says under a key; the last layer that says anything counts."""
+        layered = self.bootstrap["layered_runtime"]
+        value, unseen = Place(None, layered.source, layered.path), None
+        for layer in layered["layers"]:
             for name, place in _flat(layer["static_layer"]):
-                value = place.truth if name == key else value
-        return value
+                if name == key:
+                    value, unseen = place, None
+            for kind in ("disk_layer", "rtds_layer"):
+                unseen = layer[kind] if layer[kind].exists else unseen
+        return RuntimeValue(value, unseen)
 
     def _sections(self) -> Iterator[Place]:
         yield from self.root["configs"]
@@ -196,6 +210,13 @@ def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
     for upgrade in manager["upgrade_configs"]:
         if any(True for _ in upgrade["filters"]):
             yield f"filters for `{upgrade['upgrade_type'].text}` upgrades", upgrade["filters"]
+
+
+def percent(fraction: Place) -> float:
+    """Give a fraction in percent, also one that the runtime has as a plain number of them."""
+    if fraction.number is not None:
+        return fraction.number
+    return (fraction["numerator"].number or 0) * 100 / _PERCENT.get(fraction["denominator"].text, 1_000_000)
 
 
 def _filters_within(place: Place) -> Iterator[tuple[str, Place]]:

@@ -31,7 +31,7 @@ def _findings(envoy: Configuration, promises: Promises) -> Iterator[Finding]:
     yield from check_listeners(envoy)
     for manager in envoy.managers:
         yield from check_manager(envoy, manager, promises)
-        yield from check_filters(manager, promises)
+        yield from check_filters(envoy, manager, promises)
         yield from check_routes(manager, promises)
     yield from check_clusters(envoy, promises)
     if promises.routes is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from authz.errors import Severity
-from authz.workbench.doctor.configuration import Manager
+from authz.workbench.doctor.configuration import Configuration, Manager, percent
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.headers import check_headers
 from authz.workbench.doctor.place import Place, family, unwrapped
@@ -28,11 +28,9 @@ HARMLESS: Final = frozenset({
     "on_demand", "custom_response", "set_metadata", "set_filter_state", "dynamic_forward_proxy", "credential_injector",
     "aws_request_signing", "gcp_authn", "file_server",
 })  # fmt: skip
-_PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1": 10_000, "MILLION": 1_000_000,
-                   "2": 1_000_000}  # fmt: skip
 
 
-def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
+def check_filters(envoy: Configuration, manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the guards of a connection manager and what comes after them."""
     for one in manager.filters:
         if not one.config.exists and one.place["config_discovery"].exists:
@@ -42,7 +40,7 @@ def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
             yield finding(FindingId.FILTER_ENABLED_PARTLY, guard.place, "a matcher says which requests are asked about")
         if not guard.config.exists:
             continue
-        yield from _asking(guard.config)
+        yield from _asking(envoy, guard.config)
         yield from check_headers(guard.config, promises)
         if not guard.config["grpc_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
@@ -59,7 +57,7 @@ def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
     yield from _followers(manager, promises)
 
 
-def _asking(config: Place) -> Iterator[Finding]:
+def _asking(envoy: Configuration, config: Place) -> Iterator[Finding]:
     """Check that every request is asked about, and that no answer is no."""
     if config["failure_mode_allow"].truth is True:
         yield finding(
@@ -73,7 +71,7 @@ def _asking(config: Place) -> Iterator[Finding]:
     if not _is_failure(config["status_on_error"]["code"]):
         found = "without it an outage looks like 403, forbidden"
         yield finding(FindingId.STATUS_ON_ERROR, config["status_on_error"], found)
-    yield from _share(config)
+    yield from _share(envoy, config)
 
 
 def _is_failure(code: Place) -> bool:
@@ -81,27 +79,30 @@ def _is_failure(code: Place) -> bool:
     return code.text in names or (code.number is not None and code.number >= 500)
 
 
-def _share(config: Place) -> Iterator[Finding]:
-    enabled = config["filter_enabled"]
-    denies = config["deny_at_disable"]["default_value"]
-    fails_closed = denies.truth is True or denies["value"].truth is True
-    metadata = config["filter_enabled_metadata"]
+def _share(envoy: Configuration, config: Place) -> Iterator[Finding]:
+    """Check that every request is asked about; where some are not, they should be refused."""
+    enabled, metadata = config["filter_enabled"], config["filter_enabled_metadata"]
+    denies = config["deny_at_disable"]
+    usual, runtime = denies["default_value"], envoy.runtime(denies["runtime_key"].text)
+    says = [runtime.value] if runtime.value.exists else [usual, usual["value"]]
+    fails_closed = any(one.truth is True for one in says)
+    severity = Severity.WARNING if fails_closed else None  # refused, not let in
     if metadata.exists:
-        yield finding(FindingId.FILTER_ENABLED_PARTLY, metadata, "only requests with some metadata are asked about")
-    if not enabled.exists:
-        return
-    percent = _percent(enabled["default_value"])
-    if percent < 100:
-        severity = Severity.WARNING if fails_closed else None  # refused, not let in
-        found = f"{percent:g} % of the requests are asked about"
-        yield finding(FindingId.FILTER_ENABLED_PARTLY, enabled, found, severity)
-    if not fails_closed:
-        found = "what the runtime leaves out is let in"
-        yield finding(FindingId.DENY_AT_DISABLE_MISSING, config["deny_at_disable"], found)
-
-
-def _percent(fraction: Place) -> float:
-    return (fraction["numerator"].number or 0) * 100 / _PERCENT.get(fraction["denominator"].text, 1_000_000)
+        found = "only requests with some metadata are asked about"
+        yield finding(FindingId.FILTER_ENABLED_PARTLY, metadata, found, severity)
+    if enabled.exists:
+        share = envoy.runtime(enabled["runtime_key"].text).value
+        share = share if share.exists else enabled["default_value"]
+        if percent(share) < 100:
+            place = share if share.exists else enabled
+            found = f"{percent(share):g} % of the requests are asked about"
+            yield finding(FindingId.FILTER_ENABLED_PARTLY, place, found, severity)
+        if not fails_closed:
+            found = "what the runtime leaves out is let in"
+            yield finding(FindingId.DENY_AT_DISABLE_MISSING, runtime.value if runtime.value.exists else denies, found)
+    if fails_closed and runtime.unseen and (enabled.exists or metadata.exists):
+        found = f"`{denies['runtime_key'].text}` may be false in this layer: then what is not asked about is let in"
+        yield finding(FindingId.NOT_SEEN, runtime.unseen, found)
 
 
 def _call(service: Place) -> Iterator[Finding]:

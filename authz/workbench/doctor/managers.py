@@ -7,7 +7,7 @@ from typing import Final
 
 from authz.errors import Severity
 from authz.workbench.doctor.client_address import check_client_address
-from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes
+from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes, percent
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.mutations import early_mutations, removes
 from authz.workbench.doctor.place import Place
@@ -22,6 +22,7 @@ _MARKS: Final = "-.+~!#$%&'*^`|"  # all that a name may hold beside letters and 
 # Enumerations may be written as numbers.
 _SAFE_SLASHES: Final = frozenset({"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD", "2", "3", "4"})
 _SAFE_UNDERSCORES: Final = frozenset({"REJECT_REQUEST", "DROP_HEADER", "1", "2"})
+_SLASHES: Final = "http_connection_manager.path_with_escaped_slashes_action_enabled"
 _GCM: Final = "envoy.reloadable_features.oauth2_use_gcm_encryption"
 _CBC: Final = "envoy.reloadable_features.oauth2_legacy_cbc_decrypt_compat"
 
@@ -35,7 +36,7 @@ def check_manager(envoy: Configuration, manager: Manager, promises: Promises) ->
     if not manager.guards:
         found = f"listener `{manager.listener}`: no ext_authz among its {manager.chain_name}"
         yield finding(FindingId.EXT_AUTHZ_MISSING, manager.chain, found)
-    yield from _spelling(manager.place)
+    yield from _spelling(envoy, manager.place)
     yield from _stripping(manager.place, promises)
     if promises.client_ip_header is not None and manager.guards:
         yield from check_client_address(manager, promises.client_ip_header)
@@ -52,13 +53,17 @@ def check_listeners(envoy: Configuration) -> Iterator[Finding]:
         yield finding(FindingId.NOT_SEEN, elsewhere, "more listeners come from elsewhere")
 
 
-def _spelling(manager: Place) -> Iterator[Finding]:
+def _spelling(envoy: Configuration, manager: Place) -> Iterator[Finding]:
     for field, id_ in _MUST_BE_TRUE.items():
         if manager[field].truth is not True:
             yield finding(id_, manager[field], _as_found(manager[field], field))
     slashes = manager["path_with_escaped_slashes_action"]
     if slashes.text not in _SAFE_SLASHES:
         yield finding(FindingId.ESCAPED_SLASHES_KEPT, slashes, _as_found(slashes, "path_with_escaped_slashes_action"))
+    share = envoy.runtime(_SLASHES).value
+    if share.exists and percent(share) < 100:
+        found = f"the runtime has it done for {percent(share):g} % of the requests"
+        yield finding(FindingId.ESCAPED_SLASHES_KEPT, share, found)
     underscores = manager["common_http_protocol_options"]["headers_with_underscores_action"]
     if underscores.text not in _SAFE_UNDERSCORES:
         yield finding(
@@ -110,6 +115,13 @@ def _is_removed(mutations: Sequence[Place], name: str) -> bool:
 
 def _cookies(envoy: Configuration, manager: Manager) -> Iterator[Finding]:
     for one in manager.filters:
-        if one.family == "oauth2" and not (envoy.runtime(_GCM) is True and envoy.runtime(_CBC) is False):
+        if one.family != "oauth2":
+            continue
+        gcm, cbc = envoy.runtime(_GCM), envoy.runtime(_CBC)
+        unseen = gcm.unseen or cbc.unseen
+        if not (gcm.value.truth is True and cbc.value.truth is False):
             found = "the oauth2 filter seals its cookies with a cipher that does not authenticate them"
             yield finding(FindingId.OAUTH2_WITHOUT_GCM, one.place, found)
+        elif unseen:
+            found = "this layer may undo what keeps the oauth2 filter's cookies authenticated"
+            yield finding(FindingId.NOT_SEEN, unseen, found)

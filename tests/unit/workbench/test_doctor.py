@@ -36,6 +36,7 @@ from tests.support.broken_envoys import (
     FILTER_CONFIG,
     FORWARDED,
     FROM_ENVOY,
+    HALF,
     ID,
     LUA,
     PEER,
@@ -51,6 +52,7 @@ from tests.support.broken_envoys import (
     discovered,
     early,
     internal,
+    layer,
     lose,
     may_change,
     may_change_named,
@@ -218,6 +220,20 @@ HEALTHY = {
     ),
     "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
     "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
+    "half of the requests, but for the runtime": lambda p: (
+        p.asks.update(filter_enabled=HALF, deny_at_disable=DENIES),
+        layer(p, static_layer={"authz": 100}),
+    ),
+    "all of the requests, by the last layer of the runtime": lambda p: (
+        p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+        layer(p, static_layer={"authz": 0, "authz_denies": False}),
+        layer(p, static_layer={"authz": {"numerator": 100, "denominator": "HUNDRED"}, "authz_denies": True}),
+    ),
+    "a runtime from elsewhere, and a last word here": lambda p: (
+        p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+        p.root.setdefault("layered_runtime", {"layers": []})["layers"].insert(0, {"disk_layer": {}, "name": "d"}),
+        layer(p, static_layer={"authz_denies": True}),
+    ),
     "lua after that never runs": lambda p: (
         p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
         p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "disabled": True}}),
