@@ -87,7 +87,7 @@ def in_composite(one: Any) -> Any:
 
 def discovered(name: str, kind: str) -> Any:
     """Give a filter whose configuration comes from elsewhere."""
-    source = {"path_config_source": {"path": "x.json"}}
+    source = {"ads": {}}
     url = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
     return {"name": name, "config_discovery": {"config_source": source, "type_urls": [url]}}
 
@@ -141,7 +141,8 @@ def lose(holder: Any, *path: str) -> None:
 
 def layer(parts: Parts, **config: Any) -> None:
     """Add a layer to the runtime."""
-    parts.root.setdefault("layered_runtime", {"layers": []})["layers"].append({"name": "another", **config})
+    layers = parts.root.setdefault("layered_runtime", {"layers": []})["layers"]
+    layers.append({"name": f"layer {len(layers)}", **config})
 
 
 def tls(parts: Parts, **common: Any) -> None:
@@ -215,6 +216,41 @@ def raw_listener(parts: Parts, kind: str = "tcp_proxy.v3.TcpProxy", **config: An
     address = {"socket_address": {"address": "127.0.0.1", "port_value": 10001}}
     listener = {"name": "raw", "address": address, "filter_chains": [{"filters": [proxy]}]}
     parts.root["static_resources"]["listeners"].append(listener)
+
+
+def udp_listener(parts: Parts) -> None:
+    kind = "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3"
+    action = {"name": "r", "typed_config": {"@type": f"{kind}.Route", "cluster": "upstream"}}
+    config = {
+        "@type": f"{kind}.UdpProxyConfig", "stat_prefix": "u", "matcher": {"on_no_match": {"action": action}},
+    }  # fmt: skip
+    raw_listener(parts)
+    parts.root["static_resources"]["listeners"][-1].update(
+        address={"socket_address": {"address": "127.0.0.1", "port_value": 10001, "protocol": "UDP"}},
+        filter_chains=[],
+        listener_filters=[{"name": "udp", "typed_config": config}],
+    )
+
+
+def discovered_listener(parts: Parts) -> None:
+    """Let a listener's filter come from elsewhere."""
+    raw_listener(parts)
+    [chain] = parts.root["static_resources"]["listeners"][-1]["filter_chains"]
+    url = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    discovery = {"config_source": {"ads": {}}, "type_urls": [url]}
+    chain["filters"] = [{"name": "proxy", "config_discovery": discovery}]
+
+
+def scope(parts: Parts) -> None:
+    """Let the client's `x-scope` choose the table of routes; it stands in place."""
+    value = {"name": "x-scope", "element_separator": ";", "element": {"key": "a", "separator": "="}}
+    one = {"name": "a", "key": {"fragments": [{"string_key": "a"}]}, "route_configuration": parts.table}
+    parts.manager["scoped_routes"] = {
+        "name": "s",
+        "scope_key_builder": {"fragments": [{"header_value_extractor": value}]},
+        "scoped_route_configurations_list": {"scoped_route_configurations": [one]},
+    }
+    lose(parts.manager, "route_config")
 
 
 def original_destination(parts: Parts) -> None:
@@ -319,6 +355,7 @@ BREAKS = [
     Break("disabled on a route", lambda p: off(p.route), ID.EXT_AUTHZ_DISABLED),
     Break("disabled on a virtual host", lambda p: off(p.host), ID.EXT_AUTHZ_DISABLED),
     Break("disabled for all routes", lambda p: off(p.table), ID.EXT_AUTHZ_DISABLED),
+    Break("disabled for all routes of a scope", lambda p: off(p.table) or scope(p), ID.EXT_AUTHZ_DISABLED),
     Break("disabled for a part of a route's traffic", weighted, ID.EXT_AUTHZ_DISABLED),
     Break("disabled in the chain", lambda p: p.guard.update(disabled=True), ID.EXT_AUTHZ_DISABLED),
     Break(
@@ -902,6 +939,20 @@ BREAKS = [
         ID.NOT_SEEN,
         WARNING,
     ),
+    Break("a listener's filter from elsewhere", discovered_listener, ID.NOT_SEEN, WARNING),
+    Break(
+        "a listener's chains from elsewhere",
+        lambda p: p.root["static_resources"]["listeners"][0].update(fcds_config={"name": "chains"}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "listeners from a collection elsewhere",
+        lambda p: p.root.update(dynamic_resources={"lds_resources_locator": "xdstp://x/listeners/*"}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break("datagrams without a question", udp_listener, ID.EXT_AUTHZ_MISSING, WARNING),
     Break("bytes without a question", raw_listener, ID.EXT_AUTHZ_MISSING, WARNING),
     Break(
         "commands without a question",
@@ -917,6 +968,15 @@ BREAKS = [
     Break(
         "routes from elsewhere",
         lambda p: p.manager.update(rds={"route_config_name": "r"}) or lose(p.manager, "route_config"),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "routes of a scope from elsewhere",
+        lambda p: (
+            lose(p.manager, "route_config"),
+            p.manager.update(scoped_routes={"name": "s", "scoped_rds": {"scoped_rds_config_source": {"ads": {}}}}),
+        ),
         ID.NOT_SEEN,
         WARNING,
     ),

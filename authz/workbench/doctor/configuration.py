@@ -46,7 +46,7 @@ class Manager:
     listener: str
     place: Place
     chain: Place  # where its filters stand
-    chain_name: str  # `http_filters`, or the filters that an upgrade has in their stead
+    chain_name: str  # `http_filters`, or `upgrade_configs[].filters` for what an upgrade goes through instead
     filters: tuple[Filter, ...]
     routes: Place  # its RouteConfiguration; nothing when it cannot be seen
 
@@ -122,7 +122,10 @@ class Configuration:
         self._routes = {one["name"].text: one for one in self._found("route_config")}
         self._extensions = {one["name"].text: one for one in self._found("ecds_filter")}
         self.managers: list[Manager] = []
+        scoped = (one for one in self._items() if one["scoped_route_configs"].exists)
+        self._scopes = {one["name"].text: one["scoped_route_configs"] for one in scoped}
         self.raw_listeners: list[tuple[str, Place]] = []  # name, and the filter that passes bytes on
+        self.unseen: list[tuple[str, Place]] = []  # name, and the filters that come from elsewhere
         for listener in self._all("listeners", "listener"):
             self._read_listener(listener)
 
@@ -162,25 +165,39 @@ class Configuration:
 
     def _found(self, one: str) -> Iterator[Place]:
         """Give what the dump's sections hold under this name, wherever: static, dynamic, active."""
+        for item in self._items():
+            held = item[one] if item[one].exists else item["active_state"][one]
+            if held.exists:
+                yield held
+
+    def _items(self) -> Iterator[Place]:
         for section in self._sections():
             for _, group in section.entries():
-                for item in group:
-                    held = item[one] if item[one].exists else item["active_state"][one]
-                    if held.exists:
-                        yield held
+                yield from group
 
     def _read_listener(self, listener: Place) -> None:
         name = listener["name"].text
         chains = [*listener["filter_chains"], listener["default_filter_chain"]]
-        holders = [network["typed_config"] for chain in chains for network in chain["filters"]]
+        filters = [*listener["listener_filters"], *(one for chain in chains for one in chain["filters"])]
+        for network in filters:
+            if network["config_discovery"].exists and self._discovered(network) is network:
+                self.unseen.append((name, network))
+        if listener["fcds_config"].exists:
+            self.unseen.append((name, listener["fcds_config"]))
+        holders = [self._discovered(network)["typed_config"] for network in filters]
         for holder in (*holders, listener["api_listener"]["api_listener"]):
             kind, config = unwrapped(holder)
             if family(kind) == "http_connection_manager":
-                for chain_name, chain in _filter_chains(config):
-                    filters = tuple(one for place in chain for one in self._filters(place))
-                    self.managers.append(Manager(name, config, chain, chain_name, filters, self._routes_of(config)))
-            elif family(kind).endswith("_proxy"):  # tcp, redis, thrift, generic …
+                self._read_manager(name, config)
+            elif family(kind).endswith("_proxy"):  # tcp, udp, redis, thrift, generic …
                 self.raw_listeners.append((name, config))
+
+    def _read_manager(self, listener: str, config: Place) -> None:
+        """Take each of its filter chains with each of its tables of routes."""
+        tables = list(self._route_tables(config))
+        for chain_name, chain in _filter_chains(config):
+            filters = tuple(one for place in chain for one in self._filters(place))
+            self.managers += [Manager(listener, config, chain, chain_name, filters, table) for table in tables]
 
     def _filters(self, place: Place) -> Iterator[Filter]:
         """Give a filter and those within it; of one from elsewhere, whatever it may be."""
@@ -198,10 +215,18 @@ class Configuration:
     def _discovered(self, place: Place) -> Place:
         return self._extensions.get(place["name"].text, place) if place["config_discovery"].exists else place
 
-    def _routes_of(self, manager: Place) -> Place:
-        inline = manager["route_config"]
-        named = manager["rds"]["route_config_name"].text
-        return inline if inline.exists else self._routes.get(named, inline)
+    def _route_tables(self, manager: Place) -> Iterator[Place]:
+        """Give the route configuration, or those of its scopes; one that is nothing for what cannot be seen."""
+        scoped = manager["scoped_routes"]
+        written = scoped["scoped_route_configurations_list"]["scoped_route_configurations"]
+        scopes = list(written if written.exists else self._scopes.get(scoped["name"].text, written))
+        for scope in scopes:
+            yield self._route_table(scope["route_configuration"], scope["route_configuration_name"])
+        if not scopes:
+            yield self._route_table(manager["route_config"], manager["rds"]["route_config_name"])
+
+    def _route_table(self, inline: Place, name: Place) -> Place:
+        return inline if inline.exists else self._routes.get(name.text, inline)
 
 
 def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
@@ -209,7 +234,7 @@ def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
     yield "http_filters", manager["http_filters"]
     for upgrade in manager["upgrade_configs"]:
         if any(True for _ in upgrade["filters"]):
-            yield f"filters for `{upgrade['upgrade_type'].text}` upgrades", upgrade["filters"]
+            yield f"upgrade_configs[].filters for `{upgrade['upgrade_type'].text}`", upgrade["filters"]
 
 
 def percent(fraction: Place) -> float:

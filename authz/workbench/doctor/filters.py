@@ -7,7 +7,7 @@ from typing import Final
 
 from authz.errors import Severity
 from authz.workbench.doctor.configuration import Configuration, Manager, percent
-from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.headers import check_headers
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
@@ -102,7 +102,7 @@ def _share(envoy: Configuration, config: Place) -> Iterator[Finding]:
             yield finding(FindingId.DENY_AT_DISABLE_MISSING, runtime.value if runtime.value.exists else denies, found)
     if fails_closed and runtime.unseen and (enabled.exists or metadata.exists):
         found = f"`{denies['runtime_key'].text}` may be false in this layer: then what is not asked about is let in"
-        yield finding(FindingId.NOT_SEEN, runtime.unseen, found)
+        yield finding(FindingId.NOT_SEEN, runtime.unseen, found)._replace(fix=LOOK_THERE)
 
 
 def _call(service: Place) -> Iterator[Finding]:

@@ -196,6 +196,8 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.ANSWER_BEFORE_EXT_AUTHZ: Advice(_ERROR, "move it behind ext_authz, or delete it"),
 }
 
+LOOK_THERE: Final = "look where it comes from: no dump tells"  # in place of the advice for NOT_SEEN
+
 
 class Finding(NamedTuple):
     """One thing that would undo a promise."""

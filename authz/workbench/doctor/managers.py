@@ -8,7 +8,7 @@ from typing import Final
 from authz.errors import Severity
 from authz.workbench.doctor.client_address import check_client_address
 from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes, percent
-from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.mutations import early_mutations, removes
 from authz.workbench.doctor.place import Place
 from authz.workbench.doctor.promises import Promises
@@ -22,6 +22,7 @@ _MARKS: Final = "-.+~!#$%&'*^`|"  # all that a name may hold beside letters and 
 # Enumerations may be written as numbers.
 _SAFE_SLASHES: Final = frozenset({"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD", "2", "3", "4"})
 _SAFE_UNDERSCORES: Final = frozenset({"REJECT_REQUEST", "DROP_HEADER", "1", "2"})
+_RAW: Final = "nothing, where it carries no HTTP; otherwise an HTTP connection manager with ext_authz in its place"
 _SLASHES: Final = "http_connection_manager.path_with_escaped_slashes_action_enabled"
 _GCM: Final = "envoy.reloadable_features.oauth2_use_gcm_encryption"
 _CBC: Final = "envoy.reloadable_features.oauth2_legacy_cbc_decrypt_compat"
@@ -29,13 +30,14 @@ _CBC: Final = "envoy.reloadable_features.oauth2_legacy_cbc_decrypt_compat"
 
 def check_manager(envoy: Configuration, manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with a connection manager that leads to an upstream."""
-    if not manager.routes.exists or manager.routes["vhds"].exists or manager.place["scoped_routes"].exists:
+    if not manager.routes.exists or manager.routes["vhds"].exists:
         yield finding(FindingId.NOT_SEEN, manager.place, f"listener `{manager.listener}`: its routes are not in here")
     elif not any(True for _ in forwarding_routes([manager])):
         return
     if not manager.guards:
         found = f"listener `{manager.listener}`: no ext_authz among its {manager.chain_name}"
-        yield finding(FindingId.EXT_AUTHZ_MISSING, manager.chain, found)
+        missing = finding(FindingId.EXT_AUTHZ_MISSING, manager.chain, found)
+        yield missing._replace(fix=missing.fix.replace("http_filters", manager.chain_name))
     yield from _spelling(envoy, manager.place)
     yield from _stripping(manager.place, promises)
     if promises.client_ip_header is not None and manager.guards:
@@ -47,10 +49,13 @@ def check_listeners(envoy: Configuration) -> Iterator[Finding]:
     """Give what no connection manager stands for."""
     for listener, place in envoy.raw_listeners:
         found = f"listener `{listener}` passes bytes on without a question"
-        yield finding(FindingId.EXT_AUTHZ_MISSING, place, found, Severity.WARNING)
-    elsewhere = envoy.bootstrap["dynamic_resources"]["lds_config"]
-    if elsewhere.exists and not envoy.is_dump:
-        yield finding(FindingId.NOT_SEEN, elsewhere, "more listeners come from elsewhere")
+        yield finding(FindingId.EXT_AUTHZ_MISSING, place, found, Severity.WARNING)._replace(fix=_RAW)
+    for listener, place in envoy.unseen:
+        yield finding(FindingId.NOT_SEEN, place, f"listener `{listener}`: a part of its filters is not in here")
+    for field in ("lds_config", "lds_resources_locator"):
+        elsewhere = envoy.bootstrap["dynamic_resources"][field]
+        if elsewhere.exists and not envoy.is_dump:
+            yield finding(FindingId.NOT_SEEN, elsewhere, "more listeners come from elsewhere")
 
 
 def _spelling(envoy: Configuration, manager: Place) -> Iterator[Finding]:
@@ -124,4 +129,4 @@ def _cookies(envoy: Configuration, manager: Manager) -> Iterator[Finding]:
             yield finding(FindingId.OAUTH2_WITHOUT_GCM, one.place, found)
         elif unseen:
             found = "this layer may undo what keeps the oauth2 filter's cookies authenticated"
-            yield finding(FindingId.NOT_SEEN, unseen, found)
+            yield finding(FindingId.NOT_SEEN, unseen, found)._replace(fix=LOOK_THERE)

@@ -18,7 +18,7 @@ from authz.transport.admission import QUEUE_OPTIONS
 from authz.workbench.doctor import Finding, FindingId, Promises, examine
 from authz.workbench.doctor.clusters import QUEUE
 from authz.workbench.doctor.configuration import Configuration
-from authz.workbench.doctor.findings import ADVICE
+from authz.workbench.doctor.findings import ADVICE, LOOK_THERE
 from authz.workbench.doctor.headers import COPIES, READ
 from authz.workbench.doctor.place import family
 from authz.workbench.doctor.verb import diagnose
@@ -50,6 +50,7 @@ from tests.support.broken_envoys import (
     Break,
     Parts,
     discovered,
+    discovered_listener,
     early,
     internal,
     layer,
@@ -60,7 +61,9 @@ from tests.support.broken_envoys import (
     mutating_filter,
     off,
     policies,
+    raw_listener,
     replace,
+    scope,
     strip,
     tls,
     upgraded,
@@ -234,6 +237,7 @@ HEALTHY = {
         p.root.setdefault("layered_runtime", {"layers": []})["layers"].insert(0, {"disk_layer": {}, "name": "d"}),
         layer(p, static_layer={"authz_denies": True}),
     ),
+    "routes of a scope": scope,
     "lua after that never runs": lambda p: (
         p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
         p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "disabled": True}}),
@@ -568,6 +572,56 @@ def test_a_guard_from_elsewhere_under_another_name_is_not_missing() -> None:
     parts = Parts(SAMPLES["api.yaml"])
     replace(parts.filters, parts.guard, discovered("authz", "ext_authz.v3.ExtAuthz"))
     assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.NOT_SEEN]
+
+
+def test_a_dump_knows_the_routes_of_scopes_or_nobody_does() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    off(parts.table)
+    lose(parts.manager, "route_config")
+    parts.manager["scoped_routes"] = {"name": "s", "scoped_rds": {}}
+    dump = as_dump(parts.root)
+    scopes = [{"name": "a", "route_configuration_name": parts.table["name"]}]
+    dump["configs"].append({"dynamic_scoped_route_configs": [{"name": "s", "scoped_route_configs": scopes}]})
+    [found] = doctor(json.dumps(dump))
+    assert (found.id, found.fix) == (ID.NOT_SEEN, LOOK_THERE)  # it was the running Envoy that was asked
+    dump["configs"].append({"dynamic_route_configs": [{"route_config": parts.table}]})
+    assert [one.id for one in doctor(json.dumps(dump))] == [ID.EXT_AUTHZ_DISABLED]
+
+
+def test_a_dump_knows_a_listeners_filters_from_elsewhere() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    discovered_listener(parts)
+    listeners = parts.root["static_resources"]["listeners"]
+    dump = as_dump(Parts(SAMPLES["api.yaml"]).root)
+    dump["configs"].append({"dynamic_listeners": [{"active_state": {"listener": listeners[-1]}}]})
+    assert [one.id for one in doctor(json.dumps(dump))] == [ID.NOT_SEEN]
+    config = {"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"}
+    dump["configs"].append({"ecds_filters": [{"ecds_filter": {"name": "proxy", "typed_config": config}}]})
+    assert [(one.id, one.severity) for one in doctor(json.dumps(dump))] == [(ID.EXT_AUTHZ_MISSING, Severity.WARNING)]
+
+
+def test_a_listener_that_is_all_from_elsewhere_is_one() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    discovered_listener(parts)
+    del parts.root["static_resources"]["listeners"][0]
+    assert ID.NOT_SEEN in {one.id for one in doctor(json.dumps(parts.root))}
+
+
+@pytest.mark.parametrize(
+    ("edit", "fix"),
+    [
+        pytest.param(upgraded, "add envoy.filters.http.ext_authz to upgrade_configs[].filters", id="an upgrade"),
+        pytest.param(raw_listener, "nothing, where it carries no HTTP", id="bytes"),
+        pytest.param(
+            lambda p: p.filters.remove(p.guard), "add envoy.filters.http.ext_authz to http_filters", id="HTTP"
+        ),
+    ],
+)
+def test_where_ext_authz_is_missing_the_advice_fits(edit: Any, fix: str) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    edit(parts)
+    [found] = [one for one in doctor(json.dumps(parts.root)) if one.id is ID.EXT_AUTHZ_MISSING]
+    assert found.fix.startswith(fix)
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
