@@ -67,6 +67,24 @@ CACHE = {
 }
 
 
+CHOOSER = {
+    "name": "chooser",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.router.cluster_specifiers.lua.v3.LuaConfig",
+        "source_code": {"inline_string": "function envoy_on_route(h) return h:headers():get('x-cluster') end"},
+        "default_cluster": "upstream",
+    },
+}
+
+
+def forward_proxy(parts: Parts, *, before: int = 1) -> None:
+    """Let `x-host` name the host that a dynamic forward proxy looks up."""
+    parts.add_filter("dynamic_forward_proxy", before=before)
+    kind = "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig"
+    per_route = {"my-dynamic_forward_proxy": {"@type": kind, "host_rewrite_header": "x-host"}}
+    parts.route.update(typed_per_filter_config=per_route)
+
+
 def second_guard(parts: Parts) -> Any:
     return copy.deepcopy({**parts.guard, "name": "another"})
 
@@ -631,6 +649,17 @@ BREAKS = [
         ID.IDENTITY_HEADERS_NOT_STRIPPED,
     ),
     Break("an early strip of one", keep_only_other_mutations, ID.IDENTITY_HEADERS_NOT_STRIPPED),
+    *(
+        Break(
+            f"an early strip, and {what} from another header after it",
+            lambda p, action=action: early(p, written("X-Auth-Groups", "%REQ(x-want)%", action)),
+            ID.IDENTITY_HEADERS_NOT_STRIPPED,
+        )
+        for what, action in {
+            "an addition": "APPEND_IF_EXISTS_OR_ADD",
+            "a value": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }.items()
+    ),
     Break(
         "an early strip of one spelling",
         lambda p: strip(p, {"prefix": "x-auth-"}),
@@ -724,6 +753,13 @@ BREAKS = [
         ID.UPSTREAM_FROM_HEADER,
         WARNING,
     ),
+    Break(
+        "an upstream of a program's choice",
+        lambda p: p.route.update(route={"inline_cluster_specifier_plugin": {"extension": CHOOSER}}),
+        ID.UPSTREAM_FROM_HEADER,
+        WARNING,
+    ),
+    Break("a host of the client's choice", forward_proxy, ID.UPSTREAM_FROM_HEADER, WARNING),
     Break("an address of the client's choice", original_destination, ID.UPSTREAM_FROM_HEADER, WARNING),
     Break("path as it comes", lambda p: lose(p.manager, "normalize_path"), ID.PATH_NOT_NORMALIZED, WARNING),
     Break("slashes as they come", lambda p: p.manager.update(merge_slashes=False), ID.SLASHES_NOT_MERGED, WARNING),
@@ -791,6 +827,13 @@ BREAKS = [
         lambda p: internal(p, **INSIDE) or mutating_filter(p, written(EXTERNAL, PEER), disabled=True),
         ID.CLIENT_IP_FORGEABLE,
         promises=FROM_ENVOY,
+    ),
+    Break(
+        "an address that proxies in front say",
+        lambda p: p.manager.update(xff_num_trusted_hops=1),
+        ID.CLIENT_IP_FORGEABLE,
+        NOTE,
+        FROM_ENVOY,
     ),
     Break("a list that clients begin", lambda _: None, ID.CLIENT_IP_FORGEABLE, promises=FORWARDED),
     Break(

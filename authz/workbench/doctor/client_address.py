@@ -24,6 +24,8 @@ _EXTERNAL, _FORWARDED = "x-envoy-external-address", "x-forwarded-for"
 # The second is what the client says, once its `x-forwarded-for` was believed.
 _ADDRESSES: Final = ("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
 
+_HOPS: Final = "nothing, where no other way leads to Envoy; otherwise delete xff_num_trusted_hops"
+
 
 class _Word(Enum):
     """Who wrote a header."""
@@ -44,6 +46,10 @@ def check_client_address(manager: Manager, header: str) -> Iterator[Finding]:
         who = "clients that count as internal have no" if _sets_external(manager.place, header) else "there is no"
         found = f"{who} `{header}`, and without an address every rule on `source_ip` denies"
         yield finding(FindingId.CLIENT_IP_MISSING, place, found)
+    elif (manager.place["xff_num_trusted_hops"].number or 0) > 0 and _sets_external(manager.place, header):
+        hops = manager.place["xff_num_trusted_hops"]
+        found = f"who reaches Envoy on a way with fewer than {hops.text} proxies can say any address in `{_FORWARDED}`"
+        yield finding(FindingId.CLIENT_IP_FORGEABLE, hops, found, Severity.NOTE)._replace(fix=_HOPS)
 
 
 def _forged(manager: Place, header: str) -> str:

@@ -152,6 +152,9 @@ def late_changes(config: Place, promises: Promises) -> Iterator[Finding]:
     if config["clear_route_cache"].truth is True:
         found = "a route that nobody judged may be taken"
         yield finding(FindingId.FILTER_AFTER_EXT_AUTHZ, config["clear_route_cache"], found)
+    rewrite = config["host_rewrite_header"]  # of dynamic_forward_proxy, which looks the host up
+    if rewrite.exists:
+        yield finding(FindingId.UPSTREAM_FROM_HEADER, rewrite, f"who sends `{rewrite.text}` chooses the upstream")
     _, credential = unwrapped(config["credential"]["typed_config"])
     limited = config["request_headers_to_add_when_not_enforced"]
     for header in (credential["header"], *(one["header"]["key"] for one in limited)):

@@ -9,7 +9,7 @@ from authz.errors import Severity
 from authz.workbench.doctor.client_address import check_client_address
 from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes, percent
 from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
-from authz.workbench.doctor.mutations import early_mutations, removes
+from authz.workbench.doctor.mutations import added_with, early_mutations, overwritten_with, removes
 from authz.workbench.doctor.place import Place
 from authz.workbench.doctor.promises import Promises
 
@@ -18,6 +18,7 @@ _MUST_BE_TRUE: Final[Mapping[str, FindingId]] = {
     "merge_slashes": FindingId.SLASHES_NOT_MERGED,
     "use_remote_address": FindingId.REMOTE_ADDRESS_NOT_USED,
 }
+_OF_CLIENTS: Final = ("%REQ", "%PATH", "%QUERY")  # as a value's formatter reads a request; REQ, REQUEST_HEADER …
 _MARKS: Final = "-.+~!#$%&'*^`|"  # all that a name may hold beside letters and digits (RFC 9110), but `_`
 # Enumerations may be written as numbers.
 _SAFE_SLASHES: Final = frozenset({"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD", "2", "3", "4"})
@@ -115,7 +116,12 @@ def _spellings(name: str, marks: str) -> Iterator[str]:
 
 
 def _is_removed(mutations: Sequence[Place], name: str) -> bool:
-    return any(removes(one, name) for one in mutations)
+    """Tell whether nothing that a client sent is left under a name: taken off, and not put back from elsewhere."""
+    removed = False
+    for one in mutations:
+        value = overwritten_with(one, name) or added_with(one, name) or ""
+        removed = removes(one, name) or (removed and not any(word in value for word in _OF_CLIENTS))
+    return removed
 
 
 def _cookies(envoy: Configuration, manager: Manager) -> Iterator[Finding]:

@@ -28,14 +28,23 @@ def check_routes(manager: Manager, promises: Promises) -> Iterator[Finding]:
             yield from _left_out(manager, guard, host, route)
         for holder in (manager.routes, host, route, *clusters_of(route)):
             yield from _changed_late(holder, late, promises)
+        yield from _chosen_by_clients(route)
         for field in _REWRITES:
             rewrite = route["route"][field]
             if rewrite.exists and rewrite.truth is not False:
                 yield finding(FindingId.ROUTE_REWRITES, rewrite, f"`{field}` after the decision")
-        for chooser in (route["route"], *clusters_of(route)):
-            header = chooser["cluster_header"]
-            if header.exists:
-                yield finding(FindingId.UPSTREAM_FROM_HEADER, header, f"who sends `{header.text}` chooses the upstream")
+
+
+def _chosen_by_clients(route: Place) -> Iterator[Finding]:
+    for chooser in (route["route"], *clusters_of(route)):
+        header = chooser["cluster_header"]
+        if header.exists:
+            yield finding(FindingId.UPSTREAM_FROM_HEADER, header, f"who sends `{header.text}` chooses the upstream")
+    for field in ("cluster_specifier_plugin", "inline_cluster_specifier_plugin"):
+        plugin = route["route"][field]
+        if plugin.exists:
+            found = "a plugin chooses the upstream, maybe by what clients send"
+            yield finding(FindingId.UPSTREAM_FROM_HEADER, plugin, found)
 
 
 def _left_out(manager: Manager, guard: Filter, host: Place, route: Place) -> Iterator[Finding]:

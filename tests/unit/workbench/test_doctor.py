@@ -52,6 +52,7 @@ from tests.support.broken_envoys import (
     discovered,
     discovered_listener,
     early,
+    forward_proxy,
     internal,
     layer,
     lose,
@@ -204,6 +205,11 @@ def test_every_finding_has_a_way_to_cause_it_and_an_advice() -> None:
 
 # --- what is no finding -------------------------------------------------------------------------------------------
 
+
+def mutations_of(parts: Parts) -> Any:
+    return parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+
+
 HEALTHY = {
     "a fixed answer without a question": lambda p: (
         p.host["routes"].insert(0, {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}),
@@ -238,6 +244,11 @@ HEALTHY = {
         layer(p, static_layer={"authz_denies": True}),
     ),
     "routes of a scope": scope,
+    "a host that is chosen before the decision": lambda p: forward_proxy(p, before=len(p.filters)),
+    "identity headers put back before they are taken off": lambda p: mutations_of(p).insert(
+        0, written("x-auth-groups", "%REQ(x-want)%")
+    ),
+    "identity headers put back by Envoy's own word": lambda p: early(p, written("x-auth-groups", "%PROTOCOL%")),
     "lua after that never runs": lambda p: (
         p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
         p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "disabled": True}}),
