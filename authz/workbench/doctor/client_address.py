@@ -23,7 +23,6 @@ from authz.workbench.doctor.place import Place
 _EXTERNAL, _FORWARDED = "x-envoy-external-address", "x-forwarded-for"
 # The second is what the client says, once its `x-forwarded-for` was believed.
 _ADDRESSES: Final = ("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
-
 _HOPS: Final = "nothing, where no other way leads to Envoy; otherwise delete xff_num_trusted_hops"
 
 

@@ -2,7 +2,7 @@
 
 In a dump the same things stand under `configs`, in sections told apart by their type; static and dynamic ones count
 alike, and of a dynamic one the state in use. A connection manager's routes may stand in it or be named (RDS): in a dump
-they are looked up, in a file they cannot be.
+they are looked up, in a file they cannot be. Filters may be named too (ECDS), or stand within a matcher.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from authz.document import Node
 from authz.workbench.doctor.place import Place, family, unwrapped
-
-_PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1": 10_000, "MILLION": 1_000_000,
-                   "2": 1_000_000}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,19 +96,12 @@ class Manager:
         yield from self.routes["virtual_hosts"]
 
 
-class RuntimeValue(NamedTuple):
-    """What the runtime says under a key."""
-
-    value: Place  # nothing when it says nothing
-    unseen: Place | None  # a later layer, from a disk or another server, which may say something else
-
-
 def _is_no_guard(one: Filter) -> bool:
     return one.family != "ext_authz"
 
 
 class Configuration:
-    """An Envoy's listeners, clusters, routes and runtime."""
+    """An Envoy's listeners, clusters and routes."""
 
     def __init__(self, root: Node) -> None:
         self.root = Place(root, root.source)
@@ -141,18 +131,6 @@ class Configuration:
         for locality in (assigned if assigned.exists else self._endpoints.get(name, assigned))["endpoints"]:
             for endpoint in locality["lb_endpoints"]:
                 yield endpoint["endpoint"]
-
-    def runtime(self, key: str) -> RuntimeValue:
-        """Give what the runtime says under a key; the last layer that says anything counts."""
-        layered = self.bootstrap["layered_runtime"]
-        value, unseen = Place(None, layered.source, layered.path), None
-        for layer in layered["layers"]:
-            for name, place in _flat(layer["static_layer"]):
-                if name == key:
-                    value, unseen = place, None
-            for kind in ("disk_layer", "rtds_layer"):
-                unseen = layer[kind] if layer[kind].exists else unseen
-        return RuntimeValue(value, unseen)
 
     def _sections(self) -> Iterator[Place]:
         yield from self.root["configs"]
@@ -237,13 +215,6 @@ def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
             yield f"upgrade_configs[].filters for `{upgrade['upgrade_type'].text}`", upgrade["filters"]
 
 
-def percent(fraction: Place) -> float:
-    """Give a fraction in percent, also one that the runtime has as a plain number of them."""
-    if fraction.number is not None:
-        return fraction.number
-    return (fraction["numerator"].number or 0) * 100 / _PERCENT.get(fraction["denominator"].text, 1_000_000)
-
-
 def _filters_within(place: Place) -> Iterator[tuple[str, Place]]:
     """Give the types and fields of the HTTP filters that a matcher chooses from, wherever they stand in it."""
     for inner in (*place, *(value for _, value in place.entries())):
@@ -251,13 +222,6 @@ def _filters_within(place: Place) -> Iterator[tuple[str, Place]]:
         if ".filters.http." in kind:
             yield kind, config
         yield from _filters_within(inner)
-
-
-def _flat(place: Place, above: str = "") -> Iterator[tuple[str, Place]]:
-    """Give runtime keys with dots, whether they are written so or as maps in maps."""
-    for name, value in place.entries():
-        yield f"{above}{name}", value
-        yield from _flat(value, f"{above}{name}.")
 
 
 def override(holder: Place, name: str) -> Override:

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from authz.errors import Severity
-from authz.workbench.doctor.configuration import Configuration, Manager, percent
+from authz.workbench.doctor.configuration import Configuration, Manager
 from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.headers import check_headers
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
+from authz.workbench.doctor.runtime import percent, runtime
 
 # They can change the path, the host, the headers or the route of a request that was already judged.
 CHANGING: Final = frozenset({
@@ -37,7 +38,9 @@ def check_filters(envoy: Configuration, manager: Manager, promises: Promises) ->
             yield finding(FindingId.NOT_SEEN, one.place, f"`{one.name}` is configured elsewhere")
     for guard in manager.guards:
         if guard.sometimes:
-            yield finding(FindingId.FILTER_ENABLED_PARTLY, guard.place, "a matcher says which requests are asked about")
+            found = "a matcher says which requests are asked about"
+            partly = finding(FindingId.FILTER_ENABLED_PARTLY, guard.place, found)
+            yield partly._replace(fix="write ext_authz itself in place of the matcher")
         if not guard.config.exists:
             continue
         yield from _asking(envoy, guard.config)
@@ -83,15 +86,15 @@ def _share(envoy: Configuration, config: Place) -> Iterator[Finding]:
     """Check that every request is asked about; where some are not, they should be refused."""
     enabled, metadata = config["filter_enabled"], config["filter_enabled_metadata"]
     denies = config["deny_at_disable"]
-    usual, runtime = denies["default_value"], envoy.runtime(denies["runtime_key"].text)
-    says = [runtime.value] if runtime.value.exists else [usual, usual["value"]]
+    usual, said = denies["default_value"], runtime(envoy.bootstrap, denies["runtime_key"].text)
+    says = [said.value] if said.value.exists else [usual, usual["value"]]
     fails_closed = any(one.truth is True for one in says)
     severity = Severity.WARNING if fails_closed else None  # refused, not let in
     if metadata.exists:
         found = "only requests with some metadata are asked about"
         yield finding(FindingId.FILTER_ENABLED_PARTLY, metadata, found, severity)
     if enabled.exists:
-        share = envoy.runtime(enabled["runtime_key"].text).value
+        share = runtime(envoy.bootstrap, enabled["runtime_key"].text).value
         share = share if share.exists else enabled["default_value"]
         if percent(share) < 100:
             place = share if share.exists else enabled
@@ -99,10 +102,10 @@ def _share(envoy: Configuration, config: Place) -> Iterator[Finding]:
             yield finding(FindingId.FILTER_ENABLED_PARTLY, place, found, severity)
         if not fails_closed:
             found = "what the runtime leaves out is let in"
-            yield finding(FindingId.DENY_AT_DISABLE_MISSING, runtime.value if runtime.value.exists else denies, found)
-    if fails_closed and runtime.unseen and (enabled.exists or metadata.exists):
+            yield finding(FindingId.DENY_AT_DISABLE_MISSING, said.value if said.value.exists else denies, found)
+    if fails_closed and said.unseen and (enabled.exists or metadata.exists):
         found = f"`{denies['runtime_key'].text}` may be false in this layer: then what is not asked about is let in"
-        yield finding(FindingId.NOT_SEEN, runtime.unseen, found)._replace(fix=LOOK_THERE)
+        yield finding(FindingId.NOT_SEEN, said.unseen, found)._replace(fix=LOOK_THERE)
 
 
 def _call(service: Place) -> Iterator[Finding]:

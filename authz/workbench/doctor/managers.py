@@ -7,11 +7,12 @@ from typing import Final
 
 from authz.errors import Severity
 from authz.workbench.doctor.client_address import check_client_address
-from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes, percent
+from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes
 from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.mutations import added_with, early_mutations, overwritten_with, removes
 from authz.workbench.doctor.place import Place
 from authz.workbench.doctor.promises import Promises
+from authz.workbench.doctor.runtime import percent, runtime
 
 _MUST_BE_TRUE: Final[Mapping[str, FindingId]] = {
     "normalize_path": FindingId.PATH_NOT_NORMALIZED,
@@ -66,7 +67,7 @@ def _spelling(envoy: Configuration, manager: Place) -> Iterator[Finding]:
     slashes = manager["path_with_escaped_slashes_action"]
     if slashes.text not in _SAFE_SLASHES:
         yield finding(FindingId.ESCAPED_SLASHES_KEPT, slashes, _as_found(slashes, "path_with_escaped_slashes_action"))
-    share = envoy.runtime(_SLASHES).value
+    share = runtime(envoy.bootstrap, _SLASHES).value
     if share.exists and percent(share) < 100:
         found = f"the runtime has it done for {percent(share):g} % of the requests"
         yield finding(FindingId.ESCAPED_SLASHES_KEPT, share, found)
@@ -128,7 +129,7 @@ def _cookies(envoy: Configuration, manager: Manager) -> Iterator[Finding]:
     for one in manager.filters:
         if one.family != "oauth2":
             continue
-        gcm, cbc = envoy.runtime(_GCM), envoy.runtime(_CBC)
+        gcm, cbc = runtime(envoy.bootstrap, _GCM), runtime(envoy.bootstrap, _CBC)
         unseen = gcm.unseen or cbc.unseen
         if not (gcm.value.truth is True and cbc.value.truth is False):
             found = "the oauth2 filter seals its cookies with a cipher that does not authenticate them"

@@ -238,6 +238,10 @@ HEALTHY = {
         layer(p, static_layer={"authz": 0, "authz_denies": False}),
         layer(p, static_layer={"authz": {"numerator": 100, "denominator": "HUNDRED"}, "authz_denies": True}),
     ),
+    "all of the requests, and a runtime that says something else": lambda p: (
+        p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+        layer(p, static_layer={"authz": {"size": 1}, "other": 0}),
+    ),
     "a runtime from elsewhere, and a last word here": lambda p: (
         p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
         p.root.setdefault("layered_runtime", {"layers": []})["layers"].insert(0, {"disk_layer": {}, "name": "d"}),
