@@ -103,6 +103,10 @@ def in_composite(one: Any) -> Any:
     return composite
 
 
+def holding(one: Any) -> Any:
+    return {"@type": f"{COMPOSITE}.Composite", "named_filter_chains": {"c": {"typed_config": [one]}}}
+
+
 def discovered(name: str, kind: str) -> Any:
     """Give a filter whose configuration comes from elsewhere."""
     source = {"ads": {}}
@@ -1053,6 +1057,14 @@ BROWSER_BREAKS = [
     Break(
         "CBC still read",
         lambda p: static_layer(p).update({f"{RUNTIME}legacy_cbc_decrypt_compat": True}),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
+    Break(
+        "no runtime, and a composite that holds it by name",
+        lambda p: (
+            lose(p.root, "layered_runtime"),
+            replace(p.filters, p.filters[0], {"name": "c", "typed_config": holding(p.filters[0])}),
+        ),
         ID.OAUTH2_WITHOUT_GCM,
     ),
     Break(

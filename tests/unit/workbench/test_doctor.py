@@ -53,6 +53,7 @@ from tests.support.broken_envoys import (
     discovered_listener,
     early,
     forward_proxy,
+    in_matcher,
     internal,
     layer,
     lose,
@@ -253,6 +254,10 @@ HEALTHY = {
         0, written("x-auth-groups", "%REQ(x-want)%")
     ),
     "identity headers put back by Envoy's own word": lambda p: early(p, written("x-auth-groups", "%PROTOCOL%")),
+    "a harmless filter after, in a matcher": lambda p: p.filters.insert(
+        -1,
+        in_matcher({"name": "b", "typed_config": {"@type": "x/envoy.extensions.filters.http.buffer.v3.Buffer"}}),
+    ),
     "lua after that never runs": lambda p: (
         p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
         p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "disabled": True}}),
