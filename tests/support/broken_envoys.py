@@ -347,6 +347,7 @@ WHOLE = {"default_value": {"numerator": 100}, "runtime_key": "authz"}
 DENIES = {"default_value": {"value": True}, "runtime_key": "authz_denies"}
 REMOTE = {"socket_address": {"address": "192.0.2.7", "port_value": 9191}}
 OVER_HTTP = {"http_service": {"server_uri": {"uri": "http://127.0.0.1:8080", "cluster": "upstream", "timeout": "1s"}}}
+INJECTED = {"header": "X-Auth-Groups"}
 LATE = {"header": {"key": "X-Auth-Groups", "value": "admins"}}
 
 BREAKS = [
@@ -453,6 +454,15 @@ BREAKS = [
             p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
             layer(p, static_layer={"authz_denies": True}),
             layer(p, rtds_layer={"name": "r", "rtds_config": {"path_config_source": {"path": "x"}}}),
+        ),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "what lacks some metadata is refused, but for a runtime that cannot be seen",
+        lambda p: (
+            p.asks.update(filter_enabled_metadata=SOME, deny_at_disable=DENIES),
+            layer(p, disk_layer={"symlink_root": "/run/runtime"}),
         ),
         ID.NOT_SEEN,
         WARNING,
@@ -718,6 +728,13 @@ BREAKS = [
     Break(
         "identity headers injected as credentials",
         lambda p: p.add_filter("credential_injector", credential={"typed_config": {"header": "X-Auth-Groups"}}),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break(
+        "identity headers injected behind the router",
+        lambda p: p.filters[-1]["typed_config"].update(
+            upstream_http_filters=[{"name": "c", "typed_config": {"credential": {"typed_config": INJECTED}}}]
+        ),
         ID.IDENTITY_HEADERS_CHANGED_LATE,
     ),
     Break(

@@ -229,7 +229,7 @@ HEALTHY = {
         [off(one, {"@type": FILTER_CONFIG, "config": {}}) for one in p.host["routes"]],
     ),
     "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
-    "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
+    "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "file_server")],
     "half of the requests, but for the runtime": lambda p: (
         p.asks.update(filter_enabled=HALF, deny_at_disable=DENIES),
         layer(p, static_layer={"authz": 100}),
@@ -642,6 +642,12 @@ def test_where_ext_authz_is_missing_the_advice_fits(edit: Any, fix: str) -> None
     edit(parts)
     [found] = [one for one in doctor(json.dumps(parts.root)) if one.id is ID.EXT_AUTHZ_MISSING]
     assert found.fix.startswith(fix)
+
+
+def test_what_answers_first_is_no_matter_where_nobody_is_asked() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    replace(parts.filters, parts.guard, CACHE)
+    assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.EXT_AUTHZ_MISSING]
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
