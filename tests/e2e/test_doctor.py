@@ -281,7 +281,8 @@ CLUSTERS = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 # Whole messages would be longer than what they show; their field names are in the other tests.
 INCOMPLETE = {
     "over HTTP", "some metadata alone", "a filter of an upstream", "a filter of the router", "a filter from elsewhere",
-    "routes from elsewhere",
+    "routes from elsewhere", "routes of a scope from elsewhere", "listeners from a collection elsewhere",
+    "a listener's chains from elsewhere",
 }  # fmt: skip
 
 

@@ -76,6 +76,14 @@ def test_warnings_alone_end_with_0(sick: Path) -> None:
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "✓ 1 warning")
 
 
+def test_what_could_not_be_seen_is_said_last_too(tmp_path: Path) -> None:
+    text = (ENVOY / "api.yaml").read_text(encoding="utf-8")
+    elsewhere = "\ndynamic_resources: {lds_config: {path_config_source: {path: listeners.yaml}}}\n"
+    (tmp_path / "envoy.yaml").write_text(text + elsewhere, encoding="utf-8")
+    done = doctor("envoy.yaml", folder=tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "✓ 1 warning, not everything was seen")
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [

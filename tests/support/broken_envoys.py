@@ -56,6 +56,68 @@ class Parts:
         )
 
 
+MATCHER = "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher"
+COMPOSITE = "type.googleapis.com/envoy.extensions.filters.http.composite.v3"
+LUA = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
+
+LIMIT = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+SIMPLE = "type.googleapis.com/envoy.extensions.http.cache.simple_http_cache.v3.SimpleHttpCacheConfig"
+CACHE = {
+    "name": "cache",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.cache.v3.CacheConfig",
+        "typed_config": {"@type": SIMPLE},
+    },
+}
+
+
+CHOOSER = {
+    "name": "chooser",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.router.cluster_specifiers.lua.v3.LuaConfig",
+        "source_code": {"inline_string": "function envoy_on_route(h) return h:headers():get('x-cluster') end"},
+        "default_cluster": "upstream",
+    },
+}
+
+
+def forward_proxy(parts: Parts, *, before: int = 1) -> None:
+    """Let `x-host` name the host that a dynamic forward proxy looks up."""
+    parts.add_filter("dynamic_forward_proxy", before=before)
+    kind = "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig"
+    per_route = {"my-dynamic_forward_proxy": {"@type": kind, "host_rewrite_header": "x-host"}}
+    parts.route.update(typed_per_filter_config=per_route)
+
+
+def second_guard(parts: Parts) -> Any:
+    return copy.deepcopy({**parts.guard, "name": "another"})
+
+
+def in_matcher(one: Any) -> Any:
+    """Give a filter as one that a matcher may leave out."""
+    held = {"name": "held", "typed_config": one["typed_config"]}
+    return {"name": one["name"], "typed_config": {"@type": MATCHER, "extension_config": held, "xds_matcher": {}}}
+
+
+def in_composite(one: Any) -> Any:
+    """Give a filter as one that a matcher chooses."""
+    action = {"@type": f"{COMPOSITE}.ExecuteFilterAction", "typed_config": one}
+    composite = in_matcher({"name": one["name"], "typed_config": {"@type": f"{COMPOSITE}.Composite"}})
+    composite["typed_config"]["xds_matcher"] = {"on_no_match": {"action": {"name": "a", "typed_config": action}}}
+    return composite
+
+
+def holding(one: Any) -> Any:
+    return {"@type": f"{COMPOSITE}.Composite", "named_filter_chains": {"c": {"typed_config": [one]}}}
+
+
+def discovered(name: str, kind: str) -> Any:
+    """Give a filter whose configuration comes from elsewhere."""
+    source = {"ads": {}}
+    url = f"type.googleapis.com/envoy.extensions.filters.http.{kind}"
+    return {"name": name, "config_discovery": {"config_source": source, "type_urls": [url]}}
+
+
 class Break(NamedTuple):
     """One way to break a sample."""
 
@@ -87,6 +149,10 @@ def name_route(holder: Any, name: str) -> None:
     off(holder, {"@type": PER_ROUTE, "check_settings": {"context_extensions": {"route": name}}})
 
 
+def replace(items: list[Any], one: Any, other: Any) -> None:
+    items[items.index(one)] = other
+
+
 def weighted(parts: Parts, override: Any = None) -> None:
     cluster = {"name": "upstream", "weight": 1}
     off(cluster, override)
@@ -97,6 +163,12 @@ def lose(holder: Any, *path: str) -> None:
     for step in path[:-1]:
         holder = holder[step]
     del holder[path[-1]]
+
+
+def layer(parts: Parts, **config: Any) -> None:
+    """Add a layer to the runtime."""
+    layers = parts.root.setdefault("layered_runtime", {"layers": []})["layers"]
+    layers.append({"name": f"layer {len(layers)}", **config})
 
 
 def tls(parts: Parts, **common: Any) -> None:
@@ -229,6 +301,41 @@ def raw_listener(parts: Parts, kind: str = "tcp_proxy.v3.TcpProxy", **config: An
     parts.root["static_resources"]["listeners"].append(listener)
 
 
+def udp_listener(parts: Parts) -> None:
+    kind = "type.googleapis.com/envoy.extensions.filters.udp.udp_proxy.v3"
+    action = {"name": "r", "typed_config": {"@type": f"{kind}.Route", "cluster": "upstream"}}
+    config = {
+        "@type": f"{kind}.UdpProxyConfig", "stat_prefix": "u", "matcher": {"on_no_match": {"action": action}},
+    }  # fmt: skip
+    raw_listener(parts)
+    parts.root["static_resources"]["listeners"][-1].update(
+        address={"socket_address": {"address": "127.0.0.1", "port_value": 10001, "protocol": "UDP"}},
+        filter_chains=[],
+        listener_filters=[{"name": "udp", "typed_config": config}],
+    )
+
+
+def discovered_listener(parts: Parts) -> None:
+    """Let a listener's filter come from elsewhere."""
+    raw_listener(parts)
+    [chain] = parts.root["static_resources"]["listeners"][-1]["filter_chains"]
+    url = "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+    discovery = {"config_source": {"ads": {}}, "type_urls": [url]}
+    chain["filters"] = [{"name": "proxy", "config_discovery": discovery}]
+
+
+def scope(parts: Parts) -> None:
+    """Let the client's `x-scope` choose the table of routes; it stands in place."""
+    value = {"name": "x-scope", "element_separator": ";", "element": {"key": "a", "separator": "="}}
+    one = {"name": "a", "key": {"fragments": [{"string_key": "a"}]}, "route_configuration": parts.table}
+    parts.manager["scoped_routes"] = {
+        "name": "s",
+        "scope_key_builder": {"fragments": [{"header_value_extractor": value}]},
+        "scoped_route_configurations_list": {"scoped_route_configurations": [one]},
+    }
+    lose(parts.manager, "route_config")
+
+
 def original_destination(parts: Parts) -> None:
     """Let a header name the upstream's address."""
     lose(parts.upstream, "load_assignment")
@@ -296,6 +403,7 @@ def send(parts: Parts, *names: str) -> None:
 
 
 HALF = {"default_value": {"numerator": 50, "denominator": "HUNDRED"}, "runtime_key": "authz"}
+SOME = {"filter": "x", "path": [{"key": "k"}], "value": {"present_match": True}}
 WHOLE = {"default_value": {"numerator": 100}, "runtime_key": "authz"}
 DENIES = {"default_value": {"value": True}, "runtime_key": "authz_denies"}
 REMOTE = {"socket_address": {"address": "192.0.2.7", "port_value": 9191}}
@@ -307,6 +415,8 @@ SERVER = {
     "grpc_services": [{"envoy_grpc": {"cluster_name": "upstream"}}],
 }
 FROM_A_SERVER = {"resource_api_version": "V3", "api_config_source": SERVER}
+OVER_HTTP = {"http_service": {"server_uri": {"uri": "http://127.0.0.1:8080", "cluster": "upstream", "timeout": "1s"}}}
+INJECTED = {"header": "X-Auth-Groups"}
 LATE = {"header": {"key": "X-Auth-Groups", "value": "admins"}}
 
 BREAKS = [
@@ -314,6 +424,16 @@ BREAKS = [
     Break("no filter in the other chain", second_chain, ID.EXT_AUTHZ_MISSING),
     Break("no filter for web sockets", upgraded, ID.EXT_AUTHZ_MISSING),
     Break("disabled for web sockets", lambda p: upgraded(p, {**p.guard, "disabled": True}), ID.EXT_AUTHZ_DISABLED),
+    Break(
+        "skipped when a matcher says so",
+        lambda p: replace(p.filters, p.guard, in_matcher(p.guard)),
+        ID.FILTER_ENABLED_PARTLY,
+    ),
+    Break(
+        "asked when a matcher says so",
+        lambda p: replace(p.filters, p.guard, in_composite(p.guard)),
+        ID.FILTER_ENABLED_PARTLY,
+    ),
     Break(
         "disabled in a matching tree",
         lambda p: off(p.route) or matching_tree(p, "envoy.config.route.v3.Route", p.route),
@@ -327,6 +447,7 @@ BREAKS = [
     Break("disabled on a route", lambda p: off(p.route), ID.EXT_AUTHZ_DISABLED),
     Break("disabled on a virtual host", lambda p: off(p.host), ID.EXT_AUTHZ_DISABLED),
     Break("disabled for all routes", lambda p: off(p.table), ID.EXT_AUTHZ_DISABLED),
+    Break("disabled for all routes of a scope", lambda p: off(p.table) or scope(p), ID.EXT_AUTHZ_DISABLED),
     Break("disabled for a part of a route's traffic", weighted, ID.EXT_AUTHZ_DISABLED),
     Break("disabled in the chain", lambda p: p.guard.update(disabled=True), ID.EXT_AUTHZ_DISABLED),
     Break(
@@ -338,6 +459,26 @@ BREAKS = [
         "disabled within FilterConfig",
         lambda p: off(p.route, {"@type": FILTER_CONFIG, "config": {"@type": PER_ROUTE, "disabled": True}}),
         ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "disabled for a host, and FilterConfig without a word about it on the route",
+        lambda p: off(p.host) or off(p.route, {"@type": FILTER_CONFIG, "config": {}}),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "disabled for a host, and FilterConfig without a word about it for a part of a route's traffic",
+        lambda p: off(p.host) or weighted(p, {"@type": FILTER_CONFIG, "config": {}}),
+        ID.EXT_AUTHZ_DISABLED,
+    ),
+    Break(
+        "another service of a route, over HTTP",
+        lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": OVER_HTTP}),
+        ID.EXT_AUTHZ_OVER_HTTP,
+    ),
+    Break(
+        "another service of a route within FilterConfig, over HTTP",
+        lambda p: off(p.route, {"@type": FILTER_CONFIG, "config": {"@type": PER_ROUTE, "check_settings": OVER_HTTP}}),
+        ID.EXT_AUTHZ_OVER_HTTP,
     ),
     Break(
         "over HTTP", lambda p: p.asks.update(http_service={"server_uri": {}}, grpc_service=None), ID.EXT_AUTHZ_OVER_HTTP
@@ -353,6 +494,47 @@ BREAKS = [
         "some metadata alone",
         lambda p: p.asks.update(filter_enabled_metadata={"filter": "x"}),
         ID.FILTER_ENABLED_PARTLY,
+    ),
+    Break(
+        "some metadata alone, the others refused",
+        lambda p: p.asks.update(filter_enabled_metadata=SOME, deny_at_disable=DENIES),
+        ID.FILTER_ENABLED_PARTLY,
+        WARNING,
+    ),
+    *(
+        Break(
+            f"all, but for a runtime that says {said}",
+            lambda p, said=said: p.asks.update(filter_enabled=WHOLE) or layer(p, static_layer={"authz": said}),
+            ID.FILTER_ENABLED_PARTLY,
+        )
+        for said in (0, 99, "50", {"numerator": 9999, "denominator": "TEN_THOUSAND"})
+    ),
+    Break(
+        "what is left out is refused, but for the runtime",
+        lambda p: (
+            p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+            layer(p, static_layer={"authz_denies": False}),
+        ),
+        ID.DENY_AT_DISABLE_MISSING,
+    ),
+    Break(
+        "what is left out is refused, but for a runtime that cannot be seen",
+        lambda p: (
+            p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+            layer(p, static_layer={"authz_denies": True}),
+            layer(p, rtds_layer={"name": "r", "rtds_config": {"path_config_source": {"path": "x"}}}),
+        ),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "what lacks some metadata is refused, but for a runtime that cannot be seen",
+        lambda p: (
+            p.asks.update(filter_enabled_metadata=SOME, deny_at_disable=DENIES),
+            layer(p, disk_layer={"symlink_root": "/run/runtime"}),
+        ),
+        ID.NOT_SEEN,
+        WARNING,
     ),
     Break("all, as the runtime likes", lambda p: p.asks.update(filter_enabled=WHOLE), ID.DENY_AT_DISABLE_MISSING),
     Break("failure_mode_allow", lambda p: p.asks.update(failure_mode_allow=True), ID.FAILURE_MODE_ALLOW),
@@ -462,6 +644,11 @@ BREAKS = [
         ID.TIMEOUT_MISSING,
     ),
     Break(
+        "a part of a route's traffic that asks somebody else, without end",
+        lambda p: weighted(p, {"@type": PER_ROUTE, "check_settings": {"grpc_service": {**p.call, "timeout": "0s"}}}),
+        ID.TIMEOUT_MISSING,
+    ),
+    Break(
         "a route that asks a cluster that is not there",
         lambda p: off(p.route, {"@type": PER_ROUTE, "check_settings": {"grpc_service": another(p)}}),
         ID.AUTHZ_CLUSTER_UNKNOWN,
@@ -484,6 +671,60 @@ BREAKS = [
     ),
     Break("a filter of an upstream", upstream_filter, ID.FILTER_AFTER_EXT_AUTHZ),
     Break("a filter of the router", router_filter, ID.FILTER_AFTER_EXT_AUTHZ),
+    Break(
+        "lua after, when a matcher says so",
+        lambda p: p.filters.insert(-1, in_matcher({"name": "l", "typed_config": LUA})),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    Break(
+        "lua after, from elsewhere, by the name of another",
+        lambda p: p.filters.insert(-1, discovered("my.buffer", "lua.v3.Lua")),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    Break(
+        "lua after, enabled by a route alone",
+        lambda p: (
+            p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
+            p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "config": {}}}),
+        ),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    Break(
+        "lua after, disabled where it cannot be seen whether routes enable it",
+        lambda p: (
+            p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
+            p.manager.update(rds={"route_config_name": "r"}),
+            lose(p.manager, "route_config"),
+        ),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    Break(
+        "lua after one ext_authz and before another",
+        lambda p: p.filters.insert(-1, {"name": "l", "typed_config": LUA}) or p.filters.insert(-1, second_guard(p)),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    *(
+        Break(f"{family} after, which clears the route", lambda p, f=family: p.add_filter(f), ID.FILTER_AFTER_EXT_AUTHZ)
+        for family in ("json_to_metadata", "ip_tagging")
+    ),
+    Break(
+        "a filter after, told to clear the route",
+        lambda p: p.add_filter("set_filter_state", clear_route_cache=True),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    *(
+        Break(
+            f"{family} before", lambda p, f=family: p.add_filter(f, before=len(p.filters)), ID.ANSWER_BEFORE_EXT_AUTHZ
+        )
+        for family in ("cache_v2", "file_server")
+    ),
+    Break("a cache before", lambda p: p.filters.insert(0, CACHE), ID.ANSWER_BEFORE_EXT_AUTHZ),
+    Break(
+        "another ext_authz after",
+        lambda p: p.filters.insert(-1, second_guard(p)),
+        ID.UNKNOWN_FILTER_AFTER_EXT_AUTHZ,
+        WARNING,
+    ),
     Break("an unknown one after", lambda p: p.add_filter("acme"), ID.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, WARNING),
     Break(
         "no early strip",
@@ -491,6 +732,17 @@ BREAKS = [
         ID.IDENTITY_HEADERS_NOT_STRIPPED,
     ),
     Break("an early strip of one", keep_only_other_mutations, ID.IDENTITY_HEADERS_NOT_STRIPPED),
+    *(
+        Break(
+            f"an early strip, and {what} from another header after it",
+            lambda p, action=action: early(p, written("X-Auth-Groups", "%REQ(x-want)%", action)),
+            ID.IDENTITY_HEADERS_NOT_STRIPPED,
+        )
+        for what, action in {
+            "an addition": "APPEND_IF_EXISTS_OR_ADD",
+            "a value": "OVERWRITE_IF_EXISTS_OR_ADD",
+        }.items()
+    ),
     Break(
         "an early strip of one spelling",
         lambda p: strip(p, {"prefix": "x-auth-"}),
@@ -543,6 +795,35 @@ BREAKS = [
     ),
     Break("identity headers mutated by a route", mutated_by_the_route, ID.IDENTITY_HEADERS_CHANGED_LATE),
     Break(
+        "identity headers injected as credentials",
+        lambda p: p.add_filter("credential_injector", credential={"typed_config": {"header": "X-Auth-Groups"}}),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break(
+        "identity headers injected behind the router",
+        lambda p: p.filters[-1]["typed_config"].update(
+            upstream_http_filters=[{"name": "c", "typed_config": {"credential": {"typed_config": INJECTED}}}]
+        ),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break(
+        "identity headers set where a limit is not enforced",
+        lambda p: p.add_filter("local_ratelimit", request_headers_to_add_when_not_enforced=[LATE]),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break(
+        "identity headers set where a route's limit is not enforced",
+        lambda p: (
+            p.add_filter("local_ratelimit"),
+            p.route.update(
+                typed_per_filter_config={
+                    "my-local_ratelimit": {"@type": LIMIT, "request_headers_to_add_when_not_enforced": [LATE]}
+                }
+            ),
+        ),
+        ID.IDENTITY_HEADERS_CHANGED_LATE,
+    ),
+    Break(
         "identity headers set by a route",
         lambda p: p.route.update(request_headers_to_add=[LATE]),
         ID.IDENTITY_HEADERS_CHANGED_LATE,
@@ -562,12 +843,25 @@ BREAKS = [
         ID.UPSTREAM_FROM_HEADER,
         WARNING,
     ),
+    Break(
+        "an upstream of a program's choice",
+        lambda p: p.route.update(route={"inline_cluster_specifier_plugin": {"extension": CHOOSER}}),
+        ID.UPSTREAM_FROM_HEADER,
+        WARNING,
+    ),
+    Break("a host of the client's choice", forward_proxy, ID.UPSTREAM_FROM_HEADER, WARNING),
     Break("an address of the client's choice", original_destination, ID.UPSTREAM_FROM_HEADER, WARNING),
     Break("path as it comes", lambda p: lose(p.manager, "normalize_path"), ID.PATH_NOT_NORMALIZED, WARNING),
     Break("slashes as they come", lambda p: p.manager.update(merge_slashes=False), ID.SLASHES_NOT_MERGED, WARNING),
     Break(
         "escaped slashes as they come",
         lambda p: p.manager.update(path_with_escaped_slashes_action="KEEP_UNCHANGED"),
+        ID.ESCAPED_SLASHES_KEPT,
+        WARNING,
+    ),
+    Break(
+        "escaped slashes as they come, by the runtime",
+        lambda p: layer(p, static_layer={"http_connection_manager": {"path_with_escaped_slashes_action_enabled": 0}}),
         ID.ESCAPED_SLASHES_KEPT,
         WARNING,
     ),
@@ -623,6 +917,13 @@ BREAKS = [
         lambda p: internal(p, **INSIDE) or mutating_filter(p, written(EXTERNAL, PEER), disabled=True),
         ID.CLIENT_IP_FORGEABLE,
         promises=FROM_ENVOY,
+    ),
+    Break(
+        "an address that proxies in front say",
+        lambda p: p.manager.update(xff_num_trusted_hops=1),
+        ID.CLIENT_IP_FORGEABLE,
+        NOTE,
+        FROM_ENVOY,
     ),
     Break("a list that clients begin", lambda _: None, ID.CLIENT_IP_FORGEABLE, promises=FORWARDED),
     Break(
@@ -755,7 +1056,13 @@ BREAKS = [
     ),
     Break(
         "a filter from elsewhere",
-        lambda p: p.guard.update(config_discovery={"type_urls": ["x"]}) or lose(p.guard, "typed_config"),
+        lambda p: replace(p.filters, p.guard, discovered("authz", "ext_authz.v3.ExtAuthz")),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "a filter from elsewhere before it",
+        lambda p: p.filters.insert(0, discovered("my.lua", "lua.v3.Lua")),
         ID.NOT_SEEN,
         WARNING,
     ),
@@ -765,6 +1072,20 @@ BREAKS = [
         ID.NOT_SEEN,
         WARNING,
     ),
+    Break("a listener's filter from elsewhere", discovered_listener, ID.NOT_SEEN, WARNING),
+    Break(
+        "a listener's chains from elsewhere",
+        lambda p: p.root["static_resources"]["listeners"][0].update(fcds_config={"name": "chains"}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "listeners from a collection elsewhere",
+        lambda p: p.root.update(dynamic_resources={"lds_resources_locator": "xdstp://x/listeners/*"}),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break("datagrams without a question", udp_listener, ID.EXT_AUTHZ_MISSING, WARNING),
     Break("bytes without a question", raw_listener, ID.EXT_AUTHZ_MISSING, WARNING),
     Break(
         "commands without a question",
@@ -780,6 +1101,15 @@ BREAKS = [
     Break(
         "routes from elsewhere",
         lambda p: p.manager.update(rds={"route_config_name": "r"}) or lose(p.manager, "route_config"),
+        ID.NOT_SEEN,
+        WARNING,
+    ),
+    Break(
+        "routes of a scope from elsewhere",
+        lambda p: (
+            lose(p.manager, "route_config"),
+            p.manager.update(scoped_routes={"name": "s", "scoped_rds": {"scoped_rds_config_source": {"ads": {}}}}),
+        ),
         ID.NOT_SEEN,
         WARNING,
     ),
@@ -890,12 +1220,36 @@ def static_layer(parts: Parts) -> Any:
 
 
 BROWSER_BREAKS = [
+    Break(
+        "no runtime, and a matcher around it",
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_matcher(p.filters[0])),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
+    Break(
+        "no runtime, and a matcher that chooses it",
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_composite(p.filters[0])),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
     Break("no runtime", lambda p: lose(p.root, "layered_runtime"), ID.OAUTH2_WITHOUT_GCM),
     Break("no GCM", lambda p: lose(static_layer(p), f"{RUNTIME}use_gcm_encryption"), ID.OAUTH2_WITHOUT_GCM),
     Break(
         "CBC still read",
         lambda p: static_layer(p).update({f"{RUNTIME}legacy_cbc_decrypt_compat": True}),
         ID.OAUTH2_WITHOUT_GCM,
+    ),
+    Break(
+        "no runtime, and a composite that holds it by name",
+        lambda p: (
+            lose(p.root, "layered_runtime"),
+            replace(p.filters, p.filters[0], {"name": "c", "typed_config": holding(p.filters[0])}),
+        ),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
+    Break(
+        "GCM unless a file says otherwise",
+        lambda p: layer(p, disk_layer={"symlink_root": "/run/runtime"}),
+        ID.NOT_SEEN,
+        WARNING,
     ),
     Break("oauth2 after", lambda p: p.filters.insert(1, p.filters.pop(0)), ID.FILTER_AFTER_EXT_AUTHZ),
 ]

@@ -5,9 +5,9 @@ TypedStruct or not, from a file or from a running Envoy; what cannot be seen (ro
 taken for good; every finding has an id from a closed list, says where, what was found, and the fix.
 
 Rooms, each importing only those after it: `verb` (options to text), `report`, `examination` (all checks in order),
-`managers`, `filters`, `headers`, `routes`, `clusters`, `two_sides` (the checks), `matching` (Envoy's matchers),
-`configuration` (what Envoy's file or dump holds), `promises` (what authz.yaml says), `findings`, `place` (values that
-know their path).
+`managers`, `routes`, `clusters`, `filters`, `headers`, `two_sides` (the checks), `matching` (Envoy's matchers),
+`configuration` (what Envoy's file or dump holds), `runtime` (what it says in place of defaults), `promises` (what
+authz.yaml says), `findings`, `place` (values that know their path).
 """
 
 from authz.workbench.doctor.examination import examine

@@ -23,6 +23,7 @@ from authz.workbench.doctor.place import Place
 _EXTERNAL, _FORWARDED = "x-envoy-external-address", "x-forwarded-for"
 # The second is what the client says, once its `x-forwarded-for` was believed.
 _ADDRESSES: Final = ("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%")
+_HOPS: Final = "nothing, where no other way leads to Envoy; otherwise delete xff_num_trusted_hops"
 
 
 class _Word(Enum):
@@ -44,6 +45,10 @@ def check_client_address(manager: Manager, header: str) -> Iterator[Finding]:
         who = "clients that count as internal have no" if _sets_external(manager.place, header) else "there is no"
         found = f"{who} `{header}`, and without an address every rule on `source_ip` denies"
         yield finding(FindingId.CLIENT_IP_MISSING, place, found)
+    elif (manager.place["xff_num_trusted_hops"].number or 0) > 0 and _sets_external(manager.place, header):
+        hops = manager.place["xff_num_trusted_hops"]
+        found = f"who reaches Envoy on a way with fewer than {hops.text} proxies can say any address in `{_FORWARDED}`"
+        yield finding(FindingId.CLIENT_IP_FORGEABLE, hops, found, Severity.NOTE)._replace(fix=_HOPS)
 
 
 def _forged(manager: Place, header: str) -> str:
@@ -66,7 +71,7 @@ def _arrives(manager: Manager, header: str) -> tuple[Place, _Word]:
     knows_client = _uses_peer(settings) or settings["original_ip_detection_extensions"].exists
     trusted = _ADDRESSES if knows_client else _ADDRESSES[:1]
     for one in takewhile(lambda one: one.family != "ext_authz", manager.filters):
-        if one.family == "header_mutation" and one.place["disabled"].truth is not True:
+        if one.family == "header_mutation" and not one.sometimes and one.place["disabled"].truth is not True:
             word = _mutated(one.config["mutations"]["request_mutations"], header, word, trusted)
     return place, word
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from authz.workbench.doctor.configuration import Configuration
-from authz.workbench.doctor.filters import check_follower
+from authz.workbench.doctor.filters import check_follower, late_changes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
@@ -35,7 +35,7 @@ def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding
         yield from _authz(envoy, service["envoy_grpc"]["cluster_name"], promises, seen)
     for name, cluster in envoy.clusters.items():
         if name not in seen:
-            yield from _upstream_filters(cluster)
+            yield from _upstream_filters(cluster, promises)
             yield from _upstream_from_header(cluster)
     yield from _admin(envoy.bootstrap["admin"])
 
@@ -190,12 +190,13 @@ def _google(service: Place) -> Iterator[Finding]:
         yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, target, f"`{target.text}` is asked in clear text")
 
 
-def _upstream_filters(cluster: Place) -> Iterator[Finding]:
+def _upstream_filters(cluster: Place, promises: Promises) -> Iterator[Finding]:
     """Check filters that run behind the router, on the way to one upstream."""
     _, options = unwrapped(cluster["typed_extension_protocol_options"].entry(_OPTIONS))
     for one in options["http_filters"]:
-        kind, _ = unwrapped(one["typed_config"])
+        kind, config = unwrapped(one["typed_config"])
         yield from check_follower(family(kind) if kind else one["name"].text.rpartition(".")[2], one)
+        yield from late_changes(config, promises)
 
 
 def _upstream_from_header(cluster: Place) -> Iterator[Finding]:

@@ -2,13 +2,15 @@
 
 In a dump the same things stand under `configs`, in sections told apart by their type; static and dynamic ones count
 alike, and of a dynamic one the state in use. A connection manager's routes may stand in it or be named (RDS): in a dump
-they are looked up, in a file they cannot be.
+they are looked up, in a file they cannot be. Filters may be named too (ECDS), or stand within a matcher.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
+from typing import NamedTuple
 
 from authz.document import Node
 from authz.workbench.doctor.place import Place, family, unwrapped
@@ -21,7 +23,17 @@ class Filter:
     name: str
     family: str  # such as `ext_authz`
     place: Place
-    config: Place
+    config: Place  # nothing when it cannot be seen
+    sometimes: bool = False  # a matcher chooses the requests that it gets
+
+
+class Override(NamedTuple):
+    """What one place of the routes says of a filter; what it says nothing of is nothing."""
+
+    said: Place  # all of it; whatever does not take the filter out of the chain puts it in
+    disabled: Place  # takes it out
+    kind: str
+    config: Place  # its configuration here; without one, what a place further away says still counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,7 @@ class Manager:
     listener: str
     place: Place
     chain: Place  # where its filters stand
-    chain_name: str  # `http_filters`, or the filters that an upgrade has in their stead
+    chain_name: str  # `http_filters`, or `upgrade_configs[].filters` for what an upgrade goes through instead
     filters: tuple[Filter, ...]
     routes: Place  # its RouteConfiguration; nothing when it cannot be seen
 
@@ -41,28 +53,55 @@ class Manager:
         return [one for one in self.filters if one.family == "ext_authz"]
 
     @property
-    def followers(self) -> tuple[Filter, ...]:
-        """Its filters after the last ext_authz: those that get a request that was judged."""
-        positions = [number for number, one in enumerate(self.filters) if one.family == "ext_authz"]
-        return self.filters[positions[-1] + 1 :] if positions else ()
+    def forerunners(self) -> list[Filter]:
+        """Its filters before the first ext_authz, but those that never run."""
+        return [one for one in takewhile(_is_no_guard, self.filters) if self._may_run(one)]
+
+    @property
+    def followers(self) -> list[Filter]:
+        """Its filters after the first ext_authz, but those that never run: they get a request that was judged."""
+        return [one for one in [*dropwhile(_is_no_guard, self.filters)][1:] if self._may_run(one)]
+
+    def _may_run(self, one: Filter) -> bool:
+        """Tell whether the chain has a filter enabled, or a place of the routes does; they may be out of sight."""
+        if one.place["disabled"].truth is not True or not self.routes.exists:
+            return True
+        overrides = (override(holder, one.name) for holder in self.holders())
+        return any(nearer.said.exists and nearer.disabled.truth is not True for nearer in overrides)
 
     def services(self) -> Iterator[Place]:
-        """Give every gRPC service that is asked: the filters', and those that a host or route asks instead."""
-        hosts = list(self.virtual_hosts())
-        holders = [self.routes, *hosts, *(route for host in hosts for route in routes_of(host))]
+        """Give every gRPC service that is asked: the filters', and those that a place of the routes asks instead."""
         for guard in self.guards:
             yield guard.config["grpc_service"]
-            for holder in holders:
-                _, config = unwrapped(holder["typed_per_filter_config"].entry(guard.name))
-                yield config["check_settings"]["grpc_service"]
+        for settings in self.check_settings():
+            yield settings["grpc_service"]
+
+    def check_settings(self) -> Iterator[Place]:
+        """Give what the routes want to be different for their checks."""
+        for guard in self.guards:
+            for holder in self.holders():
+                yield override(holder, guard.name).config["check_settings"]
+
+    def holders(self) -> Iterator[Place]:
+        """Give every place that may say something else of a filter than the chain does."""
+        yield self.routes
+        for host in self.virtual_hosts():
+            yield host
+            for route in routes_of(host):
+                yield route
+                yield from clusters_of(route)
 
     def virtual_hosts(self) -> Iterator[Place]:
         """Give its virtual hosts."""
         yield from self.routes["virtual_hosts"]
 
 
+def _is_no_guard(one: Filter) -> bool:
+    return one.family != "ext_authz"
+
+
 class Configuration:
-    """An Envoy's listeners, clusters, routes and runtime."""
+    """An Envoy's listeners, clusters and routes."""
 
     def __init__(self, root: Node) -> None:
         self.root = Place(root, root.source)
@@ -74,7 +113,10 @@ class Configuration:
         self._routes = {one["name"].text: one for one in self._found("route_config")}
         self._extensions = {one["name"].text: one for one in self._found("ecds_filter")}
         self.managers: list[Manager] = []
+        scoped = (one for one in self._items() if one["scoped_route_configs"].exists)
+        self._scopes = {one["name"].text: one["scoped_route_configs"] for one in scoped}
         self.raw_listeners: list[tuple[str, Place]] = []  # name, and the filter that passes bytes on
+        self.unseen: list[tuple[str, Place]] = []  # name, and the filters that come from elsewhere
         for listener in self._all("listeners", "listener"):
             self._read_listener(listener)
 
@@ -90,14 +132,6 @@ class Configuration:
         for locality in (assigned if assigned.exists else self._endpoints.get(name, assigned))["endpoints"]:
             yield from locality["lb_endpoints"]
 
-    def runtime(self, key: str) -> bool | None:
-        """Give a runtime flag; the last layer that has it counts."""
-        value = None
-        for layer in self.bootstrap["layered_runtime"]["layers"]:
-            for name, place in _flat(layer["static_layer"]):
-                value = place.truth if name == key else value
-        return value
-
     def _sections(self) -> Iterator[Place]:
         yield from self.root["configs"]
 
@@ -109,36 +143,68 @@ class Configuration:
 
     def _found(self, one: str) -> Iterator[Place]:
         """Give what the dump's sections hold under this name, wherever: static, dynamic, active."""
+        for item in self._items():
+            held = item[one] if item[one].exists else item["active_state"][one]
+            if held.exists:
+                yield held
+
+    def _items(self) -> Iterator[Place]:
         for section in self._sections():
             for _, group in section.entries():
-                for item in group:
-                    held = item[one] if item[one].exists else item["active_state"][one]
-                    if held.exists:
-                        yield held
+                yield from group
 
     def _read_listener(self, listener: Place) -> None:
         name = listener["name"].text
         chains = [*listener["filter_chains"], listener["default_filter_chain"]]
-        holders = [network["typed_config"] for chain in chains for network in chain["filters"]]
+        filters = [*listener["listener_filters"], *(one for chain in chains for one in chain["filters"])]
+        for network in filters:
+            if network["config_discovery"].exists and self._discovered(network) is network:
+                self.unseen.append((name, network))
+        if listener["fcds_config"].exists:
+            self.unseen.append((name, listener["fcds_config"]))
+        holders = [self._discovered(network)["typed_config"] for network in filters]
         for holder in (*holders, listener["api_listener"]["api_listener"]):
             kind, config = unwrapped(holder)
             if family(kind) == "http_connection_manager":
-                for chain_name, chain in _filter_chains(config):
-                    filters = tuple(self._filter(one) for one in chain)
-                    self.managers.append(Manager(name, config, chain, chain_name, filters, self._routes_of(config)))
-            elif family(kind).endswith("_proxy"):  # tcp, redis, thrift, generic …
+                self._read_manager(name, config)
+            elif family(kind).endswith("_proxy"):  # tcp, udp, redis, thrift, generic …
                 self.raw_listeners.append((name, config))
 
-    def _filter(self, place: Place) -> Filter:
-        name = place["name"].text
-        discovered = self._extensions.get(name, place) if place["config_discovery"].exists else place
-        kind, config = unwrapped(discovered["typed_config"])
-        return Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
+    def _read_manager(self, listener: str, config: Place) -> None:
+        """Take each of its filter chains with each of its tables of routes."""
+        tables = list(self._route_tables(config))
+        for chain_name, chain in _filter_chains(config):
+            filters = tuple(one for place in chain for one in self._filters(place))
+            self.managers += [Manager(listener, config, chain, chain_name, filters, table) for table in tables]
 
-    def _routes_of(self, manager: Place) -> Place:
-        inline = manager["route_config"]
-        named = manager["rds"]["route_config_name"].text
-        return inline if inline.exists else self._routes.get(named, inline)
+    def _filters(self, place: Place) -> Iterator[Filter]:
+        """Give a filter and those within it; of one from elsewhere, whatever it may be."""
+        name = place["name"].text
+        kind, config = unwrapped(self._discovered(place)["typed_config"])
+        if not kind and place["config_discovery"].exists:
+            for url in place["config_discovery"]["type_urls"]:
+                yield Filter(name, family(url.text), place, config)
+        elif family(kind) != "matching":
+            yield Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
+        if family(kind) in {"matching", "composite"}:
+            for inner_kind, inner in _filters_within(config):
+                yield Filter(name, family(inner_kind), place, inner, sometimes=True)
+
+    def _discovered(self, place: Place) -> Place:
+        return self._extensions.get(place["name"].text, place) if place["config_discovery"].exists else place
+
+    def _route_tables(self, manager: Place) -> Iterator[Place]:
+        """Give the route configuration, or those of its scopes; one that is nothing for what cannot be seen."""
+        scoped = manager["scoped_routes"]
+        written = scoped["scoped_route_configurations_list"]["scoped_route_configurations"]
+        scopes = list(written if written.exists else self._scopes.get(scoped["name"].text, written))
+        for scope in scopes:
+            yield self._route_table(scope["route_configuration"], scope["route_configuration_name"])
+        if not scopes:
+            yield self._route_table(manager["route_config"], manager["rds"]["route_config_name"])
+
+    def _route_table(self, inline: Place, name: Place) -> Place:
+        return inline if inline.exists else self._routes.get(name.text, inline)
 
 
 def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
@@ -146,14 +212,33 @@ def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
     yield "http_filters", manager["http_filters"]
     for upgrade in manager["upgrade_configs"]:
         if any(True for _ in upgrade["filters"]):
-            yield f"filters for `{upgrade['upgrade_type'].text}` upgrades", upgrade["filters"]
+            yield f"upgrade_configs[].filters for `{upgrade['upgrade_type'].text}`", upgrade["filters"]
 
 
-def _flat(place: Place, above: str = "") -> Iterator[tuple[str, Place]]:
-    """Give runtime keys with dots, whether they are written so or as maps in maps."""
-    for name, value in place.entries():
-        yield f"{above}{name}", value
-        yield from _flat(value, f"{above}{name}.")
+def _filters_within(place: Place) -> Iterator[tuple[str, Place]]:
+    """Give the types and fields of the HTTP filters that a matcher chooses from, wherever they stand in it."""
+    for inner in (*place, *(value for _, value in place.entries())):
+        kind, config = unwrapped(inner)
+        if ".filters.http." in kind:
+            yield kind, config
+        yield from _filters_within(inner)
+
+
+def override(holder: Place, name: str) -> Override:
+    """Give what a route configuration, virtual host, route or weighted cluster says of a filter."""
+    said = holder["typed_per_filter_config"].entry(name)
+    kind, config = unwrapped(said)
+    nothing = Place(None, said.source, said.path)
+    if not kind.endswith(".FilterConfig"):
+        return Override(said, nothing, kind, config)
+    kind, inner = unwrapped(config["config"])
+    counts = kind and config["disabled"].truth is not True  # as Envoy has it
+    return Override(said, config["disabled"], kind, inner if counts else nothing)
+
+
+def clusters_of(route: Place) -> list[Place]:
+    """Give the weighted clusters of a route."""
+    return list(route["route"]["weighted_clusters"]["clusters"])
 
 
 def routes_of(host: Place) -> Iterator[Place]:

@@ -6,47 +6,61 @@ from collections.abc import Iterator
 from typing import Final
 
 from authz.errors import Severity
-from authz.workbench.doctor.configuration import Manager
-from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.configuration import Configuration, Manager
+from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.headers import check_headers
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
+from authz.workbench.doctor.runtime import percent, runtime
 
-# They can change the path, the host or the headers of a request that was already judged.
+# They can change the path, the host, the headers or the route of a request that was already judged.
 CHANGING: Final = frozenset({
     "lua", "header_mutation", "wasm", "ext_proc", "golang", "dynamic_modules", "composite", "oauth2", "jwt_authn",
     "basic_auth", "api_key_auth", "header_to_metadata", "grpc_json_transcoder", "grpc_http1_bridge",
-    "grpc_http1_reverse_bridge",
+    "grpc_http1_reverse_bridge", "ip_tagging", "json_to_metadata",
 })  # fmt: skip
+# They answer requests themselves, with what an upstream or a disk holds.
+ANSWERING: Final = frozenset({"cache", "cache_v2", "file_server"})
 # They refuse, count, delay, take notes, work on the answer, or sign for the upstream.
 HARMLESS: Final = frozenset({
-    "router", "upstream_codec", "ext_authz", "rbac", "local_ratelimit", "ratelimit", "rate_limit_quota", "buffer",
+    "router", "upstream_codec", "rbac", "local_ratelimit", "ratelimit", "rate_limit_quota", "buffer",
     "file_system_buffer", "compressor", "decompressor", "cors", "csrf", "fault", "grpc_stats", "grpc_web", "tap",
-    "bandwidth_limit", "admission_control", "adaptive_concurrency", "health_check", "stateful_session", "ip_tagging",
-    "on_demand", "custom_response", "set_metadata", "set_filter_state", "json_to_metadata", "dynamic_forward_proxy",
-    "credential_injector", "aws_request_signing", "gcp_authn",
+    "bandwidth_limit", "admission_control", "adaptive_concurrency", "health_check", "stateful_session",
+    "on_demand", "custom_response", "set_metadata", "set_filter_state", "dynamic_forward_proxy", "credential_injector",
+    "aws_request_signing", "gcp_authn", "file_server",
 })  # fmt: skip
-_PERCENT: Final = {"": 100, "HUNDRED": 100, "0": 100, "TEN_THOUSAND": 10_000, "1": 10_000, "MILLION": 1_000_000,
-                   "2": 1_000_000}  # fmt: skip
 
 
-def check_filters(manager: Manager, promises: Promises) -> Iterator[Finding]:
+def check_filters(envoy: Configuration, manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the guards of a connection manager and what comes after them."""
+    for one in manager.filters:
+        if not one.config.exists and one.place["config_discovery"].exists:
+            yield finding(FindingId.NOT_SEEN, one.place, f"`{one.name}` is configured elsewhere")
     for guard in manager.guards:
+        if guard.sometimes:
+            found = "a matcher says which requests are asked about"
+            partly = finding(FindingId.FILTER_ENABLED_PARTLY, guard.place, found)
+            yield partly._replace(fix="write ext_authz itself in place of the matcher")
         if not guard.config.exists:
-            yield finding(FindingId.NOT_SEEN, guard.place, f"`{guard.name}` is configured elsewhere")
             continue
-        yield from _asking(guard.config)
+        yield from _asking(envoy, guard.config)
         yield from check_headers(guard.config, promises)
         if not guard.config["grpc_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
+    for settings in manager.check_settings():
+        if settings["http_service"].exists:
+            yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, settings["http_service"], "another service is asked here")
     for service in manager.services():
         if service.exists:
             yield from _call(service)
-    yield from _followers(manager)
+    for one in manager.forerunners:
+        if one.family in ANSWERING and manager.guards:
+            found = f"`{one.family}` before ext_authz answers requests that nobody judged"
+            yield finding(FindingId.ANSWER_BEFORE_EXT_AUTHZ, one.place, found)
+    yield from _followers(manager, promises)
 
 
-def _asking(config: Place) -> Iterator[Finding]:
+def _asking(envoy: Configuration, config: Place) -> Iterator[Finding]:
     """Check that every request is asked about, and that no answer is no."""
     if config["failure_mode_allow"].truth is True:
         yield finding(
@@ -60,7 +74,7 @@ def _asking(config: Place) -> Iterator[Finding]:
     if not _is_failure(config["status_on_error"]["code"]):
         found = "without it an outage looks like 403, forbidden"
         yield finding(FindingId.STATUS_ON_ERROR, config["status_on_error"], found)
-    yield from _share(config)
+    yield from _share(envoy, config)
 
 
 def _is_failure(code: Place) -> bool:
@@ -68,27 +82,30 @@ def _is_failure(code: Place) -> bool:
     return code.text in names or (code.number is not None and code.number >= 500)
 
 
-def _share(config: Place) -> Iterator[Finding]:
-    enabled = config["filter_enabled"]
-    denies = config["deny_at_disable"]["default_value"]
-    fails_closed = denies.truth is True or denies["value"].truth is True
-    metadata = config["filter_enabled_metadata"]
+def _share(envoy: Configuration, config: Place) -> Iterator[Finding]:
+    """Check that every request is asked about; where some are not, they should be refused."""
+    enabled, metadata = config["filter_enabled"], config["filter_enabled_metadata"]
+    denies = config["deny_at_disable"]
+    usual, said = denies["default_value"], runtime(envoy.bootstrap, denies["runtime_key"].text)
+    says = [said.value] if said.value.exists else [usual, usual["value"]]
+    fails_closed = any(one.truth is True for one in says)
+    severity = Severity.WARNING if fails_closed else None  # refused, not let in
     if metadata.exists:
-        yield finding(FindingId.FILTER_ENABLED_PARTLY, metadata, "only requests with some metadata are asked about")
-    if not enabled.exists:
-        return
-    percent = _percent(enabled["default_value"])
-    if percent < 100:
-        severity = Severity.WARNING if fails_closed else None  # refused, not let in
-        found = f"{percent:g} % of the requests are asked about"
-        yield finding(FindingId.FILTER_ENABLED_PARTLY, enabled, found, severity)
-    if not fails_closed:
-        found = "what the runtime leaves out is let in"
-        yield finding(FindingId.DENY_AT_DISABLE_MISSING, config["deny_at_disable"], found)
-
-
-def _percent(fraction: Place) -> float:
-    return (fraction["numerator"].number or 0) * 100 / _PERCENT.get(fraction["denominator"].text, 1_000_000)
+        found = "only requests with some metadata are asked about"
+        yield finding(FindingId.FILTER_ENABLED_PARTLY, metadata, found, severity)
+    if enabled.exists:
+        share = runtime(envoy.bootstrap, enabled["runtime_key"].text).value
+        share = share if share.exists else enabled["default_value"]
+        if percent(share) < 100:
+            place = share if share.exists else enabled
+            found = f"{percent(share):g} % of the requests are asked about"
+            yield finding(FindingId.FILTER_ENABLED_PARTLY, place, found, severity)
+        if not fails_closed:
+            found = "what the runtime leaves out is let in"
+            yield finding(FindingId.DENY_AT_DISABLE_MISSING, said.value if said.value.exists else denies, found)
+    if fails_closed and said.unseen and (enabled.exists or metadata.exists):
+        found = f"`{denies['runtime_key'].text}` may be false in this layer: then what is not asked about is let in"
+        yield finding(FindingId.NOT_SEEN, said.unseen, found)._replace(fix=LOOK_THERE)
 
 
 def _call(service: Place) -> Iterator[Finding]:
@@ -117,18 +134,36 @@ def _one_try(back_off: Place, timeout: float) -> Iterator[Finding]:
         yield finding(FindingId.RETRY_BACK_OFF_SHORT, back_off["max_interval"], found)
 
 
-def _followers(manager: Manager) -> Iterator[Finding]:
+def _followers(manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Check what gets to change a request after it was judged."""
     for one in manager.followers:
         yield from check_follower(one.family, one.place)
+        yield from late_changes(one.config, promises)
         if one.family == "router":
             for upstream_filter in one.config["upstream_http_filters"]:
                 yield from check_follower(_family(upstream_filter), upstream_filter)
+                yield from late_changes(unwrapped(upstream_filter["typed_config"])[1], promises)
 
 
 def _family(place: Place) -> str:
     kind, _ = unwrapped(place["typed_config"])
     return family(kind) if kind else place["name"].text.rpartition(".")[2]
+
+
+def late_changes(config: Place, promises: Promises) -> Iterator[Finding]:
+    """Check what a filter that does no harm by itself is told to do after ext_authz, in the chain or by a route."""
+    if config["clear_route_cache"].truth is True:
+        found = "a route that nobody judged may be taken"
+        yield finding(FindingId.FILTER_AFTER_EXT_AUTHZ, config["clear_route_cache"], found)
+    rewrite = config["host_rewrite_header"]  # of dynamic_forward_proxy, which looks the host up
+    if rewrite.exists:
+        yield finding(FindingId.UPSTREAM_FROM_HEADER, rewrite, f"who sends `{rewrite.text}` chooses the upstream")
+    _, credential = unwrapped(config["credential"]["typed_config"])
+    limited = config["request_headers_to_add_when_not_enforced"]
+    for header in (credential["header"], *(one["header"]["key"] for one in limited)):
+        if header.text.lower() in promises.identity_headers:
+            found = f"`{header.text}` is written after authz set it"
+            yield finding(FindingId.IDENTITY_HEADERS_CHANGED_LATE, header, found)
 
 
 def check_follower(kind: str, place: Place) -> Iterator[Finding]:

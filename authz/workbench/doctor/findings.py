@@ -66,6 +66,7 @@ class FindingId(StrEnum):
     NOT_SEEN = "not-seen"
     ADMIN_EXPOSED = "admin-exposed"
     FIELD_WRITTEN_TWICE = "field-written-twice"
+    ANSWER_BEFORE_EXT_AUTHZ = "answer-before-ext-authz"
 
 
 class Advice(NamedTuple):
@@ -194,7 +195,10 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
         _WARNING, "admin on 127.0.0.1 or a Unix socket: anybody who reaches it can end Envoy"
     ),
     FindingId.FIELD_WRITTEN_TWICE: Advice(_ERROR, "delete one of the two"),
+    FindingId.ANSWER_BEFORE_EXT_AUTHZ: Advice(_ERROR, "move it behind ext_authz, or delete it"),
 }
+
+LOOK_THERE: Final = "look where it comes from: no dump tells"  # in place of the advice for NOT_SEEN
 
 
 class Finding(NamedTuple):

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from authz.errors import Severity
-from authz.workbench.doctor.findings import Finding
+from authz.workbench.doctor.findings import Finding, FindingId
 from authz.workbench.problems import printable
 
 
@@ -37,7 +37,8 @@ def text_report(findings: Sequence[Finding], *, is_file: bool) -> list[str]:
         lines += [f"    {one.path}"] * is_file + [f"    fix: {one.fix}"]
     counts = [_count(findings, severity) for severity in (Severity.ERROR, Severity.WARNING, Severity.NOTE)]
     sum_ = ", ".join(count for count in counts if count) or "nothing that would undo a promise"
-    return [*map(printable, lines), f"{'✓' if is_well(findings) else '✗'} {sum_}"]
+    unseen = ", not everything was seen" if any(one.id is FindingId.NOT_SEEN for one in findings) else ""
+    return [*map(printable, lines), f"{'✓' if is_well(findings) else '✗'} {sum_}{unseen}"]
 
 
 def _count(findings: Sequence[Finding], severity: Severity) -> str:

@@ -10,10 +10,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from authz.policy.routes import PathKind, PathMatcher, Route
-from authz.workbench.doctor.configuration import Configuration, Manager, all_routes, forwards
+from authz.workbench.doctor.configuration import (
+    Configuration,
+    Manager,
+    all_routes,
+    clusters_of,
+    forwards,
+    override,
+)
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.matching import Hosts
-from authz.workbench.doctor.place import Place, unwrapped
+from authz.workbench.doctor.place import Place
 
 
 class _Known(NamedTuple):
@@ -44,7 +51,7 @@ class _VirtualHost(NamedTuple):
 def check_two_sides(envoy: Configuration, routes: Sequence[Route]) -> Iterator[Finding]:
     """Compare; nothing can be said while some of Envoy's routes cannot be seen."""
     managers = [one for one in envoy.managers if one.guards and one.routes.exists]
-    if not managers or any(not one.routes.exists for one in envoy.managers):
+    if not managers or envoy.unseen or any(not one.routes.exists for one in envoy.managers):
         return
     # Redirects too: authz is asked about them.
     known = [_Known(found[1], found[2], name) for found in all_routes(managers) for name in _names(*found)]
@@ -55,9 +62,9 @@ def check_two_sides(envoy: Configuration, routes: Sequence[Route]) -> Iterator[F
 
 def _names(manager: Manager, host: Place, route: Place) -> Iterator[Place | None]:
     """Give where Envoy names to authz the route that judges, for each part of the traffic; the nearest place counts."""
-    for part in list(route["route"]["weighted_clusters"]["clusters"]) or [route]:
+    for part in clusters_of(route) or [route]:
         configs = (
-            unwrapped(holder["typed_per_filter_config"].entry(guard.name))[1]
+            override(holder, guard.name).config
             for holder in (part, route, host, manager.routes)
             for guard in manager.guards
         )

@@ -21,7 +21,7 @@ from authz.transport.admission import QUEUE_OPTIONS
 from authz.workbench.doctor import Finding, FindingId, Promises, examine, matching, verb
 from authz.workbench.doctor.clusters import QUEUE
 from authz.workbench.doctor.configuration import Configuration
-from authz.workbench.doctor.findings import ADVICE
+from authz.workbench.doctor.findings import ADVICE, LOOK_THERE
 from authz.workbench.doctor.headers import COPIES, READ
 from authz.workbench.doctor.place import family
 from authz.workbench.doctor.verb import UsageError, diagnose
@@ -31,13 +31,17 @@ from tests.support.broken_envoys import (
     APP,
     BREAKS,
     BROWSER_BREAKS,
+    CACHE,
     CLIENT,
     DENIES,
     EVERYBODY,
     EXTERNAL,
+    FILTER_CONFIG,
     FORWARDED,
     FROM_ENVOY,
+    HALF,
     ID,
+    LUA,
     PEER,
     PER_ROUTE,
     REAL_IP,
@@ -49,10 +53,15 @@ from tests.support.broken_envoys import (
     WORKERS,
     Break,
     Parts,
+    discovered,
+    discovered_listener,
     early,
+    forward_proxy,
     gather,
     google,
+    in_matcher,
     internal,
+    layer,
     lose,
     match_sockets,
     may_change,
@@ -61,6 +70,9 @@ from tests.support.broken_envoys import (
     mutating_filter,
     off,
     policies,
+    raw_listener,
+    replace,
+    scope,
     secret_tls,
     strip,
     tls,
@@ -205,6 +217,12 @@ def test_every_finding_has_a_way_to_cause_it_and_an_advice() -> None:
 # --- what is no finding -------------------------------------------------------------------------------------------
 
 PROXY_PROTOCOL = "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"
+
+
+def mutations_of(parts: Parts) -> Any:
+    return parts.manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+
+
 HEALTHY = {
     "a fixed answer without a question": lambda p: (
         p.host["routes"].insert(0, {"match": {"path": "/healthz"}, "direct_response": {"status": 200}}),
@@ -214,8 +232,52 @@ HEALTHY = {
         off(p.host),
         [off(one, {"@type": PER_ROUTE, "check_settings": {}}) for one in p.host["routes"]],
     ),
+    "disabled in the chain, enabled on all routes": lambda p: (
+        p.guard.update(disabled=True),
+        [off(one, {"@type": FILTER_CONFIG, "config": {}}) for one in p.host["routes"]],
+    ),
+    "disabled for the host by FilterConfig, enabled again on all its routes": lambda p: (
+        off(p.host, {"@type": FILTER_CONFIG, "disabled": True, "config": {"@type": PER_ROUTE, "disabled": True}}),
+        [off(one, {"@type": FILTER_CONFIG, "config": {}}) for one in p.host["routes"]],
+    ),
     "all of the requests, the others refused": lambda p: p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
-    "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "compressor")],
+    "harmless filters after": lambda p: [p.add_filter(name) for name in ("rbac", "local_ratelimit", "file_server")],
+    "half of the requests, but for the runtime": lambda p: (
+        p.asks.update(filter_enabled=HALF, deny_at_disable=DENIES),
+        layer(p, static_layer={"authz": 100}),
+    ),
+    "all of the requests, by the last layer of the runtime": lambda p: (
+        p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+        layer(p, static_layer={"authz": 0, "authz_denies": False}),
+        layer(p, static_layer={"authz": {"numerator": 100, "denominator": "HUNDRED"}, "authz_denies": True}),
+    ),
+    "all of the requests, and a runtime that says something else": lambda p: (
+        p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+        layer(p, static_layer={"authz": {"size": 1}, "other": 0}),
+    ),
+    "a runtime from elsewhere, and a last word here": lambda p: (
+        p.asks.update(filter_enabled=WHOLE, deny_at_disable=DENIES),
+        p.root.setdefault("layered_runtime", {"layers": []})["layers"].insert(0, {"disk_layer": {}, "name": "d"}),
+        layer(p, static_layer={"authz_denies": True}),
+    ),
+    "routes of a scope": scope,
+    "a host that is chosen before the decision": lambda p: forward_proxy(p, before=len(p.filters)),
+    "identity headers put back before they are taken off": lambda p: mutations_of(p).insert(
+        0, written("x-auth-groups", "%REQ(x-want)%")
+    ),
+    "identity headers put back by Envoy's own word": lambda p: early(p, written("x-auth-groups", "%PROTOCOL%")),
+    "a harmless filter after, in a matcher": lambda p: p.filters.insert(
+        -1,
+        in_matcher({"name": "b", "typed_config": {"@type": "x/envoy.extensions.filters.http.buffer.v3.Buffer"}}),
+    ),
+    "lua after that never runs": lambda p: (
+        p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
+        p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "disabled": True}}),
+    ),
+    "a cache before that never runs": lambda p: p.filters.insert(0, {**CACHE, "disabled": True}),
+    "another header injected": lambda p: p.add_filter(
+        "credential_injector", credential={"typed_config": {"header": "authorization"}}
+    ),
     "headers mutated by a route before": lambda p: mutated_by_the_route(p, at=0),
     "lua before": lambda p: p.add_filter("lua", before=len(p.filters)),
     "web sockets through the same filters": lambda p: p.manager.update(upgrade_configs=[{"upgrade_type": "websocket"}]),
@@ -636,6 +698,68 @@ def test_who_answers_a_byte_at_a_time_is_not_waited_for(drip: bytes, monkeypatch
             verb.dump(f"http://127.0.0.1:{server.getsockname()[1]}")
         is_over.set()
         answering.join(10)
+
+
+def test_a_guard_from_elsewhere_under_another_name_is_not_missing() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    replace(parts.filters, parts.guard, discovered("authz", "ext_authz.v3.ExtAuthz"))
+    assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.NOT_SEEN]
+
+
+def test_a_dump_knows_the_routes_of_scopes_or_nobody_does() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    off(parts.table)
+    lose(parts.manager, "route_config")
+    parts.manager["scoped_routes"] = {"name": "s", "scoped_rds": {}}
+    dump = as_dump(parts.root)
+    scopes = [{"name": "a", "route_configuration_name": parts.table["name"]}]
+    dump["configs"].append({"dynamic_scoped_route_configs": [{"name": "s", "scoped_route_configs": scopes}]})
+    [found] = doctor(json.dumps(dump))
+    assert (found.id, found.fix) == (ID.NOT_SEEN, LOOK_THERE)  # it was the running Envoy that was asked
+    dump["configs"].append({"dynamic_route_configs": [{"route_config": parts.table}]})
+    assert [one.id for one in doctor(json.dumps(dump))] == [ID.EXT_AUTHZ_DISABLED]
+
+
+def test_a_dump_knows_a_listeners_filters_from_elsewhere() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    discovered_listener(parts)
+    listeners = parts.root["static_resources"]["listeners"]
+    dump = as_dump(Parts(SAMPLES["api.yaml"]).root)
+    dump["configs"].append({"dynamic_listeners": [{"active_state": {"listener": listeners[-1]}}]})
+    assert [one.id for one in doctor(json.dumps(dump))] == [ID.NOT_SEEN]
+    config = {"@type": "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"}
+    dump["configs"].append({"ecds_filters": [{"ecds_filter": {"name": "proxy", "typed_config": config}}]})
+    assert [(one.id, one.severity) for one in doctor(json.dumps(dump))] == [(ID.EXT_AUTHZ_MISSING, Severity.WARNING)]
+
+
+def test_a_listener_that_is_all_from_elsewhere_is_one() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    discovered_listener(parts)
+    del parts.root["static_resources"]["listeners"][0]
+    assert ID.NOT_SEEN in {one.id for one in doctor(json.dumps(parts.root))}
+
+
+@pytest.mark.parametrize(
+    ("edit", "fix"),
+    [
+        pytest.param(upgraded, "add envoy.filters.http.ext_authz to upgrade_configs[].filters", id="an upgrade"),
+        pytest.param(raw_listener, "nothing, where it carries no HTTP", id="bytes"),
+        pytest.param(
+            lambda p: p.filters.remove(p.guard), "add envoy.filters.http.ext_authz to http_filters", id="HTTP"
+        ),
+    ],
+)
+def test_where_ext_authz_is_missing_the_advice_fits(edit: Any, fix: str) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    edit(parts)
+    [found] = [one for one in doctor(json.dumps(parts.root)) if one.id is ID.EXT_AUTHZ_MISSING]
+    assert found.fix.startswith(fix)
+
+
+def test_what_answers_first_is_no_matter_where_nobody_is_asked() -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    replace(parts.filters, parts.guard, CACHE)
+    assert [one.id for one in doctor(json.dumps(parts.root))] == [ID.EXT_AUTHZ_MISSING]
 
 
 def test_a_finding_says_where_what_and_what_to_do() -> None:
