@@ -5,9 +5,10 @@ tokens, which hold no cycle, and to look at 20,000 of them took 35 ms, again for
 
 While policies load, the collector looks at what is new in small portions, each only once: else it would look at half a
 million objects again and again, for whole tenths of a second at a time. What outlives its first look is put out of its
-sight for good: a policy set holds no cycle that it could find; cycles that anything else leaves behind meanwhile are
-found at that look. (Tried and dropped: reading the YAML in another process, as taking over its pickled values costs as
-much as reading the text, in pieces that cannot be interrupted.)
+sight: a policy set holds no cycle that it could find; cycles that anything else leaves behind meanwhile are found at
+that look. What was in use just then and is a cycle later, such as a scraper's connection, would stay for good: now and
+then everything is looked at again. (Tried and dropped: reading the YAML in another process, as taking over its pickled
+values costs as much as reading the text, in pieces that cannot be interrupted.)
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from authz.breath import breathe
 from authz.policy.parser import PolicySet
 
 PORTION: Final = 5000  # new objects; looking at them takes a fifth of a millisecond
-
-
+LOADS: Final = 50  # between two looks at everything; each left some hundred bytes
+MOST_OBJECTS: Final = 300_000  # that are looked at again, which takes some 30 ms
 THRESHOLDS: Final = (700, 10, 3)  # Python's own, but for more full looks, each of them at less
 
 
@@ -42,6 +43,7 @@ class _Quiet:
 
     loads = 0
     threshold = gc.get_threshold()
+    since_all = 0  # loads since everything was looked at
 
 
 @contextmanager
@@ -61,6 +63,16 @@ def quietly() -> Iterator[None]:
         if not _Quiet.loads:
             gc.callbacks.remove(_put_away)
             gc.set_threshold(*_Quiet.threshold)
+            _look_at_all_again()
+
+
+def _look_at_all_again() -> None:
+    _Quiet.since_all += 1
+    if _Quiet.since_all >= LOADS and gc.get_freeze_count() <= MOST_OBJECTS:
+        _Quiet.since_all = 0
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
 
 
 def _put_away(phase: str, _info: Mapping[str, int]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from authz.errors import LoadError
+from authz.policy import quiet
 from authz.policy.parser import PolicyOptions, parse_policies
-from authz.policy.quiet import PORTION, THRESHOLDS, let_go, look_once, quietly
+from authz.policy.quiet import LOADS, PORTION, THRESHOLDS, let_go, look_once, quietly
 from tests.support.policies import policy_set
 
 
@@ -72,6 +73,35 @@ def test_garbage_is_not_kept_for_good() -> None:
         meanwhile = weakref.ref(Knot())
     assert before() is None
     assert meanwhile() is None
+
+
+def test_what_becomes_garbage_after_a_load_goes_after_some_more() -> None:
+    with quietly():
+        knots = [Knot()]
+    gone = weakref.ref(knots[0])
+    knots.clear()
+    gc.collect()
+    assert gone() is not None  # out of sight
+    for _ in range(LOADS):
+        with quietly():
+            kept = [[number] for number in range(PORTION)]
+    assert gone() is None
+    seen = {id(one) for one in gc.get_objects()}
+    assert not seen.intersection(map(id, kept))
+
+
+def test_too_much_is_not_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quiet, "MOST_OBJECTS", 0)
+    with quietly():
+        knots = [Knot()]
+    gone = weakref.ref(knots[0])
+    knots.clear()
+    for _ in range(2 * LOADS):
+        with quietly():
+            pass
+    assert gone() is not None
+    gc.unfreeze()
+    gc.collect()
 
 
 def test_a_load_leaves_no_garbage_behind() -> None:
