@@ -166,9 +166,8 @@ class Calls:
         Not the newest, where some are idle: whoever may connect could hold as many, and shut everybody else out.
         """
         self.under_way = 0  # calls
-        self.idle: dict[
-            Call, None
-        ] = {}  # whose callers have yet to send the message or to take the answer; oldest first
+        # Calls whose callers have yet to send the message, or to take the answer; the oldest first.
+        self.idle: dict[Call, None] = {}
         self.are_closed = False  # and nothing can be sent any more
         self._methods: Mapping[bytes, Callable[[Call, bytes | None], None]] = {
             **{path.encode(): partial(self._answer, method) for path, method in unary.items()},
