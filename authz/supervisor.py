@@ -47,6 +47,7 @@ PROBE_SECONDS: Final = 2.0
 HUNG_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0  # workers need 1.5 s to be noticed and up to 5 s for calls in flight
 TELL_SECONDS: Final = 0.5
+THRESHOLDS: Final = (700, 2, 2)  # of the collector
 
 _OUTPUT_RETRY_SECONDS: Final = 0.1
 _CHUNK_BYTES: Final = 64 * 1024
@@ -404,13 +405,13 @@ _DOWN: Final = "not running"
 
 
 def _forget_what_stays() -> None:
-    """Let the collector see only what comes from now on.
+    """Let the collector see only what comes from now on, and all of that often: it is little.
 
-    Its full looks wait for a quarter more objects than there are: a megabyte and more of scrapers' connections, which
-    leave cycles, would gather for hours.
+    Else its full looks, after 70,000 objects more, would let cycles of scrapers' connections gather for half an hour.
     """
     gc.freeze()
     gc.collect()
+    gc.set_threshold(*THRESHOLDS)
 
 
 def ending(code: int) -> str:
