@@ -23,7 +23,8 @@ import yaml
 
 from authz.demo import files, scenario, stand
 from authz.demo.decisions import Decisions, Record
-from authz.demo.processes import Processes, choose_ports
+from authz.demo.processes import Processes
+from tests.support.ports import named_ports
 from tests.support.user_pool import FakeUserPool
 
 SAMPLES = Path(__file__).parents[2] / "envoy"
@@ -90,7 +91,7 @@ class Stand:
         self.folder = folder
         self.processes = processes
         self.http = http
-        self.ports = choose_ports(dict.fromkeys(PORTS, 0))
+        self.ports = named_ports(*PORTS)
         self.policies = files.copy_policies(files.SAMPLES / "policies", folder)
         self.decisions = Decisions(listen=self._heard)
         self.access: list[Record] = []  # Envoy's access log
@@ -140,7 +141,7 @@ class Stand:
         """Start a second Envoy whose HTTP connection manager was changed; gives its port."""
         sample = yaml.safe_load((SAMPLES / "api.yaml").read_text())
         change(sample["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"])
-        ports = self.ports | choose_ports({"envoy_port": 0, "envoy_admin_port": 0})
+        ports = self.ports | named_ports("envoy_port", "envoy_admin_port")
         folder = self.folder / f"envoy-{ports['envoy_port']}"
         folder.mkdir()
         changed = folder / "sample.yaml"

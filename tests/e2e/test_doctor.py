@@ -19,12 +19,12 @@ from urllib.request import ProxyHandler, build_opener
 import pytest
 
 from authz.demo.files import write_browser_config, write_envoy_config
-from authz.demo.processes import choose_ports
 from authz.demo.stand import envoy_binary
 from authz.workbench.doctor import Finding, FindingId
 from authz.workbench.doctor.verb import diagnose
 from tests.support.authority import Authority
 from tests.support.broken_envoys import ADDRESSED, BREAKS, EXTERNAL, SAMPLES, VERIFIED, Break, Parts, tls
+from tests.support.ports import named_ports
 
 NAMES = ("envoy", "envoy_admin", "authz", "admin", "upstream", "cognito", "browser", "browser_admin")
 
@@ -58,7 +58,7 @@ def has_listeners(address: str) -> bool:
 
 def examined(folder: Path, sample: str, edit: Callable[[Any, Any], object]) -> list[Finding]:
     """Write a sample for free ports, edit it, run it and ask the doctor."""
-    ports = choose_ports({f"{name}_port": 0 for name in NAMES})
+    ports = named_ports(*(f"{name}_port" for name in NAMES))
     if sample == "api":
         path, admin = write_envoy_config(folder, ports=ports), ports["envoy_admin_port"]
     else:
@@ -179,7 +179,7 @@ ADDRESSES = {
 
 def test_who_names_the_clients_address_is_who_the_doctor_says(tmp_path: Path) -> None:
     """A listener for each way to name it, which answers with what it has when ext_authz would be asked."""
-    ports = choose_ports({**dict.fromkeys(ADDRESSES, 0), "admin": 0})
+    ports = named_ports(*ADDRESSES, "admin")
     listeners = []
     for name, (promises, edit, _) in ADDRESSES.items():
         parts = Parts(SAMPLES["api.yaml"])
@@ -239,7 +239,7 @@ def tls_server(folder: Path) -> Iterator[int]:
 def test_any_certificate_is_taken_where_the_doctor_says_so(tmp_path: Path) -> None:
     """A cluster for each way of TLS, and one that is verified."""
     verified = Break("verified", lambda p: tls(p, validation_context=VERIFIED), FindingId.NOT_SEEN)
-    ports, cases = choose_ports({"envoy": 0, "admin": 0}), [verified, *UNVERIFIED]
+    ports, cases = named_ports("envoy", "admin"), [verified, *UNVERIFIED]
     parts = Parts(SAMPLES["api.yaml"])
     held = parts.root["static_resources"]
     held["clusters"], held["secrets"], parts.host["routes"] = [], [], []

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from authz.demo.processes import choose_ports
 from tests.bench import servers, through_envoy
 from tests.support.authority import Pair, install, replace
+from tests.support.ports import named_ports
 from tests.support.tls_port import ALLOWED, Port
 
 TYPE = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
@@ -76,7 +76,7 @@ class Envoy:
 
 @contextmanager
 def envoy(folder: Path, port: Port, transport: Mapping[str, Any], **filter_changes: Any) -> Iterator[Envoy]:
-    ports = choose_ports({"envoy": 0, "admin": 0})
+    ports = named_ports("envoy", "admin")
     service = int(port.service.target.rpartition(":")[2])
     config: Any = through_envoy.configuration(
         "authz", port=ports["envoy"], admin=ports["admin"], service=service, pool=port.pool

@@ -18,8 +18,9 @@ import pytest_asyncio
 from aiohttp import web
 
 from authz.demo import files, stand
-from authz.demo.processes import Processes, choose_ports
+from authz.demo.processes import Processes
 from tests.e2e.conftest import Reply, Stand
+from tests.support.ports import named_ports
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -34,7 +35,7 @@ class Browsers:
 
     def __init__(self, one: Stand) -> None:
         self._stand = one
-        self.ports = one.ports | choose_ports({"browser_port": 0, "browser_admin_port": 0, "cognito_port": 0})
+        self.ports = one.ports | named_ports("browser_port", "browser_admin_port", "cognito_port")
 
     @property
     def url(self) -> str:

@@ -26,3 +26,8 @@ def free_ports(count: int = 1, among: range = OURS) -> int:
             except OSError:
                 continue
             return first
+
+
+def named_ports(*names: str) -> dict[str, int]:
+    """Give each name a free port."""
+    return {name: port for port, name in enumerate(names, free_ports(len(names)))}
