@@ -229,7 +229,7 @@ async def test_whatever_fails_once_nobody_gets_a_wrong_answer_and_the_next_gets_
         monkeypatch.setattr(owner, name, fails_once)
         for _ in range(2):  # gRPC's core may still know the right one
             with suppress(grpc.aio.AioRpcError):
-                assert await stand.ask(b"first", method, seconds=0.5) == b"first"
+                assert await stand.ask(b"first", method, seconds=0.2) == b"first"
         assert await stand.ask(b"next", method) == b"next"
         monkeypatch.undo()
         stand.begun = stand.ended = 0

@@ -456,8 +456,8 @@ def add_unknown(holder: Any, _: Any) -> None:
 
 
 def wrongly_refused(name: str, value: Any, refusals: Callable[[str], list[str]]) -> list[str]:
-    changes = list(broken(value))
-    assert len(changes) > 100
+    changes = list(broken(value))[::2]  # every second: all of them take half a minute
+    assert len(changes) > 50
     return [
         what
         for what, candidate in changes
