@@ -63,8 +63,10 @@ class ClaimShapes:
 
 
 def _counts(name: str, principal: Principal) -> bool:
-    """Tell whether the claim may have a second name. An e-mail that does not count must not."""
-    return name != "email" or not principal.email_claim_is_unverified
+    """Tell whether the claim may have a second name. An e-mail that does not count, or is none, must not."""
+    if name != "email":
+        return True
+    return principal.claims.get("email") not in (None, "") and not principal.email_claim_is_unverified
 
 
 def _found(name: str, claims: SignedClaims) -> tuple[Json, ...]:

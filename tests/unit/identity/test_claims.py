@@ -152,6 +152,15 @@ def test_an_address_that_does_not_count_gets_no_second_name() -> None:
     unverified = principal({"fallback": "f"}, email="alice@example.com", verified=False)
     assert shapes.shape(unverified).claims["mail"] == "f"
     assert shapes.shape(principal(email="alice@example.com")).claims["mail"] == "alice@example.com"
+    several: list[Json] = ["alice@example.com", "al@example.com"]
+    for email, verified, seen in (
+        (several, True, several),
+        (several, False, "f"),
+        ("", True, "f"),
+        (None, True, "f"),
+    ):
+        caller = principal({"fallback": "f", "email": email, "email_verified": verified})
+        assert shapes.shape(caller).claims["mail"] == seen
 
 
 def test_the_token_itself_is_left_alone() -> None:
