@@ -1,18 +1,21 @@
 """What an answer starts with: its code, what it says about itself, and the headers that many answers share.
 
 Envoy takes an empty answer, and any answer whose outer code is 0, for an allow (measured, Envoy 1.40). So answers are
-made here alone: all start as copies of what `_head` makes, with its code, and a denial's comes from a table that holds
-no 0.
+made here alone: all start with what `_head` makes, with its code, and a denial's comes from a table that holds no 0.
+
+Messages written one after the other are one message (protobuf, "Last One Wins"), whose embedded messages and maps are
+joined, and whose repeated fields follow each other. So an allow is a head that is kept, and what is written behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
 from authz.model import Allow, Decision, Deny
 from authz.pb import external_auth_pb2 as pb
+from authz.transport.wire import field
 
 OK: Final = 0
 GRPC_CODE: Final[Mapping[int, int]] = {400: 3, 401: 16, 403: 7, 404: 7, 503: 14}
@@ -26,9 +29,27 @@ class Stamp(NamedTuple):
     policy_revision: str = ""
 
 
-def allowed(allow: Allow, stamp: Stamp, to_set: tuple[str, ...]) -> pb.CheckResponse:
-    """Start an allow's answer: it sets headers of these names, in this order, whose values are still empty."""
-    return _response(allow, stamp, _allowed_head(_summary(OK, allow), to_set))
+def allowed(
+    allow: Allow,
+    policy_revision: str,
+    to_set: Mapping[str, str],
+    absent: tuple[str, ...],
+    to_remove: Iterable[str] = (),
+) -> bytes:
+    """Write an allow's answer, all but its `decision_id`. Raises ValueError for text that UTF-8 cannot hold.
+
+    It sets these headers and removes the others; `absent` are names that no request chose. What follows the head is
+    written by hand, in a third of the time that protobuf takes: a caller who comes for the first time waits for it.
+    """
+    headers = [
+        field(b"\x12", field(b"\x0a", _name(name) + field(b"\x12", text.encode()))) for name, text in to_set.items()
+    ]
+    headers += [field(b"\x2a", name.encode()) for name in to_remove]
+    entries = _revision(policy_revision)
+    if (principal := allow.principal) is not None:
+        entries += _entry(b"subject", principal.subject) + _entry(b"client_id", principal.client_id)
+    head = _allowed_head(_summary(OK, allow), absent)
+    return head + field(b"\x1a", b"".join(headers)) + field(b"\x22", entries)
 
 
 def denied(deny: Deny, stamp: Stamp, status: int) -> pb.CheckResponse:
@@ -68,14 +89,12 @@ def _head(summary: _Summary) -> pb.CheckResponse:
 
 
 @lru_cache(maxsize=_HEADS)
-def _allowed_head(summary: _Summary, to_set: tuple[str, ...]) -> pb.CheckResponse:
-    """Give an allow's answer with the names of the headers that it sets, without their values. Only to be copied."""
+def _allowed_head(summary: _Summary, absent: tuple[str, ...]) -> bytes:
+    """Give what an allow's answer starts with, which removes the headers that have no value."""
     response = _made(_head(summary))
-    ok = response.ok_response
-    ok.SetInParent()  # also when it is empty
-    for name in to_set:
-        set_header(ok.headers, name, "")
-    return response
+    response.ok_response.headers_to_remove.extend(absent)
+    response.ok_response.SetInParent()  # also when it is empty
+    return response.SerializeToString()
 
 
 def _made(like: pb.CheckResponse | None = None) -> pb.CheckResponse:
@@ -127,3 +146,19 @@ def decision_id_bytes(text: str) -> bytes:
     value = text.encode()
     entry = b"\x0a\x0bdecision_id\x12" + bytes((len(value) + 2, 0x1A, len(value))) + value
     return bytes((0x22, len(entry) + 2, 0x0A, len(entry))) + entry  # every length is below 128: one byte
+
+
+def _entry(name: bytes, text: str) -> bytes:
+    """Write `fields {key: name value {string_value: text}}` of dynamic metadata."""
+    return field(b"\x0a", field(b"\x0a", name) + field(b"\x12", field(b"\x1a", text.encode())))
+
+
+@lru_cache(maxsize=4)
+def _revision(text: str) -> bytes:
+    return _entry(b"policy_revision", text)
+
+
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    """Write the `key` of a header that the configuration names."""
+    return field(b"\x0a", name.encode())

@@ -84,59 +84,59 @@ class Answers:
     def serialized(
         self, request: Request, decision: Decision, stamp: Stamp, host: str = ""
     ) -> tuple[bytes, tuple[str, ...]]:
-        """Give the answer as bytes, and the headers omitted."""
-        answer = self.answer(request, decision, stamp, host)
-        return answer.response.SerializeToString(), answer.headers_omitted
+        """Give the answer to one request, and the identity headers omitted: their value cannot be a header value.
+
+        `host` is the canonical host name, empty when it could not be read.
+        """
+        match decision:
+            case Allow():
+                data, omitted = self._allow(request, decision, stamp.policy_revision)
+                return data + decision_id_bytes(stamp.decision_id), omitted
+            case Deny():  # pragma: no branch - the last kind there is
+                return self._deny(request, decision, stamp, host).SerializeToString(), ()
 
     def again(
         self, request: Request, remembered: Remembered, stamp: Stamp, host: str = ""
     ) -> tuple[bytes, tuple[str, ...]]:
         """Do the same for a decision that comes again; an allow's answer is written once and kept where the allow is.
 
-        Messages written one after the other are one message (protobuf, "Last One Wins"), whose embedded messages and
-        maps are joined; so a kept answer needs nothing but the new `decision_id` behind it.
+        A kept answer needs nothing but the new `decision_id` behind it.
         """
         decision = remembered.decision
         if isinstance(decision, Deny) or not self._keeps or has_aliases(request):
             return self.serialized(request, decision, stamp, host)
         if remembered.answer is None:
-            remembered.answer = self.serialized(request, decision, stamp._replace(decision_id=""))
+            remembered.answer = self._allow(request, decision, stamp.policy_revision)
         data, omitted = remembered.answer
         return data + decision_id_bytes(stamp.decision_id), omitted
 
     def answer(self, request: Request, decision: Decision, stamp: Stamp, host: str = "") -> Answer:
-        """Build the answer to one request; `host` is the canonical host name, empty when it could not be read."""
-        match decision:
-            case Allow():
-                return self._allow(request, decision, stamp)
-            case Deny():  # pragma: no branch - the last kind there is
-                return Answer(self._deny(request, decision, stamp, host))
+        """Give the same as a message, for whoever looks into it."""
+        data, omitted = self.serialized(request, decision, stamp, host)
+        return Answer(pb.CheckResponse.FromString(data), omitted)
 
-    def _allow(self, request: Request, allow: Allow, stamp: Stamp) -> Answer:
+    def _allow(self, request: Request, allow: Allow, policy_revision: str) -> tuple[bytes, tuple[str, ...]]:
+        """Write all but the `decision_id`."""
         to_set: dict[str, str] = {}
-        to_remove: dict[str, None] = {}  # a set that keeps its order
         passes = allow.route.pass_identity_headers
         if passes is None:
             passes = self._settings.pass_identity_headers
         principal = allow.principal if passes else None
-        omitted = []
+        absent, omitted = [], []
         for name, value in self._no_identity if principal is None else self._identity(principal):
             if isinstance(value, str):
                 to_set[name] = value
                 continue
             if value is Unfit.OMITTED:
                 omitted.append(name)
-            to_remove[name] = None
-        to_remove.update(dict.fromkeys(self._twins(request)))
+            absent.append(name)
+        to_remove = dict.fromkeys(self._twins(request))  # a set that keeps its order
         if self._settings.hide_credentials:
             self._hide_credentials(request, to_set, to_remove)
-        response = allowed(allow, stamp, tuple(to_set))
-        ok = response.ok_response
-        for option, value in zip(ok.headers, to_set.values(), strict=True):
-            option.header.value = value
+            absent = [name for name in absent if name not in to_set]
         # Envoy removes after it sets: a name in both would be gone.
-        ok.headers_to_remove.extend([name for name in to_remove if name not in to_set])
-        return Answer(response, tuple(omitted))
+        also = [name for name in to_remove if name not in to_set and name not in absent] if to_remove else ()
+        return allowed(allow, policy_revision, to_set, tuple(absent), also), tuple(omitted)
 
     def _identity(self, principal: Principal) -> IdentityValues:
         """Give the identity headers' values; worked out once for a principal that comes again from the token cache.
