@@ -7,7 +7,7 @@ the client sent it. What an answer starts with, its code above all, `answer_head
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
@@ -90,7 +90,7 @@ class Answers:
         """
         match decision:
             case Allow():
-                data, omitted = self._allow(request, decision, stamp.policy_revision)
+                data, omitted = self._allow(request, decision, stamp.policy_revision, self._known_identity)
                 return data + decision_id_bytes(stamp.decision_id), omitted
             case Deny():  # pragma: no branch - the last kind there is
                 return self._deny(request, decision, stamp, host).SerializeToString(), ()
@@ -106,7 +106,7 @@ class Answers:
         if isinstance(decision, Deny) or not self._keeps or has_aliases(request):
             return self.serialized(request, decision, stamp, host)
         if remembered.answer is None:
-            remembered.answer = self._allow(request, decision, stamp.policy_revision)
+            remembered.answer = self._allow(request, decision, stamp.policy_revision, self._identity)
         data, omitted = remembered.answer
         return data + decision_id_bytes(stamp.decision_id), omitted
 
@@ -115,7 +115,9 @@ class Answers:
         data, omitted = self.serialized(request, decision, stamp, host)
         return Answer(pb.CheckResponse.FromString(data), omitted)
 
-    def _allow(self, request: Request, allow: Allow, policy_revision: str) -> tuple[bytes, tuple[str, ...]]:
+    def _allow(
+        self, request: Request, allow: Allow, policy_revision: str, identity: Callable[[Principal], IdentityValues]
+    ) -> tuple[bytes, tuple[str, ...]]:
         """Write all but the `decision_id`."""
         to_set: dict[str, str] = {}
         passes = allow.route.pass_identity_headers
@@ -123,7 +125,7 @@ class Answers:
             passes = self._settings.pass_identity_headers
         principal = allow.principal if passes else None
         absent, omitted = [], []
-        for name, value in self._no_identity if principal is None else self._identity(principal):
+        for name, value in self._no_identity if principal is None else identity(principal):
             if isinstance(value, str):
                 to_set[name] = value
                 continue
@@ -139,6 +141,10 @@ class Answers:
         return allowed(allow, policy_revision, to_set, tuple(absent), also), tuple(omitted)
 
     def _identity(self, principal: Principal) -> IdentityValues:
+        longest = self._settings.max_header_bytes
+        return [(name, header_value(principal, claims, longest)) for name, claims in self._settings.identity_headers]
+
+    def _known_identity(self, principal: Principal) -> IdentityValues:
         """Give the identity headers' values; worked out once for a principal that comes again from the token cache.
 
         The principal is held beside its values, so that its address cannot become another's while it is the key.
@@ -146,12 +152,9 @@ class Answers:
         known = self._known.get(id(principal))
         if known is not None and known[0] is principal:
             return known[1]
-        values = tuple(
-            (name, header_value(principal, claims, self._settings.max_header_bytes))
-            for name, claims in self._settings.identity_headers
-        )
         if len(self._known) >= MAX_KNOWN_PRINCIPALS:
             self._known.clear()
+        values = self._identity(principal)
         self._known[id(principal)] = (principal, values)
         return values
 

@@ -26,12 +26,14 @@ def header_value(principal: Principal, claims: Sequence[str], max_bytes: int) ->
     long) is omitted whole, never cut. An e-mail that does not count is none: upstreams trust this header.
     """
     held = principal.claims
-    first = held.get(claims[0])
-    if type(first) is str and claims[0] != "email" and len(first) <= max_bytes and _PLAIN.fullmatch(first):
-        return first  # nearly always
     for name in claims:
-        values = claim_values(held, name)
-        if values or name in held:
+        if name in held:
+            value = held[name]
+            if type(value) is str and name != "email" and len(value) <= max_bytes and _PLAIN.fullmatch(value):
+                return value  # nearly always
+            values = claim_values(held, name)
+            break
+        if "." in name and (values := claim_values(held, name)):
             break
     else:
         return Unfit.ABSENT
