@@ -250,20 +250,22 @@ class Calls:
             await asyncio.sleep(0)
 
     def _more_may_come(self) -> bool:
-        """Take what comes, for one turn, and tell whether the thread of the event loop is to wait for more."""
+        """Wait once, take what is there, and tell whether the thread of the event loop is to wait for more.
+
+        Once: a call comes in two events, and a turn of everything else, between these, would delay its answer.
+        """
+        # Long work on this loop stands aside for calls that are there, and not for those that may come. Meanwhile
+        # no thread waits in our place: it would have to wait for the interpreter's lock, too.
+        is_busy = is_under_way()
+        event = self._next(0.0 if is_busy else LINGER_SECONDS)
         now = perf_counter()
+        if event is None:
+            return is_busy or now - self._last < LINGER_SECONDS
         ends = now + TURN_SECONDS
-        while now < ends:
-            # Long work on this loop stands aside for calls that are there, and not for those that may come. Meanwhile
-            # no thread waits in our place: it would have to wait for the interpreter's lock, too.
-            is_busy = is_under_way()
-            event = self._next(0.0 if is_busy else LINGER_SECONDS)
-            now = perf_counter()
-            if event is None:
-                return is_busy or now - self._last < LINGER_SECONDS
-            self._last = now
+        while event is not None:
             self._take(event)
-            del event
+            self._last = perf_counter()
+            event = self._next(0.0) if self._last < ends else None
         return True
 
     def _next(self, seconds: float) -> Any | None:  # noqa: ANN401
