@@ -93,7 +93,6 @@ def _allowed_head(summary: _Summary, absent: tuple[str, ...]) -> bytes:
     """Give what an allow's answer starts with, which removes the headers that have no value."""
     response = _made(_head(summary))
     response.ok_response.headers_to_remove.extend(absent)
-    response.ok_response.SetInParent()  # also when it is empty
     return response.SerializeToString()
 
 

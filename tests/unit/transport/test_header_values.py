@@ -54,6 +54,8 @@ from tests.support.policies import principal
         ("x" * 41, Unfit.OMITTED),
         ("é" * 20, "é" * 20),
         ("é" * 21, Unfit.OMITTED),
+        (["x" * 19, "x" * 20], "x" * 19 + "," + "x" * 20),
+        (["x" * 20, "x" * 20], Unfit.OMITTED),
         ([str(n) * 2 for n in range(30)], Unfit.OMITTED),
     ],
 )
