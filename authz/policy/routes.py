@@ -95,6 +95,7 @@ class _PathIndex:
         self._exact: dict[str, int] = {}
         self._prefixes: dict[str, int] = {}
         self._patterns: list[tuple[int, PathMatcher]] = []
+        lengths: set[int] = set()  # of prefixes
         for number, route in enumerate(routes):
             breathe()
             match route.path.kind:
@@ -102,9 +103,10 @@ class _PathIndex:
                     self._exact.setdefault(route.path.text, number)
                 case PathKind.PREFIX | PathKind.ANY:
                     self._prefixes.setdefault(route.path.text, number)
+                    lengths.add(len(route.path.text))
                 case PathKind.REGEX:  # pragma: no branch - the last kind there is
                     self._patterns.append((number, route.path))
-        self._lengths: Final = sorted({len(prefix) for prefix in self._prefixes})
+        self._lengths: Final = sorted(lengths)
 
     def find(self, path: str) -> Route | None:
         none = len(self._routes)
@@ -128,15 +130,19 @@ class RouteIndex:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self.routes: Final = tuple(routes)
+        self._by_id: dict[str, Route] = {}
+        self._wildcards: list[Route] = []
         by_host: dict[tuple[str, int | None], list[Route]] = {}
         for route in self.routes:
             breathe()
+            if route.id is not None:
+                self._by_id[route.id] = route
             if route.host.pattern is None:
                 by_host.setdefault((route.host.name, route.host.port), []).append(route)
+            else:
+                self._wildcards.append(route)
         self._by_host = {key: _PathIndex(routes) for key, routes in by_host.items()}
         self._hosts = frozenset(name for name, _ in by_host)
-        self._wildcards = tuple(route for route in self.routes if route.host.pattern is not None)
-        self._by_id = {route.id: route for route in self.routes if route.id is not None}
 
     def find(self, host: Host, path: str) -> Route | None:
         """Give the route of a canonical host and path, or None."""
