@@ -75,6 +75,18 @@ def test_garbage_is_not_kept_for_good() -> None:
     assert meanwhile() is None
 
 
+@pytest.mark.parametrize("looks", range(4))
+def test_garbage_that_outlived_looks_before_a_load_is_not_kept_either(looks: int) -> None:
+    gc.freeze()
+    knots = [Knot()]
+    for _ in range(looks):
+        gc.collect(1)
+    gone = weakref.ref(knots.pop())
+    with quietly():
+        pass
+    assert gone() is None
+
+
 def test_what_becomes_garbage_after_a_load_goes_after_some_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiet, "MOST_OBJECTS", 10**9)  # other tests' objects are here, too
     with quietly():
