@@ -4,7 +4,7 @@ Envoy takes an empty answer, and any answer whose outer code is 0, for an allow 
 made here alone: all start with what `_head` makes, with its code, and a denial's comes from a table that holds no 0.
 
 Messages written one after the other are one message (protobuf, "Last One Wins"), whose embedded messages and maps are
-joined, and whose repeated fields follow each other. So an allow is a head that is kept, and what is written behind it.
+joined, and whose repeated fields follow each other. So an answer is a head that is kept, and what is written behind it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from authz.model import Allow, Decision, Deny
+from authz.model import Allow, Decision, Deny, Principal
 from authz.pb import external_auth_pb2 as pb
 from authz.transport.wire import field
 
 OK: Final = 0
+FOUND: Final = 302
 GRPC_CODE: Final[Mapping[int, int]] = {400: 3, 401: 16, 403: 7, 404: 7, 503: 14}
 """google.rpc.Code by HTTP status: INVALID_ARGUMENT, UNAUTHENTICATED, PERMISSION_DENIED, UNAVAILABLE."""
 
@@ -45,16 +46,17 @@ def allowed(
         field(b"\x12", field(b"\x0a", _name(name) + field(b"\x12", text.encode()))) for name, text in to_set.items()
     ]
     headers += [field(b"\x2a", name.encode()) for name in to_remove]
-    entries = _revision(policy_revision)
-    if (principal := allow.principal) is not None:
-        entries += _entry(b"subject", principal.subject) + _entry(b"client_id", principal.client_id)
     head = _allowed_head(_summary(OK, allow), absent)
-    return head + field(b"\x1a", b"".join(headers)) + field(b"\x22", entries)
+    return head + field(b"\x1a", b"".join(headers)) + _about(allow.principal, policy_revision)
 
 
-def denied(deny: Deny, stamp: Stamp, status: int) -> pb.CheckResponse:
-    """Start a denial's answer, which has no HTTP response yet; `status`: the HTTP status of its reason."""
-    return _response(deny, stamp, _head(_summary(GRPC_CODE[status], deny)))
+def denied(deny: Deny, policy_revision: str, status: int, refused: bytes) -> bytes:
+    """Write a denial's answer, all but its `decision_id`.
+
+    `status`: the HTTP status of its reason; `refused`: what the client gets, by `refused_head` or `redirected`.
+    """
+    head = _head(_summary(GRPC_CODE[status], deny))
+    return head + field(b"\x12", refused) + _about(deny.principal, policy_revision)
 
 
 class _Summary(NamedTuple):
@@ -79,47 +81,24 @@ _HEADS: Final = 1024
 
 
 @lru_cache(maxsize=_HEADS)
-def _head(summary: _Summary) -> pb.CheckResponse:
-    """Give what every answer starts with: outer code and dynamic metadata. Only to be copied from."""
-    response = _made()
+def _head(summary: _Summary) -> bytes:
+    """Write what every answer starts with: outer code and dynamic metadata."""
+    response = pb.CheckResponse()
     response.status.code = summary.code
     for name in ("decision", "reason", "route"):
         response.dynamic_metadata.fields[name].string_value = getattr(summary, name)
-    return response
+    return response.SerializeToString()
 
 
 @lru_cache(maxsize=_HEADS)
 def _allowed_head(summary: _Summary, absent: tuple[str, ...]) -> bytes:
-    """Give what an allow's answer starts with, which removes the headers that have no value."""
-    response = _made(_head(summary))
-    response.ok_response.headers_to_remove.extend(absent)
-    return response.SerializeToString()
+    """Write what an allow's answer starts with, which removes the headers that have no value."""
+    return _head(summary) + field(b"\x1a", b"".join([field(b"\x2a", name.encode()) for name in absent]))
 
 
-def _made(like: pb.CheckResponse | None = None) -> pb.CheckResponse:
-    """Make an answer, which is done here alone. One that is like no other has no code yet, which means allow."""
-    response = pb.CheckResponse()
-    if like is not None:
-        response.CopyFrom(like)
-    return response
-
-
-def _response(decision: Decision, stamp: Stamp, head: pb.CheckResponse) -> pb.CheckResponse:
-    """Start every answer: what it has in common with others, its id, and the caller."""
-    response = _made(head)
-    fields = response.dynamic_metadata.fields
-    fields["decision_id"].string_value = stamp.decision_id
-    fields["policy_revision"].string_value = stamp.policy_revision
-    principal = decision.principal
-    if principal is not None:
-        fields["subject"].string_value = principal.subject
-        fields["client_id"].string_value = principal.client_id
-    return response
-
-
-@lru_cache(maxsize=256)  # a handful for each host; to write one takes half as long as a whole denial
-def denied_response(status: int, content_type: str, policy: str, challenge: str | None) -> pb.DeniedHttpResponse:
-    """Give a denial without its body. Only to be copied from."""
+@lru_cache(maxsize=256)  # a handful for each host
+def refused_head(status: int, content_type: str, policy: str, challenge: str | None) -> bytes:
+    """Write what a client gets, without its body."""
     response = pb.DeniedHttpResponse()
     response.status.code = status
     set_header(response.headers, "content-type", content_type)
@@ -130,7 +109,22 @@ def denied_response(status: int, content_type: str, policy: str, challenge: str 
         set_header(response.headers, "content-security-policy", policy)
     if challenge is not None:
         set_header(response.headers, "www-authenticate", challenge)
-    return response
+    return response.SerializeToString()
+
+
+def body_bytes(text: str) -> bytes:
+    """Write the body that follows `refused_head`. Raises ValueError for text that UTF-8 cannot hold."""
+    return field(b"\x1a", text.encode())
+
+
+def redirected(location: str) -> bytes:
+    """Write what a browser gets that is sent elsewhere."""
+    response = pb.DeniedHttpResponse()
+    response.status.code = FOUND
+    set_header(response.headers, "location", location)
+    set_header(response.headers, "cache-control", "no-store")
+    set_header(response.headers, "vary", "accept")
+    return response.SerializeToString()
 
 
 def set_header(headers: object, name: str, value: str) -> None:
@@ -145,6 +139,14 @@ def decision_id_bytes(text: str) -> bytes:
     value = text.encode()
     entry = b"\x0a\x0bdecision_id\x12" + bytes((len(value) + 2, 0x1A, len(value))) + value
     return bytes((0x22, len(entry) + 2, 0x0A, len(entry))) + entry  # every length is below 128: one byte
+
+
+def _about(principal: Principal | None, policy_revision: str) -> bytes:
+    """Write what else an answer says about itself: the policy, and the caller."""
+    entries = _revision(policy_revision)
+    if principal is not None:
+        entries += _entry(b"subject", principal.subject) + _entry(b"client_id", principal.client_id)
+    return field(b"\x22", entries)
 
 
 def _entry(name: bytes, text: str) -> bytes:

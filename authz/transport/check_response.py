@@ -27,13 +27,20 @@ from authz.pb import external_auth_pb2 as pb
 from authz.policy.refusals import Redirects
 from authz.policy.remembered import Remembered
 from authz.settings.templates import Template
-from authz.transport.answer_heads import Stamp, allowed, decision_id_bytes, denied, denied_response, set_header
+from authz.transport.answer_heads import (
+    Stamp,
+    allowed,
+    body_bytes,
+    decision_id_bytes,
+    denied,
+    redirected,
+    refused_head,
+)
 from authz.transport.check_request import NOBODY, are_plain, has_aliases, request_id_of
 from authz.transport.header_values import Unfit, header_value
 from authz.transport.pages import Refusal, denial_page
 from authz.transport.redirects import redirect_target
 
-FOUND: Final = 302
 MAX_SCOPE_LENGTH: Final = 1024  # characters that a challenge may name; a longer list is left out whole
 
 
@@ -88,12 +95,11 @@ class Answers:
 
         `host` is the canonical host name, empty when it could not be read.
         """
-        match decision:
-            case Allow():
-                data, omitted = self._allow(request, decision, stamp.policy_revision, self._known_identity)
-                return data + decision_id_bytes(stamp.decision_id), omitted
-            case Deny():  # pragma: no branch - the last kind there is
-                return self._deny(request, decision, stamp, host).SerializeToString(), ()
+        if isinstance(decision, Allow):
+            data, omitted = self._allow(request, decision, stamp.policy_revision, self._known_identity)
+        else:
+            data, omitted = self._deny(request, decision, stamp.policy_revision, host), ()
+        return data + decision_id_bytes(stamp.decision_id), omitted
 
     def again(
         self, request: Request, remembered: Remembered, stamp: Stamp, host: str = ""
@@ -173,23 +179,16 @@ class Answers:
         elif remaining is not None:
             to_remove["cookie"] = None
 
-    def _deny(self, request: Request, deny: Deny, stamp: Stamp, host: str) -> pb.CheckResponse:
+    def _deny(self, request: Request, deny: Deny, policy_revision: str, host: str) -> bytes:
+        """Write all but the `decision_id`."""
         status = http_status(deny.reason)
-        # The same code for a redirect, because the decision is the same.
-        response = denied(deny, stamp, status)
-        refused = response.denied_response
         location = redirect_target(request, status, self._redirects(deny))
-        if location is None:
-            shows = self._shows_details(deny)
-            page = denial_page(request, _refusal(request, deny, status, host, shows), self._settings.denied_pages)
-            challenge = _challenge(status, deny, host, shows)
-            refused.CopyFrom(denied_response(status, page.content_type, page.policy, challenge))
-            refused.body = page.body
-        else:
-            refused.status.code = FOUND
-            for name, value in _redirect_headers(location):
-                set_header(refused.headers, name, value)
-        return response
+        if location is not None:  # the same code, because the decision is the same
+            return denied(deny, policy_revision, status, redirected(location))
+        shows = self._shows_details(deny)
+        page = denial_page(request, _refusal(request, deny, status, host, shows), self._settings.denied_pages)
+        head = refused_head(status, page.content_type, page.policy, _challenge(status, deny, host, shows))
+        return denied(deny, policy_revision, status, head + body_bytes(page.body))
 
     def _redirects(self, deny: Deny) -> Mapping[int, str]:
         """Give where browsers are sent, by status; the route's word goes before the configuration's."""
@@ -209,12 +208,6 @@ class StandingDenial:
     def with_id(self, decision_id: str) -> bytes:
         """Give it with a `decision_id`, which replaces the empty one."""
         return self.data + decision_id_bytes(decision_id)
-
-
-def _redirect_headers(location: str) -> Iterable[tuple[str, str]]:
-    yield "location", location
-    yield "cache-control", "no-store"
-    yield "vary", "accept"
 
 
 def _refusal(request: Request, deny: Deny, status: int, host: str, shows: bool) -> Refusal:

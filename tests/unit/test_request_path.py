@@ -118,14 +118,21 @@ def test_nothing_on_a_requests_way_speaks_of_the_current_task(name: str) -> None
     assert found <= {"identity/jwks.py": {"_sleep"}, "transport/calls.py": {"stop"}}.get(name, set())
 
 
-def test_the_answers_message_is_made_in_one_place_alone() -> None:
-    """`_made`; and only `_head`, whose code comes from a table, makes one that is not like another."""
+def test_every_answer_starts_with_a_head_that_has_its_code() -> None:
+    """`_head` alone makes a message, whose code comes from a table; `allowed` and `denied` alone write behind it."""
     places = [name for name in sources() for called, _ in calls(name) if called == "CheckResponse"]
     assert places == ["transport/answer_heads.py"]
-    anew = [call for called, call in calls("transport/answer_heads.py") if called == "_made" and not call.args]
-    assert len(anew) == 1
     functions = [node for node in ast.walk(tree("transport/answer_heads.py")) if isinstance(node, ast.FunctionDef)]
-    assert [node.name for node in functions if anew[0] in ast.walk(node)] == ["_head"]
+    callers = {
+        wanted: {
+            function.name
+            for function in functions
+            for node in ast.walk(function)
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == wanted
+        }
+        for wanted in ("CheckResponse", "_head", "_allowed_head")
+    }
+    assert callers == {"CheckResponse": {"_head"}, "_head": {"_allowed_head", "denied"}, "_allowed_head": {"allowed"}}
 
 
 def test_no_decision_is_an_exception() -> None:

@@ -1,4 +1,4 @@
-"""An allow written by hand is the message that protobuf writes."""
+"""What is written by hand is the message that protobuf writes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.model import Allow, Principal, Reason, RouteName, Source
+from authz.model import Allow, Deny, Principal, Reason, RouteName, Source
 from authz.pb import external_auth_pb2 as pb
-from authz.transport.answer_heads import allowed, decision_id_bytes, set_header
+from authz.transport.answer_heads import (
+    GRPC_CODE,
+    allowed,
+    body_bytes,
+    decision_id_bytes,
+    denied,
+    redirected,
+    refused_head,
+    set_header,
+)
 from authz.transport.wire import field
 from tests.support.policies import principal
 
@@ -46,6 +55,40 @@ def test_an_allow_is_what_protobuf_writes(
         response.dynamic_metadata.fields[name].string_value = text
     written = allowed(allow, revision, to_set, absent, to_remove) + decision_id_bytes("d-1")
     assert pb.CheckResponse.FromString(written) == response
+
+
+@given(
+    st.sampled_from(sorted(GRPC_CODE)),
+    st.tuples(TEXTS, st.sampled_from(["", "default-src 'none'"]), st.none() | TEXTS, TEXTS) | TEXTS,
+    st.none() | st.builds(lambda subject: principal(subject=subject), TEXTS),
+    st.none() | st.text(max_size=5).map(lambda label: RouteName(label, Source("a.yaml", 1, 1))),
+)
+def test_a_denial_is_what_protobuf_writes(
+    status: int, sent: tuple[str, str, str | None, str] | str, caller: Principal | None, route: RouteName | None
+) -> None:
+    response = pb.CheckResponse()
+    response.status.code = GRPC_CODE[status]
+    refused = response.denied_response
+    if isinstance(sent, str):
+        refused.status.code = 302
+        headers = {"location": sent, "cache-control": "no-store", "vary": "accept"}
+        written = redirected(sent)
+    else:
+        content_type, policy, challenge, body = sent
+        refused.status.code, refused.body = status, body
+        headers = {"content-type": content_type, "cache-control": "no-store", "x-content-type-options": "nosniff"}
+        headers |= {"vary": "accept"} | ({"content-security-policy": policy} if policy else {})
+        headers |= {} if challenge is None else {"www-authenticate": challenge}
+        written = refused_head(status, content_type, policy, challenge) + body_bytes(body)
+    for name, text in headers.items():
+        set_header(refused.headers, name, text)
+    said = {"decision": "deny", "reason": "no-rule", "route": "" if route is None else route.label}
+    said |= {"policy_revision": "rev", "decision_id": "d-1"}
+    said |= {} if caller is None else {"subject": caller.subject, "client_id": caller.client_id}
+    for name, text in said.items():
+        response.dynamic_metadata.fields[name].string_value = text
+    data = denied(Deny(Reason.NO_RULE, (), route, caller), "rev", status, written) + decision_id_bytes("d-1")
+    assert pb.CheckResponse.FromString(data) == response
 
 
 @pytest.mark.parametrize("length", [0, 1, 127, 128, 129, 16_383, 16_384, 2_097_151, 2_097_152])
