@@ -136,7 +136,7 @@ def _decision_json(entry: DecisionRecord) -> str:
     reasons = '","'.join(entry.reasons)  # words of a closed list: nothing in them to escape
     detail = f',"detail":{_quoted(entry.detail)}' if entry.detail else ""
     omitted = f',"headers_omitted":{_bounded_json(entry.headers_omitted)}' if entry.headers_omitted else ""
-    why = "" if entry.why is None else f',"why":{_bounded_json(entry.why)}'
+    why = "" if entry.why is None else f',"why":{_why_json(entry.why)}'
     return (
         f'{{"time":"{rfc3339(entry.now)}","level":"{_decision_level(entry)}","msg":"decision"'
         f',"decision_id":{_quoted(entry.decision_id)},"request_id":{_quoted(entry.request_id)}'
@@ -148,6 +148,17 @@ def _decision_json(entry: DecisionRecord) -> str:
         f',"subject":{_known(entry.subject)},"client_id":{_known(entry.client_id)}'
         f',"token_use":{_known(entry.token_use)},"duration_us":{entry.duration_us}{detail}{omitted}{why}}}'
     )
+
+
+_WHY: Final = frozenset({"condition", "effect", "policy", "found", "hint"})  # explanation.py
+
+
+def _why_json(why: Fields) -> str:
+    """Write its few texts, most of which come again and again."""
+    texts = {name: text for name, text in why.items() if name in _WHY and type(text) is str and text}
+    if len(texts) < len(why):
+        return _bounded_json(why)
+    return "{" + ",".join([f'"{name}":{_known(text)}' for name, text in texts.items()]) + "}"
 
 
 def _bounded_json(value: Json) -> str:

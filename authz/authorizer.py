@@ -258,8 +258,8 @@ class Authorizer:
 
 def _explained(decision: Decision, facts: Facts, route: Route) -> Decision:
     """Give a denial what the policy's author tells whoever is refused so."""
-    if isinstance(decision, Deny):
-        return decision._replace(guidance=guidance_for(decision, facts, route))
+    if isinstance(decision, Deny) and (guidance := guidance_for(decision, facts, route)) is not decision.guidance:
+        return decision._replace(guidance=guidance)
     return decision
 
 

@@ -89,7 +89,11 @@ TEXTS = st.none() | WORDS
         duration_us=st.integers(0, 10**9),
         detail=st.just("") | WORDS,
         headers_omitted=st.lists(st.sampled_from(["x-auth-email", "x-auth-groups"]), max_size=2),
-        why=st.none() | st.dictionaries(TEXTS.map(str), TEXTS | st.floats() | st.lists(TEXTS)),
+        why=st.none()
+        | st.dictionaries(TEXTS.map(str), TEXTS | st.floats() | st.lists(TEXTS))
+        | st.dictionaries(
+            st.sampled_from(["condition", "effect", "policy", "found", "hint"]), TEXTS | st.just("x" * 300)
+        ),
     )
 )
 def test_the_quick_way_writes_the_same_line(record: DecisionRecord) -> None:
