@@ -145,18 +145,26 @@ def _about(principal: Principal | None, policy_revision: str) -> bytes:
     """Write what else an answer says about itself: the policy, and the caller."""
     entries = _revision(policy_revision)
     if principal is not None:
-        entries += _entry(b"subject", principal.subject) + _entry(b"client_id", principal.client_id)
+        entries += _entry(_SUBJECT, principal.subject) + _client(principal.client_id)
     return field(b"\x22", entries)
 
 
-def _entry(name: bytes, text: str) -> bytes:
-    """Write `fields {key: name value {string_value: text}}` of dynamic metadata."""
-    return field(b"\x0a", field(b"\x0a", name) + field(b"\x12", field(b"\x1a", text.encode())))
+_SUBJECT, _CLIENT, _REVISION = (field(b"\x0a", key) for key in (b"subject", b"client_id", b"policy_revision"))
+
+
+def _entry(key: bytes, text: str) -> bytes:
+    """Write `fields {key: … value {string_value: text}}` of dynamic metadata."""
+    return field(b"\x0a", key + field(b"\x12", field(b"\x1a", text.encode())))
 
 
 @lru_cache(maxsize=4)
 def _revision(text: str) -> bytes:
-    return _entry(b"policy_revision", text)
+    return _entry(_REVISION, text)
+
+
+@lru_cache(maxsize=64)  # app clients, of verified tokens
+def _client(text: str) -> bytes:
+    return _entry(_CLIENT, text)
 
 
 @lru_cache(maxsize=256)

@@ -42,7 +42,7 @@ def header_value(principal: Principal, claims: Sequence[str], max_bytes: int) ->
     texts = [_text(value) for value in values if value is not None]
     if None in texts:
         return Unfit.OMITTED
-    joined = ",".join(text for text in texts if text)
+    joined = ",".join([text for text in texts if text])
     if not joined:
         return Unfit.ABSENT
     return joined if _is_fit(joined, max_bytes) else Unfit.OMITTED

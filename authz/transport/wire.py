@@ -10,7 +10,11 @@ _LENGTHS: Final = tuple(bytes((length,)) for length in range(128))
 def field(tag: bytes, payload: bytes) -> bytes:
     """Write a field that holds text or a message. `tag`: eight times the field's number, and two."""
     length = len(payload)
-    return tag + (_LENGTHS[length] if length < 128 else _varint(length)) + payload
+    if length < 0x80:
+        return tag + _LENGTHS[length] + payload
+    if length < 0x4000:
+        return tag + bytes((length & 0x7F | 0x80, length >> 7)) + payload
+    return tag + _varint(length) + payload
 
 
 def _varint(number: int) -> bytes:
