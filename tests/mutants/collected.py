@@ -80,17 +80,25 @@ class _Loop:
 
     def __init__(self, then: Callable[[Collected], Never]) -> None:
         self._then = then
+        self.error: Exception | None = None
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
         if session.testsfailed:
             return None  # pytest's own loop says so and ends
         collected = Collected(session.items)
         session.config.pluginmanager.register(collected)
-        self._then(collected)
+        try:
+            self._then(collected)
+        except Exception as error:  # noqa: BLE001 - pytest would swallow it and tell a number
+            self.error = error
+        return True
 
 
 def collect(paths: Sequence[str], then: Callable[[Collected], Never]) -> int:
-    """Let pytest collect these, and hand them on: `then` ends this process. A return says that it could not."""
+    """Let pytest collect these, and hand them on: `then` ends this process. A return says that pytest could not.
+
+    What `then` raises is raised here.
+    """
     hypothesis.settings.register_profile(
         "mutants",
         derandomize=True,
@@ -101,7 +109,11 @@ def collect(paths: Sequence[str], then: Callable[[Collected], Never]) -> int:
     )
     hypothesis.settings.load_profile("mutants")
     ignored = [f"--ignore={path}" for path in LEFT_OUT]
-    return int(pytest.main([*OPTIONS, *ignored, *paths], plugins=[_Loop(then)]))
+    loop = _Loop(then)
+    code = pytest.main([*OPTIONS, *ignored, *paths], plugins=[loop])
+    if loop.error is not None:
+        raise loop.error
+    return int(code)
 
 
 def alarm(seconds: Mapping[int, float]) -> Callable[[int], None]:

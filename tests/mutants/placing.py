@@ -31,6 +31,11 @@ class Swap:
         self._codes = codes(compile_tree(parse(module), module))
         self._living = {key: functions.get(code, []) for key, code in self._codes.items()}
 
+    @property
+    def has_functions(self) -> bool:
+        """A module of constants has none: all its mutants must be there from the import on."""
+        return any(self._living.values())
+
     def put(self, mutant: Mutant) -> bool:
         """Say whether it could be put in place so."""
         return self._replace(codes(compile_tree(mutated(mutant), self._module)))
