@@ -28,6 +28,7 @@ OPTIONS: Final = {
             issuers=frozenset({"https://a.example"}), clients=frozenset({"web", "app", "cli", "bot"})
         )
     ),
+    "three clients": PolicyOptions(accepted=AcceptedTokens(clients=frozenset({"web", "app", "cli"}))),
     "an authority": PolicyOptions(
         context=CriteriaContext(parse_authorities((CASES / "certificates" / "authority.pem").read_bytes()))
     ),
@@ -55,6 +56,14 @@ def test_an_oddity_is_told_word_for_word(text: str, configuration: str, expected
 def test_no_warning_keeps_a_set_from_loading() -> None:
     for text, configuration, _ in (case.values for case in cases()):
         assert load(text, OPTIONS[configuration]).routes.routes
+
+
+def test_every_place_that_a_warning_names_goes_by_its_other_name_too() -> None:
+    """Such as the place that `serve` opened the file at."""
+    for text, configuration, _ in (case.values for case in cases()):
+        for warning in load(text, OPTIONS[configuration]).warnings:
+            told = str(warning.placed(lambda source: source._replace(file="etc/q.yaml")))
+            assert told == str(warning).replace("p.yaml:", "etc/q.yaml:")
 
 
 def test_what_the_configuration_causes_is_said_once_for_many_routes() -> None:
@@ -89,6 +98,25 @@ def test_very_many_hosts_beside_wildcards_are_not_compared() -> None:
     wildcards = "".join(f"- {{from: 'https://*.w{number}.example', path: /w}}\n" for number in range(100))
     hosts = "".join(f"- {{from: 'https://h{number}.w1.example', path: /h}}\n" for number in range(201))
     assert load(wildcards + hosts).warnings == ()
+
+
+@pytest.mark.parametrize(("others", "told"), [(7, True), (8, False)])
+def test_of_many_criteria_the_first_eight_alone_are_compared(others: int, told: bool) -> None:
+    wide = [f"{{source_ip: 10.0.0.0/{8 + number}}}" for number in range(others)]
+    assert _never_together([*wide, "{source_ip: 192.0.2.1}"]) is told
+
+
+@pytest.mark.parametrize(("few", "many", "told"), [(10, 20, True), (3, 67, False)])
+def test_of_long_lists_of_networks_two_hundred_pairs_at_most_are_compared(few: int, many: int, told: bool) -> None:
+    lists = ", ".join(f"10.0.0.{number}" for number in range(few)), ", ".join(f"10.1.0.{n}" for n in range(many))
+    assert _never_together([f"{{source_ip: [{addresses}]}}" for addresses in lists]) is told
+
+
+def _never_together(criteria: list[str]) -> bool:
+    """Tell whether a deny of all of these is said never to hold."""
+    rules = f"[{{allow: {{or: [authenticated_user: true]}}}}, {{deny: {{and: [{', '.join(criteria)}]}}}}]"
+    warnings = load(f"[{{from: 'https://a.example', policy: {rules}}}]").warnings
+    return any("never holds together with the one above it" in warning.message for warning in warnings)
 
 
 @pytest.mark.parametrize(
