@@ -87,7 +87,7 @@ def _canonical_start(start: str, *, whole: bool) -> str:
         return canonical_pattern(escaped, prefix=not whole)
     except RequestError:
         # What follows may complete the last escape (`/%2[0-9]`), or the character that several make (`/%C3(%A9|%A8)`).
-        head = _OPEN_END.sub("", escaped, count=1)
+        head = _OPEN_END.sub("", escaped)
         if whole or head == escaped:
             raise
         return canonical_pattern(head, prefix=True) + escaped[len(head) :]
@@ -119,4 +119,4 @@ def _canonical_piece(piece: str) -> str:
     """Give a character or an escape in the form of canonical paths. Raises RequestError when none holds it."""
     if piece.startswith("%") and int(piece[1:], 16) > 0x7F:
         return piece.upper()  # one of several that make a character
-    return canonical_pattern(f"/{piece}".replace(" ", "%20"), prefix=True)[1:]
+    return canonical_pattern(f"/{piece}".replace(" ", "%20"))[1:]
