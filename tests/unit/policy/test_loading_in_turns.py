@@ -22,7 +22,9 @@ def repeated(line: str) -> bytes:
 ROUTES = repeated("- {from: 'https://a%d.example', allow_any_authenticated_user: true}\n")
 USERS = b"- from: https://a.example\n  allowed_users:\n" + repeated("  - user%d@example.com\n")
 CRITERIA = b"- from: https://a.example\n  policy:\n    allow:\n      or:\n" + repeated("      - groups: g%d\n")
+TOGETHER = CRITERIA.replace(b"or:", b"and:")
 PATTERNS = repeated("- {from: 'https://a.example', regex: '/%d/[a-z]+', allow_any_authenticated_user: true}\n")
+WILDCARDS = ROUTES.replace(b"//a", b"//*.a")
 
 
 def parsed(data: bytes) -> PolicySet:
@@ -48,8 +50,8 @@ def breaths(job: Callable[[], object]) -> int:
 
 @pytest.mark.parametrize(
     ("data", "at_least"),
-    [(ROUTES, 20), (USERS, 9), (CRITERIA, 9), (PATTERNS, 23)],
-    ids=["routes", "users", "rules", "regex"],
+    [(ROUTES, 21), (USERS, 11), (CRITERIA, 10), (TOGETHER, 11), (PATTERNS, 24), (WILDCARDS, 21)],
+    ids=["routes", "users", "rules", "rules of several", "regex", "wildcards"],
 )
 def test_policies(data: bytes, at_least: int) -> None:
     assert breaths(lambda: parsed(data)) >= at_least * COUNT
