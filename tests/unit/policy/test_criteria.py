@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 import pytest
@@ -319,6 +319,15 @@ def test_the_age_of_a_sign_in_is_shown() -> None:
     assert criterion.look(facts(principal({"auth_time": NOW - 1000}))) == ("1000s",)
     assert criterion.look(SOMEBODY) == ()
     assert criterion.look(NOBODY) == ()
+
+
+@pytest.mark.parametrize(
+    ("auth_time", "shown"),
+    [(-(2**53), (f"{NOW + 2**53}s",)), (-(2**53) - 1, ())],
+    ids=["to the second", "not to the second"],
+)
+def test_an_age_is_shown_as_long_as_it_can_be_told_to_the_second(auth_time: int, shown: Sequence[str]) -> None:
+    assert compiled("auth_age: {max: 15m}").look(facts(principal({"auth_time": auth_time}))) == shown
 
 
 def test_what_was_there_is_shown() -> None:

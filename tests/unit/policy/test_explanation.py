@@ -172,6 +172,18 @@ class TestClosest:
         assert condition_of(entry) == ("allow", "groups: has `guests`", "1 value")
         assert "hint" not in entry
 
+    def test_what_must_not_hold_and_does_not_is_not_to_blame(self) -> None:
+        """Its reason is that of the denial, and it nearly held: which would have been worse."""
+        entry = why_of(
+            ppl("""
+                - allow: {or: [{groups: admins}]}
+                - allow: {not: [{groups: interns}, {groups: guests}]}
+            """),
+            principal(groups=["Interns", "guests"]),
+        )
+        assert condition_of(entry) == ("allow", "groups: has `admins`", "2 values")
+        assert "hint" not in entry
+
     def test_the_member_of_a_deny_that_turned_it(self) -> None:
         entry = why_of(
             ppl("""

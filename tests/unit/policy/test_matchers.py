@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.document import Node, Problems, parse
+from authz.document import MAX_NUMBER_LENGTH, Node, Problems, parse
 from authz.model import Json
 from authz.policy.matchers import (
     STRING_OPERATORS,
@@ -351,6 +351,16 @@ def test_a_list_is_no_claim_value() -> None:
     problems = Problems()
     assert claim_value(node_of("[a]"), "it", problems) is None
     assert [problem.message for problem in problems] == ["it: found a list, expected text, a number or a boolean"]
+
+
+@pytest.mark.parametrize(
+    ("digits", "kind"), [(MAX_NUMBER_LENGTH, "that is finite"), (MAX_NUMBER_LENGTH + 1, "of at most 400 characters")]
+)
+def test_a_number_is_too_long_or_too_large(digits: int, kind: str) -> None:
+    problems = Problems()
+    assert claim_value(node_of("1e".ljust(digits, "9")), "it", problems) is None
+    (problem,) = problems
+    assert problem.message.endswith(f"expected a number {kind}: write it in quotes if it is text")
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,12 @@ class TestValues:
                 id="a list flattened with commas",
             ),
             pytest.param(
+                "claim/roles: b", {"roles": "[a,b"},
+                "the claim is one text that holds a list; see `claims:` with `split`",
+                'the claim is one text that holds a list; split it: claims: {roles: {split: ","}}',
+                id="a list flattened with commas, and a bracket that is not closed",
+            ),
+            pytest.param(
                 "claim/roles: b", {"roles": "a b"},
                 "the claim is one text that holds a list; see `claims:` with `split`",
                 'the claim is one text that holds a list; split it: claims: {roles: {split: " "}}',
