@@ -107,6 +107,12 @@ def test_a_long_address_becomes_the_front_page_and_not_half_an_address() -> None
         assert returned(target(path=f"/{too_long}")) == "https://app.example.com/"
 
 
+@pytest.mark.parametrize("length", [4096, 4097])
+def test_an_address_that_is_only_short_enough_before_it_is_encoded_becomes_the_front_page(length: int) -> None:
+    path = "/".ljust(length - len("https://app.example.com"), "a")
+    assert target(path=path) == "https://login.example.com/start?lang=en&return=https%3A%2F%2Fapp.example.com%2F"
+
+
 @pytest.mark.parametrize(
     ("where", "host", "path"),
     [
