@@ -29,6 +29,7 @@ from authz.document import (
 from authz.errors import Severity
 from authz.model import Source
 from authz.reading import boolean_of, did_you_mean, list_of, parse_duration, text_of
+from tests.support.breaths import breaths
 
 FILE = "a.yaml"
 
@@ -286,6 +287,11 @@ def test_a_longer_one_is_read_as_one_that_no_setting_takes(text: str) -> None:
     assert isinstance(node.value, float)
     assert math.isnan(node.value)
     assert node.text == text
+
+
+def test_a_long_text_is_searched_in_pieces() -> None:
+    text = "#" * (48 * 8192) + "\n"
+    assert breaths(lambda: read(text)) >= 48
 
 
 def test_nesting_is_bounded() -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
 
-from authz.breath import LongWork
 from authz.identity.revocations import parse_revocations
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies, revision_of
 from authz.policy.quiet import let_go
+from tests.support.breaths import breaths
 
 COUNT = 12
 
@@ -29,23 +28,6 @@ WILDCARDS = ROUTES.replace(b"//a", b"//*.a")
 
 def parsed(data: bytes) -> PolicySet:
     return parse_policies([("a.yaml", data)], PolicyOptions())
-
-
-class OutOfBreath(LongWork):
-    """Work that stands aside at every breath."""
-
-    def turn_has_ended(self) -> bool:
-        return True
-
-
-def breaths(job: Callable[[], object]) -> int:
-    """Count how often the job breathes."""
-    job()  # once where coverage and `make mutants` see which lines it runs: they do not look into greenlets
-    work, counted = OutOfBreath(job), -1
-    while not work.dead:
-        work.switch()
-        counted += 1
-    return counted
 
 
 @pytest.mark.parametrize(

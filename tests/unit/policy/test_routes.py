@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.policy.path import Host, canonical_host, canonical_path
-from authz.policy.routes import PathKind, Route
+from authz.policy.routes import PathKind, Route, RouteIndex
+from tests.support.breaths import breaths
 from tests.support.policies import find, policy_set
 
 
@@ -272,3 +273,8 @@ def test_the_index_answers_as_the_plain_loop(rules: list[tuple[str, str]], asked
 
 def test_every_kind_of_path_is_known() -> None:
     assert [*PathKind] == ["any", "prefix", "path", "regex"]
+
+
+def test_indexing_stands_aside_at_every_route() -> None:
+    routes = policy_set("".join(f"- from: https://a{number}.example\n" for number in range(12))).routes.routes
+    assert breaths(lambda: RouteIndex(routes)) >= 2 * 12
