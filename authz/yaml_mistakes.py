@@ -88,7 +88,7 @@ def explain(
 
 def odd_blank(text: str) -> str | None:
     """Name the character with which a text begins, if it looks like a blank and is none."""
-    if text[:1].isascii() or not _ODD_BLANK.match(text):
+    if not _ODD_BLANK.match(text):
         return None
     name = ", a no-break space" if text[0] == "\xa0" else ", which looks like a blank"
     return f"found U+{ord(text[0]):04X}{name}"

@@ -54,6 +54,7 @@ def test_a_value_that_begins_with_a_sign_of_yamls(value: str, message: str) -> N
         ("- from: https://a\n  prefix:/a\n", "2:10: no blank after `prefix:`: write one"),
         ("- from:https://a\n  prefix: /a\n", "1:8: no blank after `from:`: write one"),
         ("a: 1\nuri:https://me:secret@a\nb: 1\n", "2:5: no blank after `uri:`: write one"),
+        ("a:\u00e91\nb: 2\n", "1:3: no blank after `a:`: write one"),
         ("a:\u00a01\nb: 2\n", "1:3: found U+00A0, a no-break space, after `a:`: write a blank"),
         ("- https://a\n  prefix: /a\n", "2:9: mapping values are not allowed in this context"),
         ("- 'a'\n- - b: c\n   d: e\n", "3:4: did not find expected '-' indicator"),
