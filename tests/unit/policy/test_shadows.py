@@ -12,27 +12,27 @@ PUBLIC = "allow_public_unauthenticated_access: true"
 SIGNED_IN = "allow_any_authenticated_user: true"
 
 
-def wildcards(count: int) -> str:
+def hidden_wildcards(count: int) -> str:
     """Write a public wildcard, and others below it that it hides."""
     others = (f"- {{from: 'https://*.h{number}.example', {SIGNED_IN}}}\n" for number in range(count - 1))
     return f"- {{from: 'https://*.example', {PUBLIC}}}\n" + "".join(others)
 
 
 def test_a_hundred_wildcard_hosts_are_compared() -> None:
-    warnings = problems_of(wildcards(100))
+    warnings = problems_of(hidden_wildcards(100))
     assert len(warnings) == 99
     assert all("OPEN TO EVERYONE" in warning for warning in warnings)
 
 
 def test_more_wildcard_hosts_are_compared_by_their_text_alone() -> None:
-    assert problems_of(wildcards(101)) == []
-    (only,) = problems_of(wildcards(101) + f"- {{from: 'https://*.h7.example', path: /x, {PUBLIC}}}\n")
+    assert problems_of(hidden_wildcards(101)) == []
+    (only,) = problems_of(hidden_wildcards(101) + f"- {{from: 'https://*.h7.example', path: /x, {PUBLIC}}}\n")
     assert "comes first and takes them all" in only
 
 
-@pytest.mark.parametrize(("hosts", "told"), [(200, 1), (201, 0)])
-def test_twenty_thousand_pairs_of_wildcards_and_hosts_are_compared(hosts: int, told: int) -> None:
-    wide = "".join(f"- {{from: 'https://*.w{number}.example', path: /w}}\n" for number in range(100))
+@pytest.mark.parametrize(("wildcards", "hosts", "told"), [(100, 200, 1), (59, 339, 0)], ids=["20,000", "20,001"])
+def test_twenty_thousand_pairs_of_wildcards_and_hosts_are_compared(wildcards: int, hosts: int, told: int) -> None:
+    wide = "".join(f"- {{from: 'https://*.w{number}.example', path: /w}}\n" for number in range(wildcards))
     narrow = "".join(f"- {{from: 'https://h{number}.w1.example', path: /h}}\n" for number in range(hosts))
     assert len(problems_of(wide + narrow)) == told
 
@@ -46,5 +46,5 @@ def test_twenty_earlier_patterns_are_tried_on_a_path(others: int, told: int) -> 
 
 
 def test_it_stands_aside_at_every_route() -> None:
-    routes = policy_set(wildcards(12)).routes.routes
+    routes = policy_set(hidden_wildcards(12)).routes.routes
     assert breaths(lambda: shadow_warnings(routes, lambda _: False)) >= 5 * 12
