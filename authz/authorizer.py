@@ -239,14 +239,13 @@ class Authorizer:
         if not route.policy.lasting:
             decision = _explained(decide(facts, route, credential_error), facts, route)
             return Visit(decision, principal, host, policies, route, facts, credential_error)
-        remembered = self._decisions_of(policies).find(route, principal)
+        memory = self._decisions_of(policies)
+        remembered = memory.find(route, principal)
         if remembered is None:
-            decision = _explained(decide(facts, route), facts, route)
-            remembered = self._decisions_of(policies).add(route, principal, decision)
-        decision = remembered.decision
-        if credential_error is not None and (blamed := blame(decision, credential_error)) is not decision:
-            return Visit(_explained(blamed, facts, route), None, host, policies, route, facts, credential_error)
-        return Visit(decision, principal, host, policies, route, facts, credential_error, remembered)
+            remembered = memory.add(route, principal, _explained(decide(facts, route), facts, route))
+        if credential_error is not None:
+            remembered = _blamed(memory, remembered, credential_error, facts)
+        return Visit(remembered.decision, principal, host, policies, route, facts, credential_error, remembered)
 
     def _decisions_of(self, policies: PolicySet) -> RememberedDecisions:
         """Give the decisions that this policy set gave; those of another set are forgotten."""
@@ -254,6 +253,15 @@ class Authorizer:
             # Weakly: a replaced set of 10,000 routes is let go piece by piece, not here and at once (quiet.py).
             self._remembered, self._remembered_under = RememberedDecisions(), weakref.ref(policies)
         return self._remembered
+
+
+def _blamed(memory: RememberedDecisions, nobody: Remembered, error: TokenError, facts: Facts) -> Remembered:
+    """Give what somebody with a bad credential gets where this is what nobody gets."""
+    route = nobody.route
+    refused = memory.find_refused(route, error)
+    if refused is None and (decision := blame(nobody.decision, error)) is not nobody.decision:
+        refused = memory.add_refused(route, error, _explained(decision, facts, route))
+    return nobody if refused is None else refused
 
 
 def _explained(decision: Decision, facts: Facts, route: Route) -> Decision:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from secrets import token_hex
 from typing import Final, NamedTuple, TypeAlias
 
 from authz.identity.credentials import TokenPlace, headers_with_tokens, without_cookies
@@ -39,6 +40,7 @@ from authz.transport.answer_heads import (
 from authz.transport.check_request import NOBODY, are_plain, has_aliases, request_id_of
 from authz.transport.header_values import Unfit, header_value
 from authz.transport.pages import Refusal, denial_page
+from authz.transport.preference import Form, preferred_form
 from authz.transport.redirects import redirect_target
 
 MAX_SCOPE_LENGTH: Final = 1024  # characters that a challenge may name; a longer list is left out whole
@@ -63,6 +65,7 @@ IdentityValues: TypeAlias = Sequence[tuple[str, str | Unfit]]
 """Each identity header with its value, or why it has none."""
 
 MAX_KNOWN_PRINCIPALS: Final = 1024
+MAX_KEPT_DENIALS: Final = 512  # a page is some 3 KB, one by a template 64 KB at most
 
 
 class Answer(NamedTuple):
@@ -85,6 +88,7 @@ class Answers:
         self._keeps = not settings.hide_credentials and self._has_plain_names
         self._redirects_of_all = dict(settings.denied_redirect)
         self._known: dict[int, tuple[Principal, IdentityValues]] = {}
+        self._kept: dict[tuple[int, str, Form, str, int], _KeptDenial] = {}
         self._token_headers = tuple(place.name for place in settings.tokens if place.kind == "header")
         self._token_cookies = tuple(place.name for place in settings.tokens if place.kind == "cookie")
 
@@ -104,12 +108,15 @@ class Answers:
     def again(
         self, request: Request, remembered: Remembered, stamp: Stamp, host: str = ""
     ) -> tuple[bytes, tuple[str, ...]]:
-        """Do the same for a decision that comes again; an allow's answer is written once and kept where the allow is.
+        """Do the same for a decision that comes again; its answer is written once and kept, an allow's where that is.
 
-        A kept answer needs nothing but the new `decision_id` behind it.
+        A kept answer needs nothing but the new `decision_id` behind it, and a denial's the request's id in it.
         """
         decision = remembered.decision
-        if isinstance(decision, Deny) or not self._keeps or has_aliases(request):
+        if isinstance(decision, Deny):
+            data = self._deny_again(request, decision, stamp.policy_revision, host)
+            return data + decision_id_bytes(stamp.decision_id), ()
+        if not self._keeps or has_aliases(request):
             return self.serialized(request, decision, stamp, host)
         if remembered.answer is None:
             remembered.answer = self._allow(request, decision, stamp.policy_revision, self._identity)
@@ -190,6 +197,31 @@ class Answers:
         head = refused_head(status, page.content_type, page.policy, _challenge(status, deny, host, shows))
         return denied(deny, policy_revision, status, head + body_bytes(page.body))
 
+    def _deny_again(self, request: Request, deny: Deny, policy_revision: str, host: str) -> bytes:
+        """Do the same; an answer that differs in nothing but the request's id is written once.
+
+        It is written for another id, of the same length and drawn by lot, and cut where that stands.
+        """
+        request_id = request_id_of(request)
+        key = id(deny), policy_revision, preferred_form(request), host, len(request_id)
+        kept = self._kept.get(key)
+        if kept is None or kept.deny is not deny:
+            kept = _KeptDenial(deny, self._pieces(request, deny, policy_revision, host, len(request_id)))
+            if len(self._kept) >= MAX_KEPT_DENIALS:
+                self._kept.clear()
+            self._kept[key] = kept
+        if kept.pieces is None or not _PLAIN_ID.fullmatch(request_id):
+            return self._deny(request, deny, policy_revision, host)
+        return request_id.encode().join(kept.pieces)
+
+    def _pieces(self, request: Request, deny: Deny, policy_revision: str, host: str, length: int) -> list[bytes] | None:
+        """Give what stands around the request's id; None for an answer that depends on more of the request."""
+        if http_status(deny.reason) in self._redirects(deny) or length < _LEAST_ID:
+            return None
+        other_id = token_hex(length)[:length]
+        other = request._replace(headers={**request.headers, "x-request-id": (other_id,)})
+        return self._deny(other, deny, policy_revision, host).split(other_id.encode())
+
     def _redirects(self, deny: Deny) -> Mapping[int, str]:
         """Give where browsers are sent, by status; the route's word goes before the configuration's."""
         of_route = () if deny.route is None else deny.route.denied_redirect
@@ -197,6 +229,15 @@ class Answers:
 
     def _shows_details(self, deny: Deny) -> bool:
         return self._settings.show_error_details or (deny.route is not None and deny.route.show_error_details)
+
+
+class _KeptDenial(NamedTuple):
+    deny: Deny  # held, so that its address cannot become another's while it is part of the key
+    pieces: list[bytes] | None
+
+
+_PLAIN_ID: Final = re.compile(r"[0-9A-Za-z-]+")  # written alike in every form
+_LEAST_ID: Final = 16  # characters; a shorter one drawn by lot could stand elsewhere in the answer, too
 
 
 class StandingDenial:

@@ -615,6 +615,15 @@ class TestRemembered:
         assert seen == [Reason.USER_UNAUTHENTICATED, Reason.TOKEN_EXPIRED] * 2
         assert len(stand.authorizer._remembered) == 1
 
+    async def test_bad_tokens_with_the_same_flaw_get_the_very_same_denial(self) -> None:
+        stand = Stand()
+        unknown = [stand.pool.token(header={"kid": kid}) for kid in ("k1", "k2")]
+        first, second = [await stand.visit(token) for token in unknown]
+        assert first.decision.reason is Reason.TOKEN_KEY_UNKNOWN
+        assert first.remembered is second.remembered is not None
+        assert (await stand.visit("bad")).decision.reason is Reason.TOKEN_MALFORMED
+        assert (await stand.visit(None)).decision.reason is Reason.USER_UNAUTHENTICATED
+
     @pytest.mark.parametrize("first", [None, "bad"], ids=["after nobody", "before nobody"])
     async def test_a_bad_token_gets_what_judging_it_would_give_without_judging(
         self, first: str | None, monkeypatch: pytest.MonkeyPatch

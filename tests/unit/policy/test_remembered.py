@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from authz.model import Allow, Principal, Reason
-from authz.policy.remembered import RememberedDecisions
+from authz.errors import TokenError
+from authz.model import Allow, Deny, Principal, Reason
+from authz.policy.remembered import MAX_REFUSED, RememberedDecisions
 from authz.policy.routes import Route
 from tests.support.policies import policy_set
 
@@ -65,6 +66,40 @@ def test_too_many_are_all_forgotten() -> None:
         sizes.append(len(remembered))
     assert sizes == [1, 2, 1]
     assert remembered.find(one, principals[2]) is not None
+
+
+UNKNOWN = TokenError(Reason.TOKEN_KEY_UNKNOWN, "no key with the token's kid")
+
+
+def deny_on(one: Route, error: TokenError) -> Deny:
+    return Deny(error.reason, (), one.name, detail=error.detail)
+
+
+def test_a_bad_token_gets_what_another_with_the_same_flaw_got_on_the_same_route() -> None:
+    remembered, one = RememberedDecisions(), route(ADMINS)
+    added = remembered.add_refused(one, UNKNOWN, deny_on(one, UNKNOWN))
+    assert remembered.find_refused(one, TokenError(UNKNOWN.reason, UNKNOWN.detail)) is added
+    assert (added.decision, added.principal) == (deny_on(one, UNKNOWN), None)
+    assert remembered.find_refused(one, TokenError(UNKNOWN.reason, "another")) is None
+    assert remembered.find_refused(one, TokenError(Reason.TOKEN_EXPIRED, UNKNOWN.detail)) is None
+    assert remembered.find_refused(route(ADMINS), UNKNOWN) is None
+    assert remembered.find(one, None) is None
+
+
+def test_the_address_of_a_route_that_was_used_again_is_noticed() -> None:
+    remembered, one = RememberedDecisions(), route(ADMINS)
+    remembered.add_refused(one, UNKNOWN, deny_on(one, UNKNOWN)).route = route(ADMINS)
+    assert remembered.find_refused(one, UNKNOWN) is None
+
+
+def test_bad_tokens_of_all_kinds_make_nobody_forgotten_but_each_other() -> None:
+    remembered, one = RememberedDecisions(), route(ADMINS)
+    friend = remembered.add(one, ALICE, allow_on(one))
+    for number in range(MAX_REFUSED + 1):
+        error = TokenError(Reason.TOKEN_EXPIRED, f"expired {number} s ago")
+        remembered.add_refused(one, error, deny_on(one, error))
+    assert len(remembered._refused) == 1
+    assert remembered.find(one, ALICE) is friend
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ from authz.policy.remembered import Remembered
 from authz.settings.templates import Template
 from authz.transport.answer_heads import GRPC_CODE, Stamp, _allowed_head, _head
 from authz.transport.check_request import to_request
-from authz.transport.check_response import Answers, AnswerSettings, StandingDenial
+from authz.transport.check_response import MAX_KEPT_DENIALS, Answers, AnswerSettings, StandingDenial
+from authz.transport.pages import Page, denial_page
 from tests.support.check_request import http_message
 from tests.support.policies import CLIENT, SUBJECT, policy_set, principal, request
 
@@ -588,15 +589,87 @@ def test_a_kept_answer_says_the_same_as_one_made_anew() -> None:
         assert omitted == anew.headers_omitted
 
 
-def test_a_denial_that_comes_again_is_answered_to_each_request() -> None:
-    denied = Deny(Reason.GROUPS_UNAUTHORIZED, (), ROUTE, LASTING.principal)
+DENIAL = Deny(Reason.GROUPS_UNAUTHORIZED, (), ROUTE, LASTING.principal, guidance=Guidance("Ask <us>", "Write to us"))
+IDS = st.one_of(
+    st.uuids().map(str),
+    st.text("0123456789abcdef-", max_size=20),
+    st.text("aZ9!\"\\<>&'-/:\x7fé ", max_size=20),
+    st.just("x" * 129),
+)
+FORMS = st.sampled_from([
+    {}, {"accept": "text/html"}, {"accept": "text/plain"}, {"content-type": "application/grpc"},
+    {"accept": "text/html", "sec-fetch-mode": "cors"},
+])  # fmt: skip
+REDIRECT = {"denied_redirect": ((403, "https://sign-in.example.com/?to={url}"),)}
+TEMPLATE = {"denied_pages": {"403.html": Template("html", ("<p>", "</p><p>", "</p>"), ("request_id", "request_id"))}}
+
+
+def denial(deny: Deny = DENIAL) -> Remembered:
+    """Give a fresh memory of a denial."""
     one = policy_set("- {from: 'https://app.example.com', policy: {allow: {and: [{groups: a}]}}}").routes.routes[0]
-    kept, memory = answers(), Remembered(one, LASTING.principal, denied)
-    for accept in ("application/json", "text/html", "text/plain"):
-        asked = request({"accept": accept, "x-request-id": f"request-{len(accept)}"})
-        data, omitted = kept.again(asked, memory, STAMP, "app.example.com")
-        anew = answers().answer(asked, denied, STAMP, "app.example.com")
-        assert (pb.CheckResponse.FromString(data), omitted) == anew
+    return Remembered(one, deny.principal, deny)
+
+
+@given(
+    st.sampled_from([{}, REDIRECT, TEMPLATE, {"show_error_details": True}]),
+    st.lists(st.tuples(IDS, FORMS, st.sampled_from(["app.example.com", "b.example.com"])), min_size=1, max_size=6),
+)
+def test_a_denial_that_comes_again_is_answered_to_each_request(
+    settings: Mapping[str, Any], asking: list[tuple[str, dict[str, str], str]]
+) -> None:
+    kept = answers(**settings)
+    memories = [denial(), denial(DENIAL._replace(reason=Reason.NO_RULE))]
+    for request_id, form, host in asking:
+        asked = request({**form, "x-request-id": request_id})
+        for memory in memories:
+            data, omitted = kept.again(asked, memory, STAMP, host)
+            anew = answers(**settings).answer(asked, memory.decision, STAMP, host)
+            assert (pb.CheckResponse.FromString(data), omitted) == anew
+
+
+@pytest.mark.parametrize("form", [{}, {"accept": "text/html"}, {"accept": "text/plain"}])
+def test_a_kept_denial_names_the_request_that_it_answers_and_is_written_once(
+    form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def count(*given: Any) -> Page:
+        written.append(given)
+        return denial_page(*given)
+
+    monkeypatch.setattr("authz.transport.check_response.denial_page", count)
+    kept, memory = answers(), denial()
+    for number in range(5):
+        request_id = f"8c74b6aa-6f0c-4f5e-9d0e-00000000000{number}"
+        data, _ = kept.again(request({**form, "x-request-id": request_id}), memory, STAMP, "app.example.com")
+        body = pb.CheckResponse.FromString(data).denied_response.body
+        assert body.count(request_id) == 1
+        assert body.count("8c74b6aa") == 1
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize("length", [0, 1, 15])
+def test_a_short_request_id_is_not_cut_out_of_other_words(length: int) -> None:
+    kept, memory = answers(), denial()
+    for letter in "ea":
+        asked = request({"x-request-id": length * letter})
+        data, _ = kept.again(asked, memory, STAMP)
+        assert pb.CheckResponse.FromString(data) == answers().answer(asked, DENIAL, STAMP).response
+
+
+def test_a_denial_under_another_policy_names_that_one() -> None:
+    kept, memory = answers(), denial()
+    for revision in ("rev-1", "rev-2"):
+        data, _ = kept.again(request({"x-request-id": "x" * 36}), memory, Stamp("d-1", revision))
+        said = pb.CheckResponse.FromString(data).dynamic_metadata.fields["policy_revision"]
+        assert said.string_value == revision
+
+
+def test_what_strangers_ask_for_does_not_fill_the_memory() -> None:
+    kept, memory = answers(), denial()
+    for number in range(MAX_KEPT_DENIALS + 2):
+        kept.again(request({"x-request-id": "x" * 36}), memory, STAMP, f"{number}.example.com")
+    assert len(kept._kept) == 2
 
 
 def test_the_longest_decision_id_fits_its_lengths() -> None:
