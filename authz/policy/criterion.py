@@ -66,7 +66,7 @@ class Builder(NamedTuple):
     data: Node
     problems: Problems
     context: CriteriaContext
-    if_unknown: bool = False
+    if_unknown: bool
     """What to find where the fact itself is not known: that which lets nobody in."""
 
 

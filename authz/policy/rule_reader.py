@@ -28,7 +28,7 @@ class RuleReader:
     def read(self, node: Fields, what: str) -> Policy:
         """Read the plain keys and `policy:` of one route, called `what` in problems."""
         blocks: dict[Effect, list[Block]] = {Effect.ALLOW: [], Effect.DENY: []}
-        compiled = self._compile(plain_criteria(node, what, self._problems), what)
+        compiled = self._compile(plain_criteria(node, what, self._problems), what, if_unknown=False)
         if compiled:
             blocks[Effect.ALLOW].append(Block(Operator.OR, compiled, node.source))
         rules = node.get("policy")
@@ -96,7 +96,7 @@ class RuleReader:
                 blocks.append(block)
         return blocks
 
-    def _compile(self, nodes: Sequence[Node], what: str, *, if_unknown: bool = False) -> tuple[Criterion, ...]:
+    def _compile(self, nodes: Sequence[Node], what: str, *, if_unknown: bool) -> tuple[Criterion, ...]:
         problems = Problems()
         compiled = []
         for node in nodes:

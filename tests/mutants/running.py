@@ -15,7 +15,7 @@ import os
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Never
 
 from tests.mutants.collected import Collected, alarm, collect, memories
@@ -25,6 +25,7 @@ from tests.mutants.placing import Afresh, install, swaps
 from tests.mutants.processes import Fate, each, forked, one, silence, tell
 
 MEMORY_BYTES: Final = 4 * 1024**3
+MOST_UNSTEADY: Final = 3  # tests
 IMPORT_SECONDS: Final = 6.0  # ten times that, of the processor, and the import hangs
 
 
@@ -85,7 +86,7 @@ class _Template:
         tests = {module: self._named(self._net.tests_of(module)) for module in mutants}
         numbers = {number for module in mutants for number in self._net.tests_of(module)}
         in_order = sorted(numbers, key=self._net.seconds.__getitem__)
-        expect("nothing was changed", Fate.SURVIVED, one(lambda: self._renew(in_order)))
+        self._leave_out(forked(lambda deliver: deliver(self._renew(in_order))))
         fates: dict[Mutant, Fate] = {}
         for module, some in mutants.items():
             if self._swaps[module].has_functions:
@@ -105,20 +106,31 @@ class _Template:
         fate = self._run(self._net.tests_for(mutant))
         return Fate.AFRESH if fate is Fate.SURVIVED and self._net.runs_early(mutant) else fate
 
-    def _renew(self, numbers: Sequence[int]) -> Fate:
+    def _renew(self, numbers: Sequence[int]) -> list[int]:
+        """Put the same code in place, and give the tests that fail nevertheless."""
         for swap in self._swaps.values():
             swap.renew()
-        return self._run(numbers)
+        return list(self._failures(numbers))
+
+    def _leave_out(self, failed: Sequence[int]) -> None:
+        """A test that fails now and then kills what it does not see; of many, the cause is the machinery."""
+        names = ", ".join(self._collected.items[number].nodeid for number in failed)
+        if len(failed) > MOST_UNSTEADY:
+            raise RuntimeError(f"nothing was changed, and these tests failed: {names}")
+        self._net = replace(self._net, failed=[*self._net.failed, *failed])
 
     def _wreck(self, module: str) -> Fate:
         self._swaps[module].wreck()
         return self._run(self._net.tests_of(module))
 
     def _run(self, numbers: Sequence[int]) -> Fate:
+        return outcome(self._failures(numbers))
+
+    def _failures(self, numbers: Sequence[int]) -> Iterable[int]:
         for cache in self._caches:
             cache.cache_clear()
         limit = alarm(dict(enumerate(self._net.seconds)))  # a fork inherits no timers
-        return outcome(self._collected.run(numbers, limit))
+        return self._collected.run(numbers, limit)
 
     def _named(self, numbers: Sequence[int]) -> Tests:
         return Tests({self._collected.items[number].nodeid: self._net.seconds[number] for number in numbers})

@@ -78,6 +78,8 @@ def deny_on(one: Route, error: TokenError) -> Deny:
 def test_a_bad_token_gets_what_another_with_the_same_flaw_got_on_the_same_route() -> None:
     remembered, one = RememberedDecisions(), route(ADMINS)
     added = remembered.add_refused(one, UNKNOWN, deny_on(one, UNKNOWN))
+    expired = TokenError(Reason.TOKEN_EXPIRED, "expired 1 s ago")
+    remembered.add_refused(one, expired, deny_on(one, expired))
     assert remembered.find_refused(one, TokenError(UNKNOWN.reason, UNKNOWN.detail)) is added
     assert (added.decision, added.principal) == (deny_on(one, UNKNOWN), None)
     assert remembered.find_refused(one, TokenError(UNKNOWN.reason, "another")) is None

@@ -628,8 +628,9 @@ def test_a_denial_that_comes_again_is_answered_to_each_request(
 
 
 @pytest.mark.parametrize("form", [{}, {"accept": "text/html"}, {"accept": "text/plain"}])
+@pytest.mark.parametrize(("length", "times"), [(15, 5), (16, 1), (36, 1)])
 def test_a_kept_denial_names_the_request_that_it_answers_and_is_written_once(
-    form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    form: dict[str, str], length: int, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written = []
 
@@ -640,12 +641,12 @@ def test_a_kept_denial_names_the_request_that_it_answers_and_is_written_once(
     monkeypatch.setattr("authz.transport.check_response.denial_page", count)
     kept, memory = answers(), denial()
     for number in range(5):
-        request_id = f"8c74b6aa-6f0c-4f5e-9d0e-00000000000{number}"
+        request_id = "8c74b6aa".ljust(length - 1, "0") + str(number)
         data, _ = kept.again(request({**form, "x-request-id": request_id}), memory, STAMP, "app.example.com")
         body = pb.CheckResponse.FromString(data).denied_response.body
         assert body.count(request_id) == 1
         assert body.count("8c74b6aa") == 1
-    assert len(written) == 1
+    assert len(written) == times
 
 
 @pytest.mark.parametrize("length", [0, 1, 15])
