@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from multiprocessing import get_context
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tests.bench.load import CHECK, GRPC
 
@@ -29,6 +29,7 @@ END_STREAM, ACK, END_HEADERS = 1, 1, 4
 _LARGEST_WINDOW: Final = 2**31 - 1
 _FIRST_WINDOW: Final = 65_535
 _PATIENCE: Final = 3.0  # seconds for the last answers
+_GLANCE: Final = 0.05  # seconds; who has asked all looks so often whether it is time to give up
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -194,36 +195,69 @@ def uncollected() -> Iterator[None]:
         gc.enable()
 
 
-@uncollected()
+class Crowd(NamedTuple):
+    """Who asks together: `rate` times a second, over so many connections; messages come round again."""
+
+    messages: Sequence[bytes]
+    rate: float
+    connections: int = 1
+
+
 def ask_steadily(
     port: int, messages: Sequence[bytes], *, rate: float, seconds: float, connections: int = 1, deadline: str = ""
 ) -> Calls:
     """Ask `rate` times a second; messages come round again."""
-    askers = [Asker(port, deadline) for _ in range(connections)]
-    turn, supply = cycle(askers), cycle(messages)
-    with selectors.DefaultSelector() as ready:
-        for asker in askers:
+    (calls,) = ask_beside(port, [Crowd(messages, rate, connections)], seconds=seconds, deadline=deadline)
+    return calls
+
+
+@uncollected()
+def ask_beside(port: int, crowds: Sequence[Crowd], *, seconds: float, deadline: str = "") -> list[Calls]:
+    """Let several crowds ask at a time, each at its rate. From one thread: they do not wait for each other's core."""
+    schedules = [_Schedule(port, crowd, seconds, deadline) for crowd in crowds]
+    # Exact to the microsecond; epoll's waiting is to the millisecond, which would be measured as slow answers.
+    with selectors.SelectSelector() as ready:
+        for asker in (asker for schedule in schedules for asker in schedule.askers):
             ready.register(asker.socket, selectors.EVENT_READ, asker)
-        started, asked, skipped = time.perf_counter(), 0, 0
-        total = max(1, int(rate * seconds))
+        started = time.perf_counter()
         until = started + seconds + _PATIENCE
-        while asked < total or any(asker.in_flight for asker in askers):
-            now = time.perf_counter()
-            if now > until or all(asker.closed for asker in askers):
-                break
-            while asked < total and (due := started + asked / rate) <= now:
-                skipped += not next(turn).ask(next(supply), due)
-                asked += 1
-            pause = max(0.0, started + asked / rate - time.perf_counter()) if asked < total else 0.05
-            for key, _ in ready.select(pause):
+        while not all(schedule.is_over for schedule in schedules) and (now := time.perf_counter()) < until:
+            due = [schedule.ask(started, now) for schedule in schedules]
+            for key, _ in ready.select(max(0.0, min(due) - time.perf_counter())):
                 if not key.data.closed:
                     key.data.read()
                 if key.data.closed:
                     with suppress(KeyError, ValueError):
                         ready.unregister(key.fileobj)
-    for asker in askers:
-        asker.give_up()
-    return sum((asker.calls for asker in askers), Calls(lost=skipped))
+    return [schedule.end() for schedule in schedules]
+
+
+class _Schedule:
+    """What a crowd has asked, and what is due."""
+
+    def __init__(self, port: int, crowd: Crowd, seconds: float, deadline: str) -> None:
+        self.askers = [Asker(port, deadline) for _ in range(crowd.connections)]
+        self._rate, self._total = crowd.rate, max(1, int(crowd.rate * seconds))
+        self._turn, self._supply = cycle(self.askers), cycle(crowd.messages)
+        self._asked = self._skipped = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all is asked and answered, or nobody is there to ask."""
+        is_asked = self._asked == self._total and not any(asker.in_flight for asker in self.askers)
+        return is_asked or all(asker.closed for asker in self.askers)
+
+    def ask(self, started: float, now: float) -> float:
+        """Ask what is due, and tell when to come again."""
+        while self._asked < self._total and (due := started + self._asked / self._rate) <= now:
+            self._skipped += not next(self._turn).ask(next(self._supply), due)
+            self._asked += 1
+        return started + self._asked / self._rate if self._asked < self._total else now + _GLANCE
+
+    def end(self) -> Calls:
+        for asker in self.askers:
+            asker.give_up()
+        return sum((asker.calls for asker in self.askers), Calls(lost=self._skipped))
 
 
 @uncollected()
