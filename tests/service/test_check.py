@@ -463,6 +463,15 @@ class TestDecisionLog:
             "hint": "differs by case only",
         }
 
+    def test_a_deny_that_comes_again_names_its_own_request(self, service: RunningService, pool: FakeUserPool) -> None:
+        for number in range(3):
+            token, request_id = pool.token(header={"kid": f"unknown-{number}"}), f"0b7e4f6c-2a51-4c1e-9d0e-{number:012}"
+            reply = service.check(check_request(token=token, headers={"x-request-id": request_id}))
+            line = service.decision(reply)
+            assert (line["request_id"], line["reasons"]) == (request_id, ["token-key-unknown"])
+            assert line["why"] == {"condition": "a good token", "found": "the issuer has no key with the token's kid"}
+            assert json.loads(reply.response.denied_response.body)["request_id"] == request_id
+
     def test_there_is_one_line_a_decision(self, service: RunningService) -> None:
         ids = [service.check(check_request()).metadata["decision_id"] for _ in range(20)]
         service.wait_for(lambda: ids[-1] in service.output, "the last line")
