@@ -6,13 +6,13 @@ A line is one physical line, whatever a request put into it (log_line.py). And n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii
 from typing import Final, Literal, NamedTuple
 
 from authz.lines import LineWriter
-from authz.log_line import LINE, MAX_TEXT, Fields, LogFormat, bounded, encode_json, json_line, rfc3339, short
+from authz.log_line import LINE, MAX_TEXT, Fields, LogFormat, bounded, encode_json, rfc3339, short
 from authz.model import Decision, Deny, Json, Reason, http_status
 
 MAX_PATH: Final = 2048  # characters, as the next one
@@ -88,7 +88,7 @@ class DecisionLog:
     ) -> None:
         self._writer = writer
         self._kinds = _WANTED[decisions]
-        self._line = LINE[format]
+        self._text = _decision_json if format == "json" else partial(_decision_text, LINE[format])
 
     def wanted(self, decision: Decision) -> bool:
         """Tell whether a record of this decision would be written, so that none is built in vain."""
@@ -97,8 +97,27 @@ class DecisionLog:
     def record(self, entry: DecisionRecord) -> None:
         """Write the entry as one line, if its kind is wanted. Never blocks."""
         if entry.decision in self._kinds:
-            quickly = self._line is json_line
-            self._writer.write(_decision_json(entry) if quickly else self._line(_decision_fields(entry)))
+            self._writer.write(_DecisionLine(entry, self._text))
+
+
+class _DecisionLine:
+    """A line whose text is made when it is written; of its characters, those count that a request can add to."""
+
+    __slots__ = ("_entry", "_text")
+
+    def __init__(self, entry: DecisionRecord, text: Callable[[DecisionRecord], str]) -> None:
+        self._entry = entry
+        self._text = text
+
+    def __str__(self) -> str:
+        return self._text(self._entry)
+
+    def __len__(self) -> int:
+        entry = self._entry
+        return _USUAL_SIZE + len(entry.method) + len(entry.host) + len(entry.path)
+
+
+_USUAL_SIZE: Final = 600
 
 
 def _decision_fields(entry: DecisionRecord) -> Fields:
@@ -129,6 +148,10 @@ def _decision_fields(entry: DecisionRecord) -> Fields:
     if entry.why is not None:
         fields["why"] = bounded(entry.why, MAX_TEXT)
     return fields
+
+
+def _decision_text(line: Callable[[Fields], str], entry: DecisionRecord) -> str:
+    return line(_decision_fields(entry))
 
 
 def _decision_json(entry: DecisionRecord) -> str:

@@ -19,6 +19,7 @@ from authz.identity.claims import ClaimShapes
 from authz.identity.cognito import UserPool, Verified, peek, verify
 from authz.identity.jwks import KeySet
 from authz.identity.verified import VerifiedTokens
+from authz.lines import Line
 from authz.metrics import Metrics
 from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
@@ -164,8 +165,8 @@ class Keys:
 class Nowhere:
     """Plays the LineWriter: what is written must be one line of JSON."""
 
-    def write(self, line: str | bytes) -> None:
-        assert json.loads(line)
+    def write(self, line: Line) -> None:
+        assert json.loads(str(line))
 
 
 def door() -> Door:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from authz.lines import Line
+
 
 class Lines:
     """Plays the writer: keeps what it is given."""
@@ -12,9 +14,10 @@ class Lines:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def write(self, line: str) -> None:
-        assert "\n" not in line
-        self.lines.append(line)
+    def write(self, line: Line) -> None:
+        text = str(line)
+        assert "\n" not in text
+        self.lines.append(text)
 
     @property
     def last(self) -> Any:

@@ -24,6 +24,7 @@ from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes
 from authz.identity.jwks import KeySet
 from authz.identity.verified import VerifiedTokens
+from authz.lines import Line
 from authz.metrics import Metrics
 from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
@@ -98,8 +99,8 @@ class Lines:
     def __init__(self) -> None:
         self._reasons: dict[str, list[str]] = {}
 
-    def write(self, line: str) -> None:
-        record = json.loads(line)
+    def write(self, line: Line) -> None:
+        record = json.loads(str(line))
         self._reasons[record["decision_id"]] = record["reasons"]
 
     def reasons(self, decision_id: str) -> list[str]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.audit import DecisionLog, DecisionRecord, _decision_fields, _decision_json
+from authz.lines import Line
 from authz.log_line import json_line
 from authz.model import Allow, Deny, Reason, RouteName, Source
 from tests.support.written_lines import Lines
@@ -68,6 +69,21 @@ def test_a_json_line_has_exactly_the_promised_fields_in_their_order(lines: Lines
     log_of(lines).record(RECORD)
     assert lines.last == AS_JSON
     assert list(lines.last) == list(AS_JSON)
+
+
+@pytest.mark.parametrize("field", ["method", "host", "path"])
+def test_what_a_request_adds_to_a_line_counts_against_the_bound_of_the_queue(field: str) -> None:
+    sizes: list[int] = []
+
+    class Scales:
+        def write(self, line: Line) -> None:
+            sizes.append(len(line))
+
+    log = DecisionLog(Scales())  # type: ignore[arg-type]
+    log.record(RECORD._replace(**{field: ""}))
+    log.record(RECORD._replace(**{field: "a" * 60_000}))
+    assert sizes[1] - sizes[0] == 60_000
+    assert sizes[0] > 500
 
 
 WORDS = st.one_of(st.text(max_size=300), st.sampled_from(["\ud800", 'a"b\\', "\u2028", "user:p@h", "/a?b#c"]))

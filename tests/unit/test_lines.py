@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from authz.lines import LineWriter
+from authz.lines import _PAUSE_SECONDS, LineWriter
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -115,6 +115,60 @@ def test_the_queue_is_bounded_in_bytes(pipe: tuple[int, int]) -> None:
     writer.close(5)
     assert read_exactly(pipe[0], 10) == b"012345678\n"
     assert writer.dropped == 1
+
+
+class Made:
+    """A line whose text is made, or fails, when it is written."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self._fails = fails
+        self.threads: list[str] = []
+
+    def __len__(self) -> int:
+        return 5
+
+    def __str__(self) -> str:
+        self.threads.append(threading.current_thread().name)
+        if self._fails:
+            raise RuntimeError("canary")
+        return "made up of\nmore than five"
+
+
+def test_the_text_of_a_line_is_made_by_the_thread_and_bounded_by_what_it_says_of_itself(pipe: tuple[int, int]) -> None:
+    writer = LineWriter(pipe[1], max_bytes=11)
+    line = Made()
+    with writer._changed:  # the thread takes nothing meanwhile
+        writer.write(line)
+        assert (line.threads, writer.dropped) == ([], 0)
+        writer.write("12345")  # one too many: each has its line feed
+    writer.close(5)
+    assert line.threads == ["authz-log"]
+    assert read_exactly(pipe[0], 27) == b"made up of\\nmore than five\n"
+    assert writer.dropped == 1
+
+
+def test_a_line_whose_text_cannot_be_made_is_counted_and_told_and_the_next_is_written(
+    pipe: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = LineWriter(pipe[1])
+    writer.write(Made(fails=True))
+    wait_until(lambda: writer.dropped == 1)
+    writer.write("next")
+    writer.close(5)
+    assert read_exactly(pipe[0], 5) == b"next\n"
+    assert writer.dropped == 1
+    assert [record.getMessage() for record in caplog.records] == ["internal error: a line of the log could not be made"]
+
+
+def test_many_lines_are_written_without_a_pause_in_between(pipe: tuple[int, int]) -> None:
+    writer = LineWriter(pipe[1])
+    started = time.perf_counter()
+    with writer._changed:
+        for _ in range(1600):  # a hundred batches
+            writer.write("x")
+    read_exactly(pipe[0], 3200)
+    assert time.perf_counter() - started < 100 * _PAUSE_SECONDS
+    writer.close(5)
 
 
 def test_a_closed_reader_costs_lines_not_the_process(pipe: tuple[int, int]) -> None:

@@ -17,6 +17,7 @@ from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.identity.claims import ClaimShapes
 from authz.identity.credentials import TokenPlace
 from authz.identity.verified import VerifiedTokens
+from authz.lines import Line
 from authz.metrics import Metrics
 from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
@@ -43,8 +44,8 @@ class Lines:
     def __init__(self) -> None:
         self.written: list[dict[str, Any]] = []
 
-    def write(self, line: str) -> None:
-        self.written.append(json.loads(line))
+    def write(self, line: Line) -> None:
+        self.written.append(json.loads(str(line)))
 
 
 class Broken:

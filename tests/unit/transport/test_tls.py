@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from authz.audit import DecisionLog
+from authz.lines import Line
 from authz.metrics import Metrics
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import TlsSettings
@@ -125,8 +126,8 @@ async def ask(found: Mapping[str, list[bytes]] | Exception, metrics: Metrics | N
     lines: list[str] = []
 
     class Lines:
-        def write(self, line: str) -> None:
-            lines.append(line)
+        def write(self, line: Line) -> None:
+            lines.append(str(line))
 
     async def check(data: bytes, _: CallContext) -> bytes:
         assert data == b"question"
