@@ -27,6 +27,7 @@ STRANGERS: Final = 5_000  # a second
 FRIENDS: Final = 200  # a second
 SECONDS: Final = 60.0
 SHARE: Final = 0.5  # of what one core can answer, where that is less than 5,000
+AT_ONCE: Final = 4  # strangers, as a proxy's thread writes what has gathered
 SLOW: Final = 1.5  # seconds until the keys endpoint answers
 
 
@@ -71,8 +72,8 @@ def meet(
 ) -> Meeting:
     """Let friends and strangers ask at the same time."""
     before = len(endpoint.requests)
-    crowds = [Crowd(friend, FRIENDS), Crowd(unknown(pool, int(rate * seconds) + 1), rate, connections=2)]
-    friends, strangers = ask_beside(port, crowds, seconds=seconds)
+    crowd = Crowd(unknown(pool, int(rate * seconds) + 1), rate, connections=2, at_once=AT_ONCE)
+    friends, strangers = ask_beside(port, [Crowd(friend, FRIENDS), crowd], seconds=seconds)
     return Meeting(friends, strangers, len(endpoint.requests) - before)
 
 

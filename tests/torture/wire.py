@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import cycle
+from itertools import cycle, islice
 from multiprocessing import get_context
 from typing import Any, Final, NamedTuple
 
@@ -100,7 +100,9 @@ class Asker:
         self.calls = Calls()
         self.closed = False
         self._block = headers(port, **({"grpc-timeout": deadline} if deadline else {}))
+        self._begun = len(self._block).to_bytes(3) + bytes((HEADERS, END_HEADERS))
         self._stream = -1
+        self._unsent = bytearray()
         self._due: dict[int, float] = {}
         self._told: set[int] = set()
         self._window = _FIRST_WINDOW
@@ -111,22 +113,29 @@ class Asker:
         return len(self._due)
 
     def ask(self, message: bytes, due: float) -> bool:
-        """Send a call that was due then, unless the window is used up."""
+        """Make a call that was due then, to be sent, unless the window is used up."""
         if self.closed or len(message) > self._window:
             return False
         self._stream += 2
         self._window -= len(message)
         self._due[self._stream] = due
         self.calls.sent += 1
-        begun = frame(HEADERS, END_HEADERS, self._stream, self._block)
-        with self._as_lost():
-            self.socket.sendall(begun + frame(DATA, END_STREAM, self._stream, message))
+        stream = self._stream.to_bytes(4)
+        self._unsent += b"".join((self._begun, stream, self._block))
+        self._unsent += b"".join((len(message).to_bytes(3), bytes((DATA, END_STREAM)), stream, message))
         return True
 
-    def read(self) -> None:
-        """Take what has come."""
-        with self._as_lost():
-            data = self.socket.recv(262_144)
+    def send(self) -> None:
+        """Send the calls that were made."""
+        if self._unsent and not self.closed:
+            with self._as_lost():
+                self.socket.sendall(self._unsent)
+            self._unsent.clear()
+
+    def read(self, flags: int = 0) -> None:
+        """Take what has come. `flags` are those of recv(2)."""
+        with self._as_lost(), suppress(BlockingIOError):
+            data = self.socket.recv(262_144, flags)
             if not data:
                 raise ConnectionError
             self._take(data)
@@ -196,11 +205,20 @@ def uncollected() -> Iterator[None]:
 
 
 class Crowd(NamedTuple):
-    """Who asks together: `rate` times a second, over so many connections; messages come round again."""
+    """Who asks together: `rate` times a second, over so many connections; messages come round again.
+
+    Who asks several times at once looks for answers only as it asks again: how long those took is not what is measured,
+    and to wake up for each would take the time that others' answers are measured in.
+    """
 
     messages: Sequence[bytes]
     rate: float
     connections: int = 1
+    at_once: int = 1
+
+    @property
+    def is_measured(self) -> bool:
+        return self.at_once == 1
 
 
 def ask_steadily(
@@ -217,7 +235,7 @@ def ask_beside(port: int, crowds: Sequence[Crowd], *, seconds: float, deadline: 
     schedules = [_Schedule(port, crowd, seconds, deadline) for crowd in crowds]
     # Exact to the microsecond; epoll's waiting is to the millisecond, which would be measured as slow answers.
     with selectors.SelectSelector() as ready:
-        for asker in (asker for schedule in schedules for asker in schedule.askers):
+        for asker in (asker for schedule in schedules if schedule.is_measured for asker in schedule.askers):
             ready.register(asker.socket, selectors.EVENT_READ, asker)
         started = time.perf_counter()
         until = started + seconds + _PATIENCE
@@ -237,22 +255,38 @@ class _Schedule:
 
     def __init__(self, port: int, crowd: Crowd, seconds: float, deadline: str) -> None:
         self.askers = [Asker(port, deadline) for _ in range(crowd.connections)]
-        self._rate, self._total = crowd.rate, max(1, int(crowd.rate * seconds))
+        self.is_measured = crowd.is_measured
+        self._at_once, self._seconds_between = crowd.at_once, crowd.at_once / crowd.rate
+        self._times, self._total_times = 0, max(1, int(crowd.rate * seconds / crowd.at_once))
         self._turn, self._supply = cycle(self.askers), cycle(crowd.messages)
-        self._asked = self._skipped = 0
+        self._skipped = 0
 
     @property
     def is_over(self) -> bool:
         """Whether all is asked and answered, or nobody is there to ask."""
-        is_asked = self._asked == self._total and not any(asker.in_flight for asker in self.askers)
+        is_asked = self._times == self._total_times and not any(asker.in_flight for asker in self.askers)
         return is_asked or all(asker.closed for asker in self.askers)
 
     def ask(self, started: float, now: float) -> float:
         """Ask what is due, and tell when to come again."""
-        while self._asked < self._total and (due := started + self._asked / self._rate) <= now:
-            self._skipped += not next(self._turn).ask(next(self._supply), due)
-            self._asked += 1
-        return started + self._asked / self._rate if self._asked < self._total else now + _GLANCE
+        is_asked = self._times == self._total_times
+        if not self.is_measured and (is_asked or self._due(started) <= now):
+            self._look()
+        while self._times < self._total_times and (due := self._due(started)) <= now:
+            for asker, message in islice(zip(self._turn, self._supply, strict=True), self._at_once):
+                self._skipped += not asker.ask(message, due)
+            self._times += 1
+        for asker in self.askers:
+            asker.send()
+        return self._due(started) if self._times < self._total_times else now + _GLANCE
+
+    def _due(self, started: float) -> float:
+        return started + self._times * self._seconds_between
+
+    def _look(self) -> None:
+        for asker in self.askers:
+            if not asker.closed:
+                asker.read(socket.MSG_DONTWAIT)
 
     def end(self) -> Calls:
         for asker in self.askers:
@@ -272,7 +306,7 @@ def ask_closely(port: int, messages: Sequence[bytes], *, seconds: float, in_flig
         while (now := time.perf_counter()) < started + seconds and not any(asker.closed for asker in askers):
             for asker in askers:
                 while asker.in_flight < in_flight // 2 and asker.ask(next(supply), now):
-                    pass
+                    asker.send()
             for key, _ in ready.select(0.1):
                 key.data.read()
     answers = sum(len(asker.calls.ends) for asker in askers)
