@@ -132,13 +132,22 @@ class Asker:
                 self.socket.sendall(self._unsent)
             self._unsent.clear()
 
-    def read(self, flags: int = 0) -> None:
-        """Take what has come. `flags` are those of recv(2)."""
+    def read(self) -> None:
+        """Take what has come."""
         with self._as_lost(), suppress(BlockingIOError):
-            data = self.socket.recv(262_144, flags)
+            data = self.socket.recv(262_144)
             if not data:
                 raise ConnectionError
             self._take(data)
+
+    def look(self) -> None:
+        """Take what has come, if something has."""
+        if not self.closed:
+            waits = self.socket.gettimeout()
+            self.socket.settimeout(0.0)
+            self.read()
+            if not self.closed:
+                self.socket.settimeout(waits)
 
     @contextmanager
     def _as_lost(self) -> Iterator[None]:
@@ -271,7 +280,8 @@ class _Schedule:
         """Ask what is due, and tell when to come again."""
         is_asked = self._times == self._total_times
         if not self.is_measured and (is_asked or self._due(started) <= now):
-            self._look()
+            for asker in self.askers:
+                asker.look()
         while self._times < self._total_times and (due := self._due(started)) <= now:
             for asker, message in islice(zip(self._turn, self._supply, strict=True), self._at_once):
                 self._skipped += not asker.ask(message, due)
@@ -282,11 +292,6 @@ class _Schedule:
 
     def _due(self, started: float) -> float:
         return started + self._times * self._seconds_between
-
-    def _look(self) -> None:
-        for asker in self.askers:
-            if not asker.closed:
-                asker.read(socket.MSG_DONTWAIT)
 
     def end(self) -> Calls:
         for asker in self.askers:
