@@ -164,6 +164,12 @@ class Service(Server):
         """Tell whether it has keys and policies and says so."""
         return self.get("/readyz")[0] == 200
 
+    def worker_pids(self) -> list[int]:
+        """Give the process of each worker that was started last; where there is but one, that of the service."""
+        lines = [json.loads(line) for line in self.log.read_text().splitlines() if '"worker started"' in line]
+        started = {line["worker"]: line["pid"] for line in lines}
+        return [started[worker] for worker in sorted(started)] or [self._process.pid]
+
     def get(self, path: str) -> tuple[int, str]:
         """Ask the admin port: status and text, or 0 while nobody listens."""
         connection = http.client.HTTPConnection("127.0.0.1", self.admin, timeout=5)

@@ -91,7 +91,7 @@ def test_unknown_kids_neither_refuse_friends_nor_cause_fetches(tmp_path: Path) -
     ):
         endpoint.answer = Answer(pool.jwks(), delay=0.3)
         friend = [messages.message(messages.reader(pool))]
-        crowd = strangers.meet(port_of(service), pool, endpoint, friend=friend, rate=200, seconds=1.0)
+        crowd = strangers.meet([port_of(service)], pool, endpoint, friend=friend, rate=200, seconds=1.0)
         assert [figure for figure in strangers.counted(crowd, 1.0) if not figure.held] == []
         assert crowd.fetches == 1
         assert crowd.strangers.denied == crowd.strangers.sent == 200

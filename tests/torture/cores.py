@@ -5,12 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 def apart() -> tuple[set[int], set[int]]:
     """Give one core for the service, and the others, which are the same one where there is no other."""
     first, *others = sorted(os.sched_getaffinity(0))
     return {first}, set(others) or {first}
+
+
+def keep(pid: int, cores: set[int]) -> None:
+    """Let a process that runs already, all its threads, run on these cores."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), cores)
 
 
 @contextmanager

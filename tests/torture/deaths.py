@@ -44,7 +44,7 @@ class Family:
 
     def pids(self) -> Mapping[int, int]:
         """Give the process id of each worker that was started last."""
-        return {line["worker"]: line["pid"] for line in self.lines("worker started")}
+        return dict(enumerate(self.service.worker_pids()))
 
     def lines(self, message: str) -> list[dict[str, Any]]:
         wanted = json.dumps(message)

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import cycle, islice
 from multiprocessing import get_context
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from tests.bench.load import CHECK, GRPC
 
@@ -214,7 +214,7 @@ def uncollected() -> Iterator[None]:
 
 
 class Crowd(NamedTuple):
-    """Who asks together: `rate` times a second, over so many connections; messages come round again.
+    """Who asks together: `rate` times a second, over so many connections; ports and messages come round again.
 
     Who asks several times at once looks for answers only as it asks again: how long those took is not what is measured,
     and to wake up for each would take the time that others' answers are measured in.
@@ -230,18 +230,25 @@ class Crowd(NamedTuple):
         return self.at_once == 1
 
 
+Ports: TypeAlias = int | Sequence[int]
+
+
+def _each(ports: Ports) -> Sequence[int]:
+    return [ports] if isinstance(ports, int) else ports
+
+
 def ask_steadily(
-    port: int, messages: Sequence[bytes], *, rate: float, seconds: float, connections: int = 1, deadline: str = ""
+    ports: Ports, messages: Sequence[bytes], *, rate: float, seconds: float, connections: int = 1, deadline: str = ""
 ) -> Calls:
     """Ask `rate` times a second; messages come round again."""
-    (calls,) = ask_beside(port, [Crowd(messages, rate, connections)], seconds=seconds, deadline=deadline)
+    (calls,) = ask_beside(ports, [Crowd(messages, rate, connections)], seconds=seconds, deadline=deadline)
     return calls
 
 
 @uncollected()
-def ask_beside(port: int, crowds: Sequence[Crowd], *, seconds: float, deadline: str = "") -> list[Calls]:
+def ask_beside(ports: Ports, crowds: Sequence[Crowd], *, seconds: float, deadline: str = "") -> list[Calls]:
     """Let several crowds ask at a time, each at its rate. From one thread: they do not wait for each other's core."""
-    schedules = [_Schedule(port, crowd, seconds, deadline) for crowd in crowds]
+    schedules = [_Schedule(_each(ports), crowd, seconds, deadline) for crowd in crowds]
     # Exact to the microsecond; epoll's waiting is to the millisecond, which would be measured as slow answers.
     with selectors.SelectSelector() as ready:
         for asker in (asker for schedule in schedules if schedule.is_measured for asker in schedule.askers):
@@ -262,8 +269,8 @@ def ask_beside(port: int, crowds: Sequence[Crowd], *, seconds: float, deadline: 
 class _Schedule:
     """What a crowd has asked, and what is due."""
 
-    def __init__(self, port: int, crowd: Crowd, seconds: float, deadline: str) -> None:
-        self.askers = [Asker(port, deadline) for _ in range(crowd.connections)]
+    def __init__(self, ports: Sequence[int], crowd: Crowd, seconds: float, deadline: str) -> None:
+        self.askers = [Asker(port, deadline) for port in islice(cycle(ports), crowd.connections)]
         self.is_measured = crowd.is_measured
         self._at_once, self._seconds_between = crowd.at_once, crowd.at_once / crowd.rate
         self._times, self._total_times = 0, max(1, int(crowd.rate * seconds / crowd.at_once))
@@ -300,9 +307,9 @@ class _Schedule:
 
 
 @uncollected()
-def ask_closely(port: int, messages: Sequence[bytes], *, seconds: float, in_flight: int = 64) -> float:
+def ask_closely(ports: Ports, messages: Sequence[bytes], *, seconds: float, in_flight: int = 64) -> float:
     """Ask as fast as it answers, so many in flight; gives the answers a second."""
-    askers = [Asker(port) for _ in range(2)]
+    askers = [Asker(port) for port in islice(cycle(_each(ports)), 2)]
     supply = cycle(messages)
     started = time.perf_counter()
     with selectors.DefaultSelector() as ready:
