@@ -1,8 +1,8 @@
 """What loads, and probably does not do what its author thinks: warnings and notes, never errors.
 
 Each says what was found, why it matters and what to write. This room looks at routes and rules; `criterion_advice.py`
-looks at criteria, `pattern_advice.py` at paths, `shadows.py` at routes that others hide, `spellings.py` at paths that
-can be written in two ways.
+looks at criteria, `pattern_advice.py` at hosts and paths, `shadows.py` at routes that others hide, `spellings.py` at
+paths that can be written in two ways.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from authz.model import Source
 from authz.policy.criterion import Criterion
 from authz.policy.criterion_advice import AcceptedTokens, Advice, CriterionAdviser
 from authz.policy.decision import Block, Effect, Operator, Policy
-from authz.policy.pattern_advice import advise_on_path
+from authz.policy.pattern_advice import advise_on_host, advise_on_path
 from authz.policy.routes import Route
 from authz.policy.shadows import shadow_warnings
 from authz.policy.spellings import spelling_warnings
@@ -113,6 +113,7 @@ class _RouteAdviser:
     def look_at(self, route: Route) -> None:
         """Advise on a route, its rules and its criteria."""
         what = f"route `{route.name.label}`"
+        advise_on_host(self._advice, route.host, route.source, what)
         advise_on_path(self._advice, route.path, route.path.source or route.source, what)
         misplaced = _certificate_in_an_allow(route.policy)
         if misplaced is not None:

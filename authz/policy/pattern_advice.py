@@ -1,4 +1,4 @@
-"""Warnings about a route's `prefix`, `path` and `regex`: what is no pattern, and what no request's path is like.
+"""Warnings about a route's host, `prefix`, `path` and `regex`: what is no pattern, and what takes too much or nothing.
 
 A regex is judged by its text: by the plain text that every match starts with, and by single characters and escapes
 further on. RE2 has no look-ahead, so outside of a class each of them is there to be matched.
@@ -14,8 +14,22 @@ from authz.errors import RequestError, Severity
 from authz.model import Source
 from authz.policy.criterion_advice import Advice
 from authz.policy.path import canonical_pattern
-from authz.policy.routes import PathKind, PathMatcher
+from authz.policy.routes import HostMatcher, PathKind, PathMatcher
 from authz.policy.shadows import CLASS_OR_ESCAPE, split_pattern
+
+
+def advise_on_host(advice: Advice, host: HostMatcher, source: Source, what: str) -> None:
+    """Advise on the host of the route that `what` names."""
+    found = _IN_A_DOMAIN.fullmatch(host.name)
+    if found is not None:
+        end = found["end"]
+        one_by_one = "the hosts one by one, a route each"
+        below = f"`*.{end}` for what is below `{end}`, and a route of its own for `{end}` itself"
+        instead = one_by_one if end.startswith("-") else below
+        advice.warn(source, f"{what}: `*{end}` also takes `evil{end}`, which anybody may own: write {instead}")
+
+
+_IN_A_DOMAIN: Final = re.compile(r"\*(?P<end>[a-z0-9-]+\.[a-z0-9-]+)")  # further labels are their owner's to give
 
 
 def advise_on_path(advice: Advice, path: PathMatcher, source: Source, what: str) -> None:
