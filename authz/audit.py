@@ -117,7 +117,7 @@ class _DecisionLine:
         return _USUAL_SIZE + len(entry.method) + len(entry.host) + len(entry.path)
 
 
-_USUAL_SIZE: Final = 600
+_USUAL_SIZE: Final = 600  # characters of a line beside those three
 
 
 def _decision_fields(entry: DecisionRecord) -> Fields:

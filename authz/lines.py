@@ -14,6 +14,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final, Protocol
 
 _BATCH_LINES: Final = 16  # their texts take some 0.1 ms, for which the thread may hold the interpreter's lock
@@ -108,9 +109,10 @@ class LineWriter:
         for line in batch:
             try:
                 yield str(line).replace("\n", "\\n").encode("utf-8", "backslashreplace") + b"\n"
-            except Exception:  # a defect: it must not end this thread, nor pass in silence
+            except Exception:  # a defect: it must not pass in silence, and nothing may end this thread
                 self._drop(1)
-                log.exception("internal error: a line of the log could not be made")
+                with suppress(Exception):
+                    log.exception("internal error: a line of the log could not be made")
 
     def _write_batch(self, batch: Sequence[bytes]) -> None:
         # After a write that broke off inside a line, the next line must not be glued to the torn one.

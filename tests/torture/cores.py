@@ -20,11 +20,11 @@ def apart() -> tuple[set[int], set[int]]:
 
 
 def standstill(seconds: float = 1.0) -> float:
-    """Give the share of the time in which a core did nothing though there was work, of the worst core.
+    """Give the share of the time in which a core did nothing though there was work, of the worse of the first two.
 
     A neighbour's work, mostly: where it is a hundredth, no p99 can be as on a machine of one's own.
     """
-    return max(_gaps(core, seconds) / seconds for core in os.sched_getaffinity(0))
+    return max(_gaps(core, seconds) / seconds for core in sorted(os.sched_getaffinity(0))[:2])
 
 
 def _gaps(core: int, seconds: float) -> float:

@@ -160,6 +160,22 @@ def test_a_line_whose_text_cannot_be_made_is_counted_and_told_and_the_next_is_wr
     assert [record.getMessage() for record in caplog.records] == ["internal error: a line of the log could not be made"]
 
 
+def test_a_failure_that_cannot_even_be_told_does_not_end_the_log(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("authz.lines.log.exception", fails)
+    writer = LineWriter(pipe[1])
+    writer.write(Made(fails=True))
+    wait_until(lambda: writer.dropped == 1)
+    writer.write("next")
+    writer.close(5)
+    os.set_blocking(pipe[0], False)
+    assert os.read(pipe[0], 100) == b"next\n"
+
+
 def test_many_lines_are_written_without_a_pause_in_between(pipe: tuple[int, int]) -> None:
     writer = LineWriter(pipe[1])
     started = time.perf_counter()
