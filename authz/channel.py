@@ -32,6 +32,9 @@ class Orders(NamedTuple):
     settings: Settings  # already read: whoever is started later must not follow a file that changed since
     supervisor: int  # its process id
     descriptor: int  # the worker's end of the pair
+    shared_keys: (
+        int | None
+    )  # the descriptor of what workers know together about keys; None: this machine has no such memory
 
 
 def write_orders(orders: Orders) -> bytes:

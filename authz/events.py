@@ -83,11 +83,11 @@ class Events:
                 extra={"fields": {"issuer": issuer}},
             )
 
-    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
-        """Tell that keys came from the cache folder."""
-        self._metrics.restored(issuer, keys, fetched_at)
+    def restored(self, issuer: str, keys: int, fetched_at: float, place: str) -> None:
+        """Tell that keys came from this place instead of the endpoint."""
+        self._metrics.restored(issuer, keys, fetched_at, place)
         self._keys[issuer] = keys
-        log.info("keys restored from cache_dir", extra={"fields": {"issuer": issuer, "keys": keys}})
+        log.info("keys restored from %s", place, extra={"fields": {"issuer": issuer, "keys": keys}})
 
     def rejected(self, issuer: str, why: str) -> None:
         """Tell that a fetch, a single key or the cache file was not good."""

@@ -132,8 +132,8 @@ class Metrics:
         if result in _SUCCESSES:
             self._fetched_at.labels(issuer).set(self._wall())
 
-    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
-        """Note keys that a former run fetched (KeyObserver); their age is told, not hidden."""
+    def restored(self, issuer: str, keys: int, fetched_at: float, place: str) -> None:  # noqa: ARG002 - for the log
+        """Note keys that a former run or another worker fetched (KeyObserver); their age is told, not hidden."""
         self._keys.labels(issuer).set(keys)
         self._fetched_at.labels(issuer).set(fetched_at)
 

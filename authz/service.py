@@ -20,6 +20,7 @@ from authz.events import Events, RevocationEvents
 from authz.identity.fetch import HttpFetch
 from authz.identity.jwks import MAX_WAITERS, KeyStore
 from authz.identity.revocations import RevocationList, parse_revocations
+from authz.identity.shared_keys import SharedKeys
 from authz.identity.verified import VerifiedTokens
 from authz.lines import LineWriter
 from authz.memory import share_arenas
@@ -52,9 +53,15 @@ class Service:
     """The service, from its first listening to its drained end."""
 
     def __init__(
-        self, settings: Settings, *, writer: LineWriter, metrics: Metrics, beside: Beside | None = None
+        self,
+        settings: Settings,
+        *,
+        writer: LineWriter,
+        metrics: Metrics,
+        beside: Beside | None = None,
+        shared_keys: int | None = None,
     ) -> None:
-        """`beside` runs as long as the service serves, from when it listens."""
+        """`beside` runs as long as the service serves, from when it listens; `shared_keys`: of all workers."""
         self._settings = settings
         self._pages = OwnPages(self.readiness, metrics)
         self._beside = beside
@@ -76,9 +83,10 @@ class Service:
                     wall=time.time,
                     observe=events,
                     max_waiters=max(1, MAX_WAITERS // (len(settings.pools) * settings.workers)),
+                    shared=None if shared_keys is None else SharedKeys(shared_keys, index),
                 ),
             )
-            for pool in settings.pools
+            for index, pool in enumerate(settings.pools)
         ]
         authenticator = Authenticator(
             places=settings.tokens,
@@ -257,14 +265,17 @@ MAX_VERIFIED_TOKENS: Final = 20_000
 MAX_VERIFIED_BYTES: Final = 48 * 1024 * 1024
 
 
-def serve(settings: Settings, *, beside: Beside | None = None) -> None:
-    """Load policies and revocations, then serve until a signal. Raises LoadError before anything is started."""
+def serve(settings: Settings, *, beside: Beside | None = None, shared_keys: int | None = None) -> None:
+    """Load policies and revocations, then serve until a signal. Raises LoadError before anything is started.
+
+    `shared_keys`: the descriptor of what all workers know together about keys.
+    """
     share_arenas()
     look_once()
     metrics = Metrics(version=__version__, wall=time.time)
     writer = LineWriter(on_drop=metrics.lines_dropped)
     try:
-        service = Service(settings, writer=writer, metrics=metrics, beside=beside)
+        service = Service(settings, writer=writer, metrics=metrics, beside=beside, shared_keys=shared_keys)
         service.load()
         configure_logging(writer, settings.log.level, settings.log.format)
         service.tell_of_loaded()

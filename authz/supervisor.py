@@ -32,6 +32,7 @@ from prometheus_client.exposition import generate_latest
 from authz.channel import EXPOSITION, MISSING, UP, Orders, read_missing, receive, send, write_orders
 from authz.event_log import configure_logging
 from authz.gathering import Gathering, read_exposition
+from authz.identity.shared_keys import shared_memory
 from authz.lines import LineWriter
 from authz.memory import share_arenas
 from authz.metrics import CONTENT_TYPE, Registry
@@ -114,11 +115,12 @@ def hold(listen: Listen) -> socket.socket | None:
 class Worker:
     """One worker: a process, and after its end the next one."""
 
-    def __init__(self, index: int, settings: Settings, output: Output) -> None:
+    def __init__(self, index: int, settings: Settings, output: Output, shared_keys: int | None) -> None:
         self.index = index
         self.up = asyncio.Event()
         self._settings = settings
         self._output = output
+        self._shared_keys = shared_keys
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: deque[asyncio.Future[bytes]] = deque()
@@ -156,7 +158,7 @@ class Worker:
                 *("-P", "-m", "authz", "worker"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=sink,
-                pass_fds=[channel.fileno()],
+                pass_fds=[channel.fileno(), *(() if self._shared_keys is None else (self._shared_keys,))],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # what we found, it finds
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends the workers in order
             )
@@ -167,7 +169,7 @@ class Worker:
             os.close(sink)
         copying = self._output.copy_from(source)
         assert process.stdin is not None  # noqa: S101 - started with a pipe
-        process.stdin.write(write_orders(Orders(self._settings, os.getpid(), channel.fileno())))
+        process.stdin.write(write_orders(Orders(self._settings, os.getpid(), channel.fileno(), self._shared_keys)))
         with suppress(ConnectionError):  # it has ended already: its exit code tells
             await process.stdin.drain()
         process.stdin.close()
@@ -225,8 +227,9 @@ class Supervisor:
 
     def __init__(self, settings: Settings, output: Output) -> None:
         self._settings = settings
+        shared_keys = _shared_memory()
         self._workers = [
-            Worker(index, replace(settings, listen=listen, admin=None, warnings=()), output)
+            Worker(index, replace(settings, listen=listen, admin=None, warnings=()), output, shared_keys)
             for index, listen in enumerate(settings.endpoints)
         ]
         self._stop = asyncio.Event()
@@ -402,6 +405,14 @@ class Supervisor:
 
 
 _DOWN: Final = "not running"
+
+
+def _shared_memory() -> int | None:
+    """Give the workers what they know together about keys; None: each will know its own."""
+    try:
+        return shared_memory()
+    except OSError:
+        return None
 
 
 def _forget_what_stays() -> None:

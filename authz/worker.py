@@ -27,7 +27,7 @@ def work(orders: Orders) -> int:
             finally:
                 writer.close()
 
-    serve(orders.settings, beside=answer_supervisor)
+    serve(orders.settings, beside=answer_supervisor, shared_keys=orders.shared_keys)
     return 0
 
 

@@ -3,7 +3,8 @@
 Rules
 - A document that is refused (`key_document.py`) leaves the old keys.
 - A request never waits for the network, except for a `kid` we do not know, and then for the one shared fetch.
-- Unknown kids cause at most one fetch a `cooldown`, failed ones included: anyone can make up a `kid`.
+- Unknown kids cause at most one fetch a `cooldown`, failed ones included: anyone can make up a `kid`. The workers of
+  one service count as one, and take over what another one of them fetched (`shared_keys.py`).
 - A key that left the document is gone with the next fetch. No fetch for `max_stale`: no keys.
 - Ages are measured on the monotonic clock. The wall clock only dates the cache file.
 """
@@ -23,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from authz.errors import KeysError, TokenError
 from authz.identity.fetch import Fetch, FetchError, FetchResult, KeyFile
 from authz.identity.key_document import read_jwks
+from authz.identity.shared_keys import FetchedDocument, SharedKeys
 from authz.model import Reason
 
 MAX_WAITERS: Final = 32
@@ -66,8 +68,8 @@ class KeyObserver(Protocol):
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         """Note that a fetch ended; `ok` and `unchanged` are successes. `keys`: how many the issuer has now."""
 
-    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
-        """Note that keys came from the cache file; wall-clock seconds of their fetch."""
+    def restored(self, issuer: str, keys: int, fetched_at: float, place: str) -> None:
+        """Note that keys came from this place instead of the endpoint; wall-clock seconds of their fetch."""
 
     def rejected(self, issuer: str, why: str) -> None:
         """Note for the log why a fetch, a single key or the cache file was not good. Holds no secret."""
@@ -87,6 +89,7 @@ class KeyStore:
         wall: Callable[[], float],  # seconds since 1970
         observe: KeyObserver,
         max_waiters: int = MAX_WAITERS,
+        shared: SharedKeys | None = None,  # with other workers
     ) -> None:
         self.issuer = issuer
         self._max_waiters = max_waiters
@@ -97,13 +100,15 @@ class KeyStore:
         self._clock = clock
         self._wall = wall
         self._observe = observe
+        self._shared = shared
         self._file = KeyFile(settings.cache_dir, issuer, uri) if settings.cache_dir else None
 
         self._keys: KeySet | None = None
-        self._fetched_at = float("-inf")  # on the monotonic clock
+        self._fetched_at = float("-inf")  # when that fetch began, on the monotonic clock
         self._stale_at = float("-inf")
         self._cool_at = float("-inf")  # an unknown kid may cause a fetch from then on
         self._fetching: asyncio.Task[None] | None = None
+        self._turn: asyncio.Task[None] | None = None  # what an unknown kid causes where workers share
         self._waiters = 0
         self._wake = asyncio.Event()
         self._saves: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
@@ -129,11 +134,12 @@ class KeyStore:
         raise TokenError(Reason.TOKEN_KEY_UNKNOWN, "the issuer has no key with the token's kid")
 
     def load_cache(self) -> None:
-        """Take the keys of an earlier run, if they are not too old. It blocks: call it before serving."""
-        if self._file is None:
-            return
+        """Take the keys of another worker or an earlier run, if not too old. It blocks: call it before serving."""
         try:
-            self._restore(self._file)
+            if self._shared is not None:
+                self._take_over(self._shared)
+            if self._file is not None and self.current is None:
+                self._restore(self._file)
         except KeysError as error:
             self._observe.rejected(self.issuer, f"cache file ignored: {error}")
 
@@ -142,13 +148,14 @@ class KeyStore:
         try:
             while True:
                 self._wake.clear()
-                started = self._clock()
+                started, before = self._clock(), self._fetched_at
                 # `wait` neither raises what the fetch raised nor cancels it.
                 await asyncio.wait({self._fetching or self._start_fetch()})
-                await self._sleep(self._pause(started))
+                await self._sleep(self._pause(started, succeeded=self._fetched_at > before))
         finally:
-            if self._fetching is not None:
-                self._fetching.cancel()
+            for task in (self._fetching, self._turn):
+                if task is not None:
+                    task.cancel()
 
     def refresh_now(self) -> None:
         """Let `run` fetch at once."""
@@ -163,17 +170,17 @@ class KeyStore:
         """Wait for the fetch in flight or for a new one. Returns at once where neither is allowed."""
         if self._waiters >= self._max_waiters:
             return
-        fetching = self._fetching
-        if fetching is None:
+        awaited = self._turn or self._fetching
+        if awaited is None:
             now = self._clock()
             if now < self._cool_at:
                 return
             self._cool_at = now + self._settings.cooldown.total_seconds()
-            fetching = self._start_fetch()
+            awaited = self._start_fetch() if self._shared is None else self._start_turn(self._shared)
         self._waiters += 1
         try:
             # Not `wait_for`: a caller that gives up must not cancel the fetch that others wait for.
-            await asyncio.wait({fetching}, timeout=self._timeout)
+            await asyncio.wait({awaited}, timeout=self._timeout)
         finally:
             self._waiters -= 1
 
@@ -182,13 +189,39 @@ class KeyStore:
         self._fetching.add_done_callback(self._fetch_ended)
         return self._fetching
 
+    def _start_turn(self, shared: SharedKeys) -> asyncio.Task[None]:
+        self._turn = asyncio.create_task(self._take_turn(shared), name="authz-jwks-turn")
+        self._turn.add_done_callback(self._turn_ended)
+        return self._turn
+
+    async def _take_turn(self, shared: SharedKeys) -> None:
+        """Fetch, unless an unknown kid made another worker do so within the cooldown: then take what it got."""
+        cooldown = self._settings.cooldown.total_seconds()
+        async with shared.turn(self._timeout) as ours:
+            now = self._clock()
+            cool_at = shared.last_turn + cooldown
+            if now < cool_at <= now + cooldown:
+                self._cool_at = cool_at
+                self._take_over(shared)
+            elif ours:
+                shared.last_turn = now
+                await asyncio.wait({self._fetching or self._start_fetch()})
+
+    def _turn_ended(self, task: asyncio.Task[None]) -> None:
+        self._turn = None
+        self._tell_of_a_defect(task)
+
     def _fetch_ended(self, task: asyncio.Task[None]) -> None:
         self._fetching = None
+        self._tell_of_a_defect(task)
+
+    def _tell_of_a_defect(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
             # Only a defect gets here. It must neither end `run` nor pass in silence.
             self._failed(FetchResult.ERROR_INTERNAL, type(error).__name__)
 
     async def _refresh(self) -> None:
+        began = self._clock()
         try:
             document = await self._fetch(self._uri, self._timeout)
             keys, refused = read_jwks(document)
@@ -197,15 +230,19 @@ class KeyStore:
         except KeysError as error:
             self._failed(FetchResult.ERROR_DOCUMENT, str(error))
         else:
-            result = self._take(keys, age=0.0)
+            result = self._take(keys, began)
+            if self._shared is not None:
+                self._shared.newest = FetchedDocument(document, began)
             self._observe.fetched(self.issuer, result, len(keys))
             if result is FetchResult.OK:  # said once, not at each refresh
                 self._report(refused)
             self._save(document)
 
-    def _take(self, keys: Mapping[str, RSAPublicKey], age: float) -> FetchResult:
+    def _take(self, keys: Mapping[str, RSAPublicKey], fetched_at: float) -> FetchResult:
         """Make these the keys. Equal ones keep the generation, and with it every token verified under it."""
-        self._fetched_at = self._clock() - age
+        if fetched_at < self._fetched_at:  # another worker's came while ours was on its way
+            return FetchResult.UNCHANGED
+        self._fetched_at = fetched_at
         self._stale_at = self._fetched_at + self._settings.max_stale.total_seconds()
         if self._keys is not None and self._keys.keys == keys:
             return FetchResult.UNCHANGED
@@ -221,18 +258,18 @@ class KeyStore:
         for why in refused:
             self._observe.rejected(self.issuer, f"left out: {why}")
 
-    def _pause(self, started: float) -> float:
-        """Seconds until the next fetch of `run`, whose last one started then."""
+    def _pause(self, started: float, *, succeeded: bool) -> float:
+        """Seconds until the next fetch of `run`, whose last one started then, or was joined."""
         now = self._clock()
         refresh = self._settings.refresh.total_seconds()
         if now >= self._stale_at:
             due = started + min(refresh, _RETRY_WITHOUT_KEYS_SECONDS)
-        elif self._fetched_at < started:  # failed: try again soon, long before the keys are too old
+        elif not succeeded:  # try again soon, long before the keys are too old
             soon = max(self._settings.cooldown.total_seconds(), _RETRY_WITHOUT_KEYS_SECONDS)
             due = min(started + min(refresh, soon), self._stale_at)
         else:
             jitter = random.uniform(1 - _JITTER, 1)  # noqa: S311 - spreads load, guards nothing
-            due = min(started + refresh * jitter, self._stale_at)
+            due = min(self._fetched_at + refresh * jitter, self._stale_at)
         return max(due - now, _MIN_PAUSE_SECONDS)
 
     async def _sleep(self, seconds: float) -> None:
@@ -251,9 +288,20 @@ class KeyStore:
         if not 0 <= age < self._settings.max_stale.total_seconds():
             raise KeysError("it is too old, or from the future")
         keys, refused = read_jwks(cached.document)
-        self._take(keys, age)
-        self._observe.restored(self.issuer, len(keys), cached.fetched_at)
+        self._take(keys, self._clock() - age)
+        self._observe.restored(self.issuer, len(keys), cached.fetched_at, "cache_dir")
         self._report(refused)
+
+    def _take_over(self, shared: SharedKeys) -> None:
+        """Take what another worker fetched, if it is newer than what we have and not too old."""
+        newest, now = shared.newest, self._clock()
+        too_old = now - self._settings.max_stale.total_seconds()
+        if newest is None or not max(self._fetched_at, too_old) < newest.began <= now:
+            return
+        keys, _ = read_jwks(newest.document)  # what is left out of it, the other one told
+        if self._take(keys, newest.began) is FetchResult.OK:
+            at = self._wall() - (now - newest.began)
+            self._observe.restored(self.issuer, len(keys), at, "another worker")
 
     def _save(self, document: bytes) -> None:
         """Save in a task of its own: whoever waits for the keys does not wait for the disk."""

@@ -215,7 +215,7 @@ class _Silence:
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         """Ignore it."""
 
-    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+    def restored(self, issuer: str, keys: int, fetched_at: float, place: str) -> None:
         """Ignore it."""
 
     def rejected(self, issuer: str, why: str) -> None:

@@ -58,7 +58,7 @@ class Heard:
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         self.results.append(str(result))
 
-    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+    def restored(self, issuer: str, keys: int, fetched_at: float, place: str) -> None:
         self.results.append("restored")
 
     def rejected(self, issuer: str, why: str) -> None:

@@ -38,6 +38,7 @@ POLICY = """
 """
 SHUT = "- {from: 'https://app.example.com'}\n"
 PUBLIC = check_request(path="/public")
+RESTORED = "keys restored from another worker"
 
 IP_LOCAL_PORT_RANGE = 51  # ip(7); `socket` does not know it
 
@@ -273,6 +274,60 @@ class TestEnds:
         assert workers.process.wait(PATIENCE) == 0
         assert len(workers.lines("stopped")) == 2
         assert workers.lines("a worker ended, another one is started") == []
+
+
+class TestKeys:
+    @pytest.fixture
+    def endpoint(self, pool: FakeUserPool) -> Iterator[JwksServer]:
+        with JwksServer(Answer(pool.jwks())) as endpoint:
+            yield endpoint
+
+    @pytest.fixture
+    def workers(self, tmp_path: Path, pool: FakeUserPool, endpoint: JwksServer) -> Iterator[Workers]:
+        """Give workers of which each has fetched once."""
+        with Workers(tmp_path, pool, jwks_uri=endpoint.uri) as workers:
+            workers.wait_for(lambda: self.fetches(workers) == 2, "both fetches")
+            yield workers
+
+    @staticmethod
+    def fetches(workers: Workers) -> float:
+        return sum(value for name, value in workers.metrics().items() if name.startswith("authz_jwks_fetches_total"))
+
+    def test_unknown_kids_at_both_make_one_of_them_fetch(
+        self, workers: Workers, pool: FakeUserPool, endpoint: JwksServer
+    ) -> None:
+        """The second one's strangers come while the first one's fetch is under way."""
+        before = len(endpoint.requests)
+        endpoint.answer = Answer(pool.jwks(), delay=0.5)
+        unknown = check_request(token=pool.token(header={"kid": "made up"})).SerializeToString()
+        calls = [
+            channel.unary_unary(CHECK).future(unknown, timeout=PATIENCE)
+            for channel in workers.channels
+            for _ in range(3)
+        ]
+        answers = [reply_of(pb.CheckResponse.FromString(call.result())) for call in calls]
+        assert {answer.reason for answer in answers} == {"token-key-unknown"}
+        assert len(endpoint.requests) == before + 1
+
+    def test_a_new_key_that_one_fetched_is_known_to_both(
+        self, workers: Workers, pool: FakeUserPool, endpoint: JwksServer
+    ) -> None:
+        requests, restored = len(endpoint.requests), len(workers.lines(RESTORED))
+        pool.rotate()
+        endpoint.answer = Answer(pool.jwks())
+        asked = check_request(token=pool.token())
+        assert [workers.ask(index, asked).reason for index in (1, 0)] == ["user-ok"] * 2
+        assert len(endpoint.requests) == requests + 1
+        workers.wait_for_line(RESTORED, count=restored + 1)
+
+    def test_one_that_is_started_again_while_the_endpoint_is_away_has_keys(
+        self, workers: Workers, pool: FakeUserPool, endpoint: JwksServer
+    ) -> None:
+        endpoint.stop()
+        os.kill(workers.pids()[1], signal.SIGKILL)
+        workers.wait_for_line("^ready", count=3)
+        assert workers.ask(1, check_request(token=pool.token())).reason == "user-ok"
+        endpoint.start()
 
 
 class TestDoesNotStart:

@@ -60,7 +60,7 @@ def torture(stand: Stand) -> Iterator[Figure]:
         alone = ask_steadily(ports, friend, rate=FRIENDS, seconds=max(2.0, seconds / 3), connections=len(ports))
         meeting = meet(ports, pool, endpoint, friend=friend, rate=rate, seconds=seconds)
         stand.tell(f"  friends {dict(fates(meeting.friends))}, strangers {dict(fates(meeting.strangers))}")
-    yield from counted(meeting, seconds, workers=len(ports))
+    yield from counted(meeting, seconds)
     beside_what = f"{rate:,} unknown kids/s ({rate / capacity:.0%} of what {len(ports)} workers can answer)"
     yield at_most(f"p99 of known tokens beside {beside_what}", meeting.friends.at(0.99), 1.5 * alone.at(0.99), "ms")
     stand.tell(f"  median of friends {meeting.friends.at(0.5):.2f} ms, alone {alone.at(0.5):.2f} ms")
@@ -93,15 +93,14 @@ def meet(
     return Meeting(friends, strangers, len(endpoint.requests) - before)
 
 
-def counted(meeting: Meeting, seconds: float, *, workers: int = 1) -> Iterator[Figure]:
+def counted(meeting: Meeting, seconds: float) -> Iterator[Figure]:
     """Give the figures that no clock of the machine can spoil."""
     friends, strangers = meeting.friends, meeting.strangers
     yield none_of("known tokens refused beside unknown kids", friends.sent - friends.allowed, friends.sent)
     yield none_of("unknown kids allowed", strangers.allowed, strangers.sent)
-    # One may be due at the start and another at the end of each minute; each worker has keys of its own.
+    # One may be due at the start and another at the end of each minute.
     allowed = 2 * max(1, round(seconds / 60))
-    what = f"fetches of keys that unknown kids caused in {seconds:.0f} s, a worker"
-    yield at_most(what, meeting.fetches / workers, allowed)
+    yield at_most(f"fetches of keys that unknown kids caused in {seconds:.0f} s", meeting.fetches, allowed)
 
 
 def unknown(pool: FakeUserPool, count: int) -> Sequence[bytes]:

@@ -49,7 +49,7 @@ def test_keys_that_are_lost_and_come_back_are_told_once_each(events: Events, cap
 
 def test_keys_of_the_cache_folder_can_be_lost_too(events: Events, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "authz")
-    events.restored(ISSUER, 2, 0.0)
+    events.restored(ISSUER, 2, 0.0, "cache_dir")
     events.fetched(ISSUER, FetchResult.ERROR_STATUS, 0)
     events.fetched("https://another", FetchResult.ERROR_STATUS, 0)
     assert told(caplog) == ["keys restored from cache_dir", LOST]

@@ -112,7 +112,7 @@ def test_fetches(metrics: Metrics, result: FetchResult) -> None:
 
 
 def test_keys_of_a_former_run_show_their_age(metrics: Metrics) -> None:
-    metrics.restored(ISSUER, 2, WALL - 3600)
+    metrics.restored(ISSUER, 2, WALL - 3600, "cache_dir")
     assert value(metrics, "authz_jwks_keys", ISSUER) == 2
     assert value(metrics, "authz_jwks_last_success_timestamp_seconds", ISSUER) == WALL - 3600
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import os
 import selectors
 import stat
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,8 +23,10 @@ from authz.errors import KeysError, TokenError
 from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult
 from authz.identity.jwks import MAX_WAITERS, JwksSettings, KeyStore
 from authz.identity.key_document import read_jwks
+from authz.identity.shared_keys import FetchedDocument, SharedKeys, shared_memory
 from authz.model import Reason
 from tests.support.jwks_server import DROP, jwk, jwks, modulus, number
+from tests.support.key_turns import turn_of_another_process
 
 ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI"
 URI = f"{ISSUER}/.well-known/jwks.json"
@@ -267,15 +270,17 @@ class Heard:
     def __init__(self) -> None:
         self.results: list[tuple[str, int]] = []
         self.restorations: list[tuple[int, float]] = []
+        self.places: list[str] = []
         self.reasons: list[str] = []
 
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         assert issuer == ISSUER
         self.results.append((str(result), keys))
 
-    def restored(self, issuer: str, keys: int, fetched_at: float) -> None:
+    def restored(self, issuer: str, keys: int, fetched_at: float, place: str) -> None:
         assert issuer == ISSUER
         self.restorations.append((keys, fetched_at))
+        self.places.append(place)
 
     def rejected(self, issuer: str, why: str) -> None:
         assert issuer == ISSUER
@@ -292,7 +297,13 @@ class World:
         self.wall_offset = 1_700_000_000.0
         self.store = self.new_store(settings)
 
-    def new_store(self, settings: JwksSettings, uri: str = URI, max_waiters: int = MAX_WAITERS) -> KeyStore:
+    def new_store(
+        self,
+        settings: JwksSettings,
+        uri: str = URI,
+        max_waiters: int = MAX_WAITERS,
+        shared: SharedKeys | None = None,
+    ) -> KeyStore:
         return KeyStore(
             issuer=ISSUER,
             uri=uri,
@@ -302,6 +313,7 @@ class World:
             wall=self.wall,
             observe=self.heard,
             max_waiters=max_waiters,
+            shared=shared,
         )
 
     def wall(self) -> float:
@@ -552,6 +564,7 @@ async def test_an_issuer_without_keys_is_asked_every_five_seconds_whatever_the_c
     gaps = [later - earlier for earlier, later in zip(world.endpoint.fetches, world.endpoint.fetches[1:], strict=False)]
     assert len(gaps) >= 12
     assert max(gaps) <= 5.01
+    assert min(gaps[2:]) >= 4.99  # the first was joined by who asked
     world.endpoint.answer = jwks(jwk("one", 1))
     await asyncio.sleep(5.2)
     assert await world.reason("one") == "one"
@@ -590,7 +603,7 @@ async def test_a_thousand_requests_without_keys_are_answered_and_cause_one_fetch
 async def test_a_failed_refresh_keeps_the_keys_until_they_are_too_old(answer: bytes | Exception, result: str) -> None:
     world = World()
     running = await world.running()
-    first, fetched_at = world.store.current, world.loop.time() - 0.9
+    first, fetched_at = world.store.current, world.loop.time() - 1
     world.endpoint.answer = answer
     world.store.refresh_now()
     await asyncio.sleep(fetched_at + DAY - world.loop.time() - 0.01)
@@ -864,6 +877,177 @@ async def test_a_cache_that_cannot_be_written_is_said_and_does_no_harm(
     (said,) = world.heard.reasons
     assert said.startswith("cache file not written: ")
     assert not list(tmp_path.rglob("*.tmp"))  # noqa: ASYNC240 - a test may block its loop
+
+
+# --- Beside other workers
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    descriptor = shared_memory()
+    yield descriptor
+    os.close(descriptor)
+
+
+class Workers:
+    """Two stores that share what they know; in one process, so the lock holds neither of them back."""
+
+    def __init__(self, memory: int, settings: JwksSettings = SETTINGS) -> None:
+        self.first, self.second = self.all = World(settings), World(settings)
+        self.shared = SharedKeys(memory, 0)
+        self.second.endpoint = self.first.endpoint
+        for world in self.all:
+            world.store = world.new_store(settings, shared=self.shared)
+
+    @property
+    def fetches(self) -> int:
+        return len(self.first.endpoint.fetches)
+
+    async def running(self) -> list[asyncio.Task[None]]:
+        return [await world.running() for world in self.all]
+
+
+@virtual
+async def test_unknown_kids_make_all_workers_together_fetch_once_a_cooldown(memory: int) -> None:
+    workers = Workers(memory)
+    await workers.running()
+    for fetches in (3, 4, 5):
+        for _ in range(3):
+            for world in workers.all:
+                assert await world.reason("made up") is Reason.TOKEN_KEY_UNKNOWN
+        assert workers.fetches == fetches
+        await asyncio.sleep(30)
+
+
+@virtual
+async def test_a_new_key_that_one_worker_fetched_is_known_to_the_other(memory: int) -> None:
+    workers = Workers(memory)
+    await workers.running()
+    workers.first.endpoint.answer = jwks(jwk("new", 9))
+    assert await workers.first.reason("new") == "new"
+    began = workers.first.endpoint.fetches[-1]
+    await asyncio.sleep(10)
+    assert await workers.second.reason("new") == "new"
+    assert workers.fetches == 3
+    assert workers.second.heard.restorations == [(1, began + workers.second.wall_offset)]
+    assert workers.second.heard.places == ["another worker"]
+
+
+@virtual
+async def test_who_takes_over_may_ask_when_the_others_cooldown_ends_not_a_whole_one_later(memory: int) -> None:
+    workers = Workers(memory)
+    await workers.running()
+    await workers.first.reason("made up")
+    await asyncio.sleep(29)
+    await workers.second.reason("made up")
+    assert workers.fetches == 3
+    await asyncio.sleep(1)
+    workers.first.endpoint.answer = jwks(jwk("new", 9))
+    assert await workers.second.reason("new") == "new"
+    assert workers.fetches == 4
+
+
+@virtual
+async def test_a_fetch_that_failed_is_not_tried_by_the_other_worker(memory: int) -> None:
+    workers = Workers(memory)
+    await workers.running()
+    workers.first.endpoint.answer = DOWN
+    for world in workers.all:
+        assert await world.reason("made up") is Reason.TOKEN_KEY_UNKNOWN
+    assert workers.fetches == 3
+    assert workers.second.heard.reasons == []
+
+
+@virtual
+async def test_the_periodic_fetch_is_each_workers_own(memory: int) -> None:
+    """What another one fetched may be old: a key that was taken back must be gone after `refresh`."""
+    workers = Workers(memory)
+    await workers.running()
+    workers.first.endpoint.answer = jwks(jwk("two", 2))
+    await workers.first.reason("made up")
+    await asyncio.sleep(15 * 60)
+    assert workers.second.kids == ["two"]
+    assert workers.fetches == 5
+
+
+@virtual
+async def test_an_older_document_replaces_no_newer_one(memory: int) -> None:
+    """Ours was on its way when another worker asked later and was answered sooner."""
+    workers = Workers(memory)
+    await workers.running()
+    first, second = workers.all
+    first.endpoint = first.store._fetch = FakeEndpoint()
+    first.endpoint.seconds = 1.5
+    slow = asyncio.create_task(first.store._refresh())
+    await asyncio.sleep(1)
+    second.endpoint.answer = jwks(jwk("new", 9))
+    assert await second.reason("new") == "new"
+    first.store._take_over(workers.shared)
+    await slow
+    assert first.kids == second.kids == ["new"]
+    assert first.heard.results[-1] == ("unchanged", 2)
+
+
+@pytest.mark.parametrize(
+    ("hours", "kids"),
+    [
+        pytest.param(23.9, ["one", "two"], id="not too old"),
+        pytest.param(24.1, None, id="too old"),
+    ],
+)
+@virtual
+async def test_a_worker_that_starts_again_has_what_the_others_have(
+    memory: int, hours: float, kids: list[str] | None
+) -> None:
+    workers = Workers(memory)
+    began = workers.second.loop.time() - hours * HOUR
+    workers.shared.newest = FetchedDocument(jwks(jwk("one", 1), jwk("two", 2)), began)
+    workers.second.store.load_cache()
+    assert workers.second.kids == kids
+
+
+@virtual
+async def test_what_another_worker_has_goes_before_the_cache_file(memory: int, tmp_path: Path) -> None:
+    world, _ = await saved_world(tmp_path)
+    workers = Workers(memory, cached(tmp_path))
+    workers.shared.newest = FetchedDocument(jwks(jwk("newer", 3)), world.loop.time() - 1)
+    workers.second.store.load_cache()
+    assert workers.second.kids == ["newer"]
+
+
+@virtual
+async def test_a_document_from_the_future_is_not_taken(memory: int) -> None:
+    workers = Workers(memory)
+    workers.shared.newest = FetchedDocument(jwks(jwk("one", 1)), workers.first.loop.time() + 1)
+    workers.second.store.load_cache()
+    assert workers.second.kids is None
+
+
+@virtual
+async def test_a_worker_that_hangs_in_its_turn_keeps_nobody_waiting(memory: int) -> None:
+    workers = Workers(memory)
+    await workers.running()
+    with turn_of_another_process(memory, 0):
+        before = workers.first.loop.time()
+        assert await workers.first.reason("made up") is Reason.TOKEN_KEY_UNKNOWN
+        assert workers.first.loop.time() - before == pytest.approx(2.0, abs=0.05)
+        assert await workers.first.reason("made up") is Reason.TOKEN_KEY_UNKNOWN  # at once: it cools down
+        assert workers.first.loop.time() - before == pytest.approx(2.0, abs=0.05)
+        assert await workers.first.reason("one") == "one"
+        assert workers.fetches == 2
+    await asyncio.sleep(30)
+    assert await workers.first.reason("made up") is Reason.TOKEN_KEY_UNKNOWN
+    assert workers.fetches == 3
+
+
+@virtual
+async def test_a_defect_in_a_turn_is_told(memory: int) -> None:
+    workers = Workers(memory)
+    await workers.running()
+    workers.shared.newest = FetchedDocument(b"no keys", workers.first.loop.time())
+    workers.shared.last_turn = workers.first.loop.time()
+    await workers.first.reason("made up")
+    assert workers.first.heard.reasons == ["fetch failed: KeysError"]
 
 
 def test_the_defaults_are_those_of_the_interface() -> None:
