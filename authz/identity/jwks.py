@@ -231,16 +231,14 @@ class KeyStore:
             self._failed(FetchResult.ERROR_DOCUMENT, str(error))
         else:
             result = self._take(keys, began)
-            if self._shared is not None:
-                self._shared.newest = FetchedDocument(document, began)
             self._observe.fetched(self.issuer, result, len(keys))
             if result is FetchResult.OK:  # said once, not at each refresh
                 self._report(refused)
-            self._save(document)
+            self._keep(FetchedDocument(document, began))
 
     def _take(self, keys: Mapping[str, RSAPublicKey], fetched_at: float) -> FetchResult:
         """Make these the keys. Equal ones keep the generation, and with it every token verified under it."""
-        if fetched_at < self._fetched_at:  # another worker's came while ours was on its way
+        if fetched_at < self._fetched_at <= self._clock():  # another worker's came while ours was on its way
             return FetchResult.UNCHANGED
         self._fetched_at = fetched_at
         self._stale_at = self._fetched_at + self._settings.max_stale.total_seconds()
@@ -302,6 +300,15 @@ class KeyStore:
         if self._take(keys, newest.began) is FetchResult.OK:
             at = self._wall() - (now - newest.began)
             self._observe.restored(self.issuer, len(keys), at, "another worker")
+
+    def _keep(self, fetched: FetchedDocument) -> None:
+        """Keep it for the other workers and the next start, unless one that was asked for later is there."""
+        if self._shared is not None:
+            newest = self._shared.newest
+            if newest is not None and fetched.began < newest.began <= self._clock():
+                return
+            self._shared.newest = fetched
+        self._save(fetched.document)
 
     def _save(self, document: bytes) -> None:
         """Save in a task of its own: whoever waits for the keys does not wait for the disk."""

@@ -298,7 +298,7 @@ async def keys(folder: Path, count: int, seed: int = 11) -> Outcome:
                 clocks.wall = NOW + chance.choice([10 * YEAR, -10 * YEAR, -3600])
                 await clocks.refresh()
             clocks.wall = NOW
-            pause = clocks.keys._pause(clocks.monotonic - chance.random() * 2)
+            pause = clocks.keys._pause(clocks.monotonic - chance.random() * 2, succeeded=chance.random() < 0.5)
             fresh = clocks.monotonic - fetched_at < DAY
             right = (200, "user-ok") if fresh else (503, "keys-unavailable")
             found = await clocks.ask(data)

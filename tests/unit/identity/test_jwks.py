@@ -903,6 +903,11 @@ class Workers:
     def fetches(self) -> int:
         return len(self.first.endpoint.fetches)
 
+    @property
+    def newest(self) -> bytes | None:
+        fetched = self.shared.newest
+        return None if fetched is None else fetched.document
+
     async def running(self) -> list[asyncio.Task[None]]:
         return [await world.running() for world in self.all]
 
@@ -986,6 +991,23 @@ async def test_an_older_document_replaces_no_newer_one(memory: int) -> None:
     await slow
     assert first.kids == second.kids == ["new"]
     assert first.heard.results[-1] == ("unchanged", 2)
+    assert workers.newest == jwks(jwk("new", 9))
+
+
+@virtual
+async def test_an_older_document_is_kept_for_nobody(memory: int) -> None:
+    """As before, but the one whose fetch was slow has not heard of the newer one."""
+    workers = Workers(memory)
+    await workers.running()
+    first, second = workers.all
+    first.endpoint = first.store._fetch = FakeEndpoint()
+    first.endpoint.seconds = 1.5
+    slow = asyncio.create_task(first.store._refresh())
+    await asyncio.sleep(1)
+    second.endpoint.answer = jwks(jwk("new", 9))
+    assert await second.reason("new") == "new"
+    await slow
+    assert workers.newest == jwks(jwk("new", 9))
 
 
 @pytest.mark.parametrize(
