@@ -2,8 +2,9 @@ r"""The one definition of a request's path, host and method.
 
 A decision is worth nothing when the upstream reads the path differently, so everything that two programs could read
 differently is refused (RequestError, 400) and the rest is brought into one form (RFC 3986 section 6.2.2): escapes of
-unreserved characters are decoded, hex digits are upper-case. No URL parser is used: Python's reads `//admin` as a
-host (CVE-2026-26205 was that trap).
+unreserved characters are decoded, characters that no path may hold are escaped (Envoy's `normalize_path` does it too,
+measured with 1.40), hex digits are upper-case. No URL parser is used: Python's reads `//admin` as a host
+(CVE-2026-26205 was that trap).
 
 Refused: dot segments (also before a `;`), `//`, `\`, `#`, encoded `/ \ ; .` and control characters, `%25` before two
 hex digits, bad escapes, escapes that are not UTF-8 (overlong `/` hides there), blanks, control and non-ASCII bytes;
@@ -25,9 +26,13 @@ _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~"
 )  # `.` stays refused
 
-# The ordinary path: nothing to decode, nothing to refuse but empty and dot segments.
+# RFC 3986 section 3.3 lets a path hold these only as escapes, so `{` and `%7B` are one path.
+_ALWAYS_ESCAPED: Final = '"<>[]^`{|}'
+_TO_ESCAPES: Final = str.maketrans({character: f"%{ord(character):02X}" for character in _ALWAYS_ESCAPED})
+
+# The ordinary path: nothing to decode or to escape, nothing to refuse but empty and dot segments.
 _PLAIN: Final = re.compile(r"[!-~]*", re.ASCII)
-_SPECIAL: Final = re.compile(r"[%;\\#]|//|/\.")
+_SPECIAL: Final = re.compile(rf"[%;\\#{re.escape(_ALWAYS_ESCAPED)}]|//|/\.")
 _REFUSED_ESCAPE: Final = re.compile(r"%(?:(2[Ff]|5[Cc]|3[Bb]|2[Ee])|([01][0-9A-Fa-f]|7[Ff])|(?![0-9A-Fa-f]{2}))")
 _DOUBLE_ESCAPE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
 
@@ -71,7 +76,7 @@ def _normal_form(path: str, allow_parameters: bool) -> str:
         raise RequestError(f"the path is longer than {MAX_ESCAPED_LENGTH} characters and not in its plainest form")
     if "\\" in path or "#" in path:
         raise RequestError("the path holds a backslash or a fragment")
-    path = _decode_unreserved(path)
+    path = _decode_unreserved(path.translate(_TO_ESCAPES))
     if _DOUBLE_ESCAPE.search(path):
         raise RequestError("the path holds a doubly encoded character")
     _check_utf8(path)

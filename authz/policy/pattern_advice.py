@@ -37,10 +37,17 @@ def advise_on_path(advice: Advice, path: PathMatcher, source: Source, what: str)
     label = f"{what}: `{path.kind}`"
     if path.kind is PathKind.REGEX:
         _regex(advice, path.text, source, label)
+    elif variable := _VARIABLE.search(path.text):
+        advice.warn(source, f"{label}: `{{{variable[1]}}}` {_NO_VARIABLE}: write `regex:` and `[^/]+` for one segment")
     elif "*" in path.text:
         start = path.text.partition("*")[0]
         instead = f"`prefix: {start}`" if path.text == f"{start}*" else "`regex:` and `[^/]*` for one segment"
         advice.warn(source, f"{label}: the `*` in `{shorten(path.text)}` is an ordinary character: write {instead}")
+
+
+_NO_VARIABLE: Final = "is no variable, but text that must be in the path"
+_VARIABLE: Final = re.compile(r"%7B([A-Za-z_][A-Za-z0-9_]*)%7D")  # `{id}` in the normal form
+_VARIABLE_IN_REGEX: Final = re.compile(r"(?<!\\[pP])\{([A-Za-z_][A-Za-z0-9_]*)\}")  # no `\p{Greek}`
 
 
 def _regex(advice: Advice, pattern: str, source: Source, label: str) -> None:
@@ -54,6 +61,8 @@ def _regex(advice: Advice, pattern: str, source: Source, label: str) -> None:
             f"{label}: {shown} asks for no query, which is not part of the path: its `?` makes what stands before it "
             f"optional, and `{found_query['name']}=` must be in the path: leave the query out",
         )
+    elif variable := _VARIABLE_IN_REGEX.search(pattern):
+        advice.warn(source, f"{label}: the `{variable[0]}` in {shown} {_NO_VARIABLE}: write `[^/]+` for one segment")
     elif start and not start.startswith("/"):
         advice.warn(
             source,
@@ -108,8 +117,10 @@ def _canonical_start(start: str, *, whole: bool) -> str:
 
 
 _OPAQUE: Final = re.compile(rf"{CLASS_OR_ESCAPE.pattern}|\(\?P?<\w+>", re.DOTALL)  # the last: a group's name
-_PIECE: Final = re.compile(r"(?P<piece>[^!-~]|%[0-9A-Fa-f]{2}(?![?*+{]))(?P<repeated>[?*+{])?")
-_MAY_BE_ODD: Final = re.compile(r"[^!-~]|%")
+_LITERAL: Final = re.compile(r"\\[\[\]^{|}]")  # means more without the backslash
+_ODD: Final = rf"[^!-~]|[\"<>`]|{_LITERAL.pattern}"
+_PIECE: Final = re.compile(rf"(?P<piece>{_ODD}|%[0-9A-Fa-f]{{2}}(?![?*+{{]))(?P<repeated>[?*+{{])?")
+_MAY_BE_ODD: Final = re.compile(f"{_ODD}|%")
 _FOLDS_CASE: Final = re.compile(r"\(\?[A-Za-z]*i")
 
 
@@ -117,7 +128,7 @@ def _no_piece(pattern: str, shown: str) -> str | None:
     """Say which character or escape outside of classes is in no canonical path; None when all may be."""
     if not _MAY_BE_ODD.search(pattern) or "\\Q" in pattern or _FOLDS_CASE.search(pattern):
         return None
-    for found in _PIECE.finditer(_OPAQUE.sub("/", pattern)):
+    for found in _PIECE.finditer(_OPAQUE.sub(_literal_or_none, pattern)):
         piece = found["piece"]
         try:
             canonical = _canonical_piece(piece)
@@ -129,8 +140,13 @@ def _no_piece(pattern: str, shown: str) -> str | None:
     return None
 
 
+def _literal_or_none(opaque: re.Match[str]) -> str:
+    return opaque[0] if _LITERAL.fullmatch(opaque[0]) else "/"
+
+
 def _canonical_piece(piece: str) -> str:
     """Give a character or an escape in the form of canonical paths. Raises RequestError when none holds it."""
+    piece = piece.removeprefix("\\")
     if piece.startswith("%") and int(piece[1:], 16) > 0x7F:
         return piece.upper()  # one of several that make a character
     return canonical_pattern(f"/{piece}".replace(" ", "%20"))[1:]

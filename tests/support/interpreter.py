@@ -183,6 +183,8 @@ def safe_path(raw: str) -> str | None:
         return None
     result, rest, octets = "", path, b""
     while rest:
+        if rest[0] in '"<>[]^`{|}':  # RFC 3986 lets a path hold none of these as they are
+            rest = f"%{ord(rest[0]):02X}{rest[1:]}"
         if rest[0] != "%":
             result, octets, rest = result + rest[0], octets + rest[0].encode(), rest[1:]
             continue
