@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
 
@@ -52,6 +52,18 @@ def list_of(node: Node, what: str, problems: Problems) -> Sequence[Node]:
         problems.error(node, f"{what}: found {describe(node)}, one text with a comma: write a list, [{entries}]")
         return ()
     return (node,)
+
+
+# ISO 8601, as Python reads it, but for what else it lets stand between date and time: in `2026-01-31+01:00` and
+# `2026-01-31-05` it takes the offset for a time of day.
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d|\d{8}|\d{4}-?W\d\d(-?\d)?)([T ]\d\d.*)?", re.ASCII | re.IGNORECASE)
+
+
+def parse_instant(text: str) -> datetime:
+    """Read a date, or a date and a time, perhaps with an offset (else it has no `tzinfo`). Raises ValueError."""
+    if not _INSTANT.fullmatch(text):
+        raise ValueError(f"not ISO 8601: {shorten(text)}")
+    return datetime.fromisoformat(text.upper())
 
 
 _DURATION = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m(?!s))?(?:(\d{1,9})s)?(?:(\d{1,9})ms)?", re.ASCII)

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
-from authz.reading import did_you_mean, text_of
+from authz.reading import did_you_mean, parse_instant, text_of
 
 TimeTest: TypeAlias = Callable[[float], bool]
 
@@ -169,7 +169,7 @@ def _instant(node: Node | None, key: str, zone: tzinfo, problems: Problems) -> d
         return None
     text = node.text if isinstance(node, Scalar) else ""
     try:
-        instant = datetime.fromisoformat(text)
+        instant = parse_instant(text)
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=zone)
     except ValueError:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, parse, shorten
 from authz.model import TOKEN_REASONS, Json, Reason, Request, Source
-from authz.reading import boolean_of, did_you_mean, list_of, text_of
+from authz.reading import boolean_of, did_you_mean, list_of, parse_instant, text_of
 from authz.workbench.expected import Expected, read_expected
 from authz.workbench.inputs import InputError, split_url
 
@@ -350,7 +350,7 @@ class _Reader:
     def _time(self, node: Node, what: str) -> float:
         """Give seconds since 1970. A time without its offset would mean another one on another machine."""
         try:
-            moment = datetime.fromisoformat(node.text if isinstance(node, Scalar) else "")
+            moment = parse_instant(node.text if isinstance(node, Scalar) else "")
             if moment.tzinfo is not None:
                 return moment.astimezone(UTC).timestamp()
         except (ValueError, OverflowError):

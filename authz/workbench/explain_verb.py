@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -20,6 +20,7 @@ from authz.identity.credentials import TokenPlace
 from authz.model import Json
 from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.parser import PolicyOptions, PolicySet
+from authz.reading import parse_instant
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS, Settings, load_settings
 from authz.transport.check_request import client_address
 from authz.transport.check_response import Answers, AnswerSettings
@@ -208,7 +209,7 @@ def _now(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        instant = datetime.fromisoformat(text)
+        instant = parse_instant(text)
     except ValueError:
         raise InputError(f"--now: `{text}` is not ISO 8601: write 2026-01-31T08:00:00Z") from None
     return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()

@@ -28,7 +28,7 @@ from authz.document import (
 )
 from authz.errors import Severity
 from authz.model import Source
-from authz.reading import boolean_of, did_you_mean, list_of, parse_duration, text_of
+from authz.reading import boolean_of, did_you_mean, list_of, parse_duration, parse_instant, text_of
 from tests.support.breaths import breaths
 
 FILE = "a.yaml"
@@ -495,3 +495,42 @@ def test_a_tree_that_is_let_go_is_freed_node_by_node() -> None:
     let_go(nodes)
     assert nodes == []
     assert nodes.freed == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-01-31", "2026-01-31T00:00:00"),
+        ("20260131", "2026-01-31T00:00:00"),
+        ("2026-W05-6", "2026-01-31T00:00:00"),
+        ("2026-01-31T08", "2026-01-31T08:00:00"),
+        ("2026-01-31t08:00:00z", "2026-01-31T08:00:00+00:00"),
+        ("2026-01-31 08:00+01:00", "2026-01-31T08:00:00+01:00"),
+        ("20260131T080000-0500", "2026-01-31T08:00:00-05:00"),
+    ],
+)
+def test_an_instant(text: str, instant: str) -> None:
+    assert parse_instant(text).isoformat() == instant
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2026-01-31+01:00",  # midnight there, says who wrote it; one in the morning, says Python
+        "2026-01-31-12",
+        "20260131-0500",
+        "2026-01-31x08:00",
+        "2026-01-31/08:00",
+        "2026-02-28:12",
+        "2026-02-30",
+        "2026-01-31T25:00",
+        "2026-01-31T",
+        "2026-01-31Tz",
+        "2026-01-31T08:00:00Z\n",
+        "٢٠٢٦-01-31",
+    ],
+)
+def test_no_instant(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - whose message comes from Python
+        parse_instant(text)
