@@ -17,7 +17,7 @@ from authz.errors import RequestError
 from authz.model import Guidance
 from authz.policy.criterion import Criterion
 from authz.policy.decision import Policy
-from authz.policy.path import canonical_host
+from authz.policy.path import canonical_host, canonical_path
 from authz.reading import text_of
 
 Redirects: TypeAlias = tuple[tuple[int, str], ...]
@@ -104,9 +104,24 @@ def _fault(target: str) -> str | None:
         return "has a character that no URL may hold: percent-encode it"
     if len(target) > MAX_TARGET_LENGTH:
         return f"is longer than {MAX_TARGET_LENGTH} characters: shorten it"
-    if rest.startswith("/"):
-        return "starts with `//`, which browsers read as another host: write one `/`" if rest[1:2] == "/" else None
-    return _absolute_fault(rest)
+    return _path_fault(rest) if rest.startswith("/") else _absolute_fault(rest)
+
+
+def _path_fault(target: str) -> str | None:
+    """Do so for a path of the refused host, where its request comes to us in normal form."""
+    if target[1:2] == "/":
+        return "starts with `//`, which browsers read as another host: write one `/`"
+    path = path_of(target)
+    try:
+        normal = canonical_path(path, allow_parameters=True)
+    except RequestError as error:
+        return f"would be refused itself, because {error}"
+    return None if ";" in path or normal == path else f"is not in the form that paths are compared in: write `{normal}`"
+
+
+def path_of(target: str) -> str:
+    """Give the path of a path with query and fragment."""
+    return target.partition("#")[0].partition("?")[0]
 
 
 def _absolute_fault(target: str) -> str | None:

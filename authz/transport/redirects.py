@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from authz.errors import RequestError
 from authz.model import Request
-from authz.policy.path import Host, canonical_host
-from authz.policy.refusals import URL
+from authz.policy.path import Host, canonical_host, canonical_path
+from authz.policy.refusals import URL, path_of
 from authz.transport.preference import Form, preferred_form
 
 MAX_URL_LENGTH: Final = 4096  # characters, encoded; Envoy and browsers bound what a Location header may hold
@@ -56,7 +56,7 @@ def _is_here(target: str, host: Host, path: str) -> bool:
 
     The request's scheme does not count: behind a proxy that ends TLS it is another than the browser's.
     """
-    place = target.partition("#")[0].partition("?")[0]
+    place = path_of(target)
     if not place.startswith("/"):
         scheme, _, rest = place.partition("://")
         authority, slash, rest = rest.partition("/")
@@ -64,4 +64,7 @@ def _is_here(target: str, host: Host, path: str) -> bool:
         if (there.name, there.port or port) != (host.name, host.port or port):
             return False
         place = slash + rest or "/"
-    return place == path.partition("?")[0]
+    try:
+        return canonical_path(place, allow_parameters=True) == canonical_path(path, allow_parameters=True)
+    except RequestError:  # a browser may make the refused page's path of it
+        return True

@@ -132,6 +132,9 @@ def test_an_address_that_is_only_short_enough_before_it_is_encoded_becomes_the_f
         ("http://localhost:80/in", "localhost", "/in"),
         ("http://localhost/in", "localhost:80", "/in"),
         ("https://[0:0::1]/in", "[::1]:443", "/in"),
+        ("https://app.example.com/%73ign-in", "app.example.com", "/sign-in"),
+        ("https://app.example.com/a/../sign-in", "app.example.com", "/sign-in"),  # browsers make that of it
+        ("/sign-in;v=1", "app.example.com", "/sign-in;v=2"),
     ],
 )
 def test_a_refused_sign_in_page_is_not_sent_to_itself(where: str, host: str, path: str) -> None:
