@@ -1,7 +1,7 @@
 """One request's way to a decision, top to bottom.
 
 1. The policy set in force is borrowed once; the whole visit uses it.
-2. A path, host or method that two programs could read differently is refused.
+2. A path, host or method that two programs could read differently is refused, and headers named as hop-by-hop.
 3. The route is found: the one that Envoy named, else by host and path.
 4. The token is found. None: the caller is anonymous, a fact for policies and no error.
 5. A token verified before, under the same keys, is known.
@@ -30,7 +30,7 @@ from authz.policy.criterion import Facts
 from authz.policy.decision import blame, decide
 from authz.policy.explanation import guidance_for
 from authz.policy.parser import PolicySet
-from authz.policy.path import Host, canonical_host, canonical_path, check_method
+from authz.policy.path import Host, canonical_host, canonical_path, check_connection, check_method
 from authz.policy.remembered import Remembered, RememberedDecisions
 from authz.policy.routes import Route
 
@@ -223,6 +223,8 @@ class Authorizer:
             check_method(request.method)
             host = canonical_host(request.host)
             path = canonical_path(request.path, allow_parameters=self._allow_path_parameters)
+            if (connection := request.headers.get("connection")) is not None:
+                check_connection(connection)
         except RequestError as error:
             return Visit(Deny(Reason.REQUEST_MALFORMED, detail=str(error)), policies=policies)
         route = find_route(policies, request, host, path)

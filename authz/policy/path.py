@@ -1,4 +1,4 @@
-r"""The one definition of a request's path, host and method.
+r"""The one definition of a request's path, host and method; and what its `connection` header may ask for.
 
 A decision is worth nothing when the upstream reads the path differently, so everything that two programs could read
 differently is refused (RequestError, 400) and the rest is brought into one form (RFC 3986 section 6.2.2): escapes of
@@ -15,6 +15,7 @@ that nobody makes us work for them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address
 from itertools import product
@@ -157,10 +158,12 @@ def canonical_host(raw: str) -> Host:
 
     Raises RequestError for an empty host, a list of hosts, userinfo, blanks, and what is no host name or address.
     """
-    return _known_host(raw) if len(raw) <= _LONGEST_KNOWN else _read_host(raw)
+    if len(raw) > MAX_HOST_LENGTH:  # it would fill the memory of those who keep hosts, and its answer
+        raise RequestError(f"the host is longer than {MAX_HOST_LENGTH} characters")
+    return _known_host(raw)
 
 
-_LONGEST_KNOWN: Final = 255  # a DNS name; what strangers send must not fill the memory
+MAX_HOST_LENGTH: Final = 255 + len(":65535")  # characters; RFC 1035 section 2.3.4, and a port
 
 
 def _read_host(raw: str) -> Host:
@@ -194,6 +197,21 @@ def check_method(method: str) -> None:
     """Refuse (RequestError) a method that is not an upper-case token: HTTP methods are case-sensitive."""
     if method not in _ORDINARY_METHODS and not _METHOD.fullmatch(method):
         raise RequestError("the method is not an upper-case token")
+
+
+def check_connection(values: Iterable[str]) -> None:
+    """Refuse (RequestError) `connection` headers that name headers: the next hop would take those away.
+
+    RFC 9110 section 7.6.1; identity headers could be named. Envoy keeps `connection` where it lets a request upgrade.
+    """
+    for option in ",".join(values).split(","):
+        if not _CONNECTION_OPTION.fullmatch(option):
+            raise RequestError("the `connection` header names other headers")
+
+
+_CONNECTION_OPTION: Final = re.compile(
+    r"[ \t]*(?:close|keep-alive|upgrade|http2-settings|te)?[ \t]*", re.ASCII | re.IGNORECASE
+)
 
 
 def canonical_pattern(text: str, *, prefix: bool = False) -> str:

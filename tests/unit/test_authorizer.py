@@ -192,6 +192,16 @@ class TestOrder:
         assert visit.host is not None
         assert stand.tokens == []
 
+    @pytest.mark.parametrize(
+        ("connection", "reason"),
+        [
+            pytest.param("Upgrade, x-auth-subject", Reason.REQUEST_MALFORMED, id="which takes a header away"),
+            pytest.param("Upgrade", Reason.ACCEPT, id="which takes none"),
+        ],
+    )
+    async def test_an_upgrade(self, connection: str, reason: Reason) -> None:
+        assert await reason_of(Stand(), path="/public", headers={"connection": (connection,)}) is reason
+
     async def test_a_host_that_is_known_says_so(self) -> None:
         stand = Stand()
         stand.policies = policy_set("- {from: 'https://app.example.com', path: /x, allow_any_authenticated_user: true}")
