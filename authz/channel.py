@@ -32,9 +32,7 @@ class Orders(NamedTuple):
     settings: Settings  # already read: whoever is started later must not follow a file that changed since
     supervisor: int  # its process id
     descriptor: int  # the worker's end of the pair
-    shared_keys: (
-        int | None
-    )  # the descriptor of what workers know together about keys; None: this machine has no such memory
+    shared_keys: int | None  # descriptor of the memory for SharedKeys; None: there is none
 
 
 def write_orders(orders: Orders) -> bytes:

@@ -227,9 +227,9 @@ class Supervisor:
 
     def __init__(self, settings: Settings, output: Output) -> None:
         self._settings = settings
-        shared_keys = _shared_memory()
+        self._shared_keys = _shared_memory()
         self._workers = [
-            Worker(index, replace(settings, listen=listen, admin=None, warnings=()), output, shared_keys)
+            Worker(index, replace(settings, listen=listen, admin=None, warnings=()), output, self._shared_keys)
             for index, listen in enumerate(settings.endpoints)
         ]
         self._stop = asyncio.Event()
@@ -273,6 +273,8 @@ class Supervisor:
                 await admin.close()
             for holder in filter(None, held):
                 holder.close()
+            if self._shared_keys is not None:
+                os.close(self._shared_keys)
         return self._exit_code
 
     async def _up_or_stopped(self, workers: Sequence[Worker]) -> None:

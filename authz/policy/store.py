@@ -162,7 +162,6 @@ class PolicyStore(Generic[T]):
         """Load for the first time. Raises LoadError with every problem. Blocks while files are being written."""
         listing, files = self._read_settled()
         compiled = self._compiled(files)
-        self._report_stale_mounts(listing)
         self._judged(listing)
         self._folders = listing.folders
         self._take(files, compiled)
@@ -213,6 +212,7 @@ class PolicyStore(Generic[T]):
         try:
             listing = await asyncio.to_thread(self._source.look)
             self._folders = listing.folders
+            self._report_stale_mounts(listing)
             wait = self._settling.wait(listing, asyncio.get_running_loop().time())
             if wait is None:
                 return poll
@@ -227,7 +227,6 @@ class PolicyStore(Generic[T]):
     async def _judge(self, listing: Listing) -> bool:
         """Read a settled set and take or refuse it. False if it moved meanwhile."""
         asked, self._asked = self._asked, False
-        self._report_stale_mounts(listing)
         try:
             files = await asyncio.to_thread(self._source.read_unmoved, listing)
         except LoadError as error:

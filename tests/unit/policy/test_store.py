@@ -427,17 +427,6 @@ class TestFirstLoad:
         with pytest.raises(LoadError, match="the files keep changing"):
             store_of(folder, Told(), settle=timedelta(hours=1)).load()
 
-    def test_tells_of_a_mount_that_is_dead_already(self, folder: Path) -> None:
-        with (folder / "orders.yaml").open("rb") as mount:
-            (folder / "orders.yaml").unlink()
-            path = Path(f"/proc/self/fd/{mount.fileno()}")
-            told = Told()
-            assert store_of(path, told).load() == b"orders\n"
-        assert told.all == [("stale", path)]
-        assert stale_mount_message(path) == (
-            f"{path} was replaced outside; this mount still shows the deleted file: mount the folder instead"
-        )
-
 
 def append(path: Path) -> None:
     with path.open("ab") as file:
@@ -445,6 +434,21 @@ def append(path: Path) -> None:
 
 
 class TestWatching:
+    async def test_tells_of_a_mount_that_was_dead_already_at_the_start(self, folder: Path) -> None:
+        """Once it watches: at the first load there is no log yet."""
+        with (folder / "orders.yaml").open("rb") as mount:
+            (folder / "orders.yaml").unlink()
+            path = Path(f"/proc/self/fd/{mount.fileno()}")
+            told = Told()
+            store = store_of(path, told)
+            assert store.load() == b"orders\n"
+            assert told.all == []
+            await watch_while(store, told, 1)
+        assert told.all == [("stale", path)]
+        assert stale_mount_message(path) == (
+            f"{path} was replaced outside; this mount still shows the deleted file: mount the folder instead"
+        )
+
     async def test_without_a_first_load_the_files_come_into_force(self, folder: Path) -> None:
         told = Told()
         store = store_of(folder, told)
