@@ -63,7 +63,7 @@ class KeySource(Protocol):
 
 
 class KeyObserver(Protocol):
-    """What metrics and the log hear about keys. Called on the event loop, at the start before it: must not block or raise."""
+    """What metrics and the log hear about keys. Called on the event loop, or by `load_cache`: must not block, raise."""
 
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         """Note that a fetch ended; `ok` and `unchanged` are successes. `keys`: how many the issuer has now."""
