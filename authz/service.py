@@ -32,6 +32,7 @@ from authz.policy.parser import PolicySet, parse_policies
 from authz.policy.quiet import look_once, quietly
 from authz.policy.store import PolicyStore
 from authz.settings import Settings
+from authz.startup import heed, let_the_end_be
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.check_response import Answers
 from authz.transport.guard import Guard
@@ -189,8 +190,8 @@ class Service:
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+            heed(loop, number, stop.set)
+        heed(loop, signal.SIGHUP, self.reload)
         for issuer in self._issuers:
             await asyncio.to_thread(issuer.keys.load_cache)
         refuse_a_taken_socket(self._settings.listen)
@@ -281,7 +282,10 @@ def serve(settings: Settings, *, beside: Beside | None = None, shared_keys: int 
         service.tell_of_loaded()
         for problem in settings.warnings:
             log.warning("%s", problem)
-        with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
-            runner.run(service.run())
+        try:
+            with contextlib.suppress(KeyboardInterrupt), asyncio.Runner() as runner:
+                runner.run(service.run())
+        finally:
+            let_the_end_be()
     finally:
         writer.close(timeout=2.0)

@@ -1,10 +1,15 @@
-"""What a serving process does first, before anything is loaded that could take long."""
+"""What a serving process does first, before anything is loaded that could take long, and last."""
 
 from __future__ import annotations
 
 import os
 import signal
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
 
 
 def heed_signals() -> None:
@@ -19,6 +24,26 @@ def heed_signals() -> None:
     """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
+def heed(loop: asyncio.AbstractEventLoop, number: signal.Signals, action: Callable[[], object]) -> None:
+    """Let the loop do this at the signal.
+
+    `loop.add_signal_handler` gives the signal its deadly default back when the loop is closed: from then to the end, one
+    more signal would kill us instead of letting us exit with 0.
+    """
+
+    def note(*_: object) -> None:
+        with suppress(RuntimeError):  # it is closed
+            loop.call_soon_threadsafe(action)
+
+    signal.signal(number, note)
+
+
+def let_the_end_be() -> None:
+    """Ignore further signals: the event loop, which heeded the first, is gone."""
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def open_standard_descriptors() -> None:

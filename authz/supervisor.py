@@ -37,6 +37,7 @@ from authz.lines import LineWriter
 from authz.memory import share_arenas
 from authz.metrics import CONTENT_TYPE, Registry
 from authz.settings import Listen, Settings
+from authz.startup import heed, let_the_end_be
 from authz.transport.admin import AdminServer, start_admin
 
 FIRST_DELAY_SECONDS: Final = 0.1
@@ -44,6 +45,7 @@ LONGEST_DELAY_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 30.0  # who lived that long starts with the first delay again
 ANSWER_SECONDS: Final = 2.0  # a scraper waits 10 s, a readiness probe often 1 s
 START_SECONDS: Final = 60.0  # 10,000 routes take five on a slow machine
+LAST_LINES_SECONDS: Final = 0.1  # of one that ended, before ours about it; a blocked output keeps no worker away longer
 PROBE_SECONDS: Final = 2.0
 HUNG_SECONDS: Final = 10.0
 DRAIN_SECONDS: Final = 10.0  # workers need 1.5 s to be noticed and up to 5 s for calls in flight
@@ -62,12 +64,21 @@ class Output:
     def __init__(self, descriptor: int = 1) -> None:
         self._descriptor = descriptor
         self._turn = threading.Lock()
+        self._copying: list[threading.Thread] = []
 
     def copy_from(self, source: int) -> threading.Thread:
         """Copy the lines of a pipe, in a thread of their own, until its other end is closed."""
         thread = threading.Thread(target=self._copy, args=(source,), name="authz-output", daemon=True)
         thread.start()
+        self._copying = [other for other in self._copying if other.is_alive()]
+        self._copying.append(thread)
         return thread
+
+    def finish(self, seconds: float) -> None:
+        """Wait at most so long until all has been copied from pipes whose other ends are closed."""
+        until = time.monotonic() + seconds
+        for thread in self._copying:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _copy(self, source: int) -> None:
         rest = b""
@@ -148,7 +159,7 @@ class Worker:
             self.up.clear()
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
-            await asyncio.to_thread(copying.join, ANSWER_SECONDS)
+            await asyncio.to_thread(copying.join, LAST_LINES_SECONDS)
 
     async def _start(self, channel: socket.socket) -> tuple[asyncio.subprocess.Process, threading.Thread]:
         source, sink = os.pipe()
@@ -249,8 +260,8 @@ class Supervisor:
         held = [hold(listen) for listen in self._settings.endpoints]
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+            heed(loop, number, self._stop.set)
+        heed(loop, signal.SIGHUP, self._reload)
         keeping: list[asyncio.Task[None]] = []
         admin: AdminServer | None = None
         try:
@@ -304,7 +315,10 @@ class Supervisor:
             self._gathering.ended(str(worker.index))
             if self._stop.is_set():
                 return
-            if not self._all_up:  # it has told why on stderr
+            if not self._all_up:
+                if code <= 0:  # else it has told why on stderr
+                    told = {"worker": worker.index, "exit": ending(code)}
+                    log.error("a worker ended while all were started, and so do we", extra={"fields": told})
                 self._exit_code = code if code > 0 else 1
                 self._stop.set()
                 return
@@ -344,10 +358,17 @@ class Supervisor:
             return
         while True:
             await asyncio.sleep(PROBE_SECONDS)
-            if worker.up.is_set() and await worker.ask(MISSING, HUNG_SECONDS) is None and worker.up.is_set():
+            if not await self._answers(worker):
                 log.error("a worker does not answer and is ended", extra={"fields": {"worker": worker.index}})
                 worker.signal(signal.SIGKILL)
                 return
+
+    async def _answers(self, worker: Worker) -> bool:
+        """Tell whether it answers, or may be ending: then its end of the channel is closed a moment before."""
+        if worker.up.is_set():
+            return await worker.ask(MISSING, HUNG_SECONDS) is not None or not worker.up.is_set()
+        await asyncio.sleep(HUNG_SECONDS)
+        return worker.up.is_set()
 
     async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
         """Let all workers drain together; force who takes too long."""
@@ -445,7 +466,7 @@ def supervise(settings: Settings) -> int:
     share_arenas()
     output = Output()
     source, sink = os.pipe()
-    copying = output.copy_from(source)
+    output.copy_from(source)
     writer = LineWriter(sink)
     configure_logging(writer, settings.log.level, settings.log.format)
     for problem in settings.warnings:
@@ -453,6 +474,7 @@ def supervise(settings: Settings) -> int:
     try:
         return asyncio.run(Supervisor(settings, output).run())
     finally:
+        let_the_end_be()
         writer.close(timeout=2.0)
         os.close(sink)
-        copying.join(2.0)
+        output.finish(2.0)

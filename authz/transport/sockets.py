@@ -15,8 +15,11 @@ def refuse_a_taken_socket(listen: Listen) -> None:
     if listen.path is None:
         return
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(listen.path)
+        except BlockingIOError:  # it is listened on, and nobody accepts
+            pass
         except OSError:  # nobody there, or a file left behind, which is replaced
             return
     raise OSError(f"another process listens on {listen.path}")

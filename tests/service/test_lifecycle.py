@@ -246,6 +246,20 @@ class TestEnd:
             assert (stopped - draining).total_seconds() < DRAIN_SECONDS  # nobody was told that we serve
             assert "Traceback" not in service.output
 
+    @pytest.mark.parametrize("workers", [1, 2])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+    def test_more_signals_at_the_end_change_nothing(
+        self, tmp_path: Path, pool: FakeUserPool, number: signal.Signals, workers: int
+    ) -> None:
+        settings = {"listen": f"127.0.0.1:{free_ports(workers)}", "workers": workers}
+        with RunningService(tmp_path, POLICY, pools=[pool], settings=settings) as service:
+            service.signal(signal.SIGTERM)
+            while service.process.poll() is None:
+                service.signal(number)
+                time.sleep(0.002)
+            assert service.process.returncode == 0
+            assert "Traceback" not in service.output
+
 
 class TestBadStart:
     def start(self, folder: Path, settings: Any, policies: str = POLICY) -> subprocess.CompletedProcess[str]:

@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +28,7 @@ from tests.support.running_service import (
     PATIENCE,
     Reply,
     RunningService,
+    child_environment,
     configuration,
     reply_of,
     run_authz,
@@ -103,6 +106,13 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
     """Workers whom no test harms; starting two takes longer than most of what is asked of them."""
     with Workers(tmp_path_factory.mktemp("shared"), SHARED_POOL) as running:
         yield running
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def is_listening(port: int) -> bool:
@@ -266,6 +276,33 @@ class TestEnds:
         while any(map(is_listening, ports)):
             assert time.monotonic() - start < 1
             time.sleep(0.02)
+
+    def test_a_killed_worker_is_back_soon_although_nobody_reads_our_output(
+        self, tmp_path: Path, pool: FakeUserPool
+    ) -> None:
+        (tmp_path / "app.yaml").write_text(POLICY, encoding="utf-8")
+        port = free_ports(2)
+        settings = {"listen": f"127.0.0.1:{port}", "workers": 2, "policies": "app.yaml"}
+        (tmp_path / "authz.yaml").write_text(json.dumps(configuration(tmp_path, [pool], settings=settings)))
+        command = [sys.executable, "-m", "authz", "serve", "--config", str(tmp_path / "authz.yaml")]
+        supervisor = subprocess.Popen(command, env=child_environment(), stdout=subprocess.PIPE)
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port + 1}", [("grpc.enable_http_proxy", 0)]) as channel:
+                check = channel.unary_unary(CHECK)
+                data = check_request(path="/" + "x" * 2000).SerializeToString()  # some 30 lines fill a pipe
+                for _ in range(300):
+                    check(data, timeout=PATIENCE, wait_for_ready=True)
+            children = Path(f"/proc/{supervisor.pid}/task/{supervisor.pid}/children").read_text(encoding="ascii")
+            os.kill(int(children.split()[1]), signal.SIGKILL)
+            wait_until(lambda: not is_listening(port + 1))
+            ended = time.monotonic()
+            wait_until(lambda: is_listening(port + 1))
+            assert (
+                time.monotonic() - ended < 2.0
+            )  # as long as we waited for its last lines; a start takes half a second
+        finally:
+            supervisor.kill()
+            supervisor.communicate()
 
     def test_sigterm_drains_all_together(self, workers: Workers) -> None:
         workers.signal(signal.SIGTERM)

@@ -28,6 +28,16 @@ def test_a_socket_that_somebody_answers_on_is_refused(tmp_path: Path) -> None:
             refuse_a_taken_socket(Listen(path=path))
 
 
+def test_nor_do_we_wait_for_somebody_who_listens_and_accepts_nobody(tmp_path: Path) -> None:
+    path = str(tmp_path / "authz.sock")
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
+        other.bind(path)
+        other.listen(0)
+        waiting.connect(path)
+        with pytest.raises(OSError, match="another process listens"):
+            refuse_a_taken_socket(Listen(path=path))
+
+
 def test_a_socket_file_left_behind_is_none(tmp_path: Path) -> None:
     path = str(tmp_path / "authz.sock")
     with socket.socket(socket.AF_UNIX) as gone:

@@ -96,6 +96,27 @@ async def test_a_worker_that_does_not_answer_is_ended(
     assert "a worker does not answer and is ended" in caplog.text
 
 
+class Deaf(Silent):
+    """A worker that answers once, then closes its end of the channel, and stays."""
+
+    async def ask(self, _question: bytes, _seconds: float) -> bytes:  # type: ignore[override]
+        await asyncio.sleep(0)
+        self.up.clear()
+        return b"[]"
+
+
+async def test_a_worker_that_stays_without_a_channel_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervisor, "PROBE_SECONDS", 0.0)
+    monkeypatch.setattr(supervisor, "HUNG_SECONDS", 0.05)
+    worker = Deaf()
+    settings = Settings(policies=Path("policies"), inline=False, pools=(), workers=2)
+    probing = asyncio.create_task(Supervisor(settings, Output())._probe(cast("Worker", worker)))
+    await asyncio.sleep(0.01)
+    assert worker.signals == []  # it may be ending
+    await asyncio.wait_for(probing, 10)
+    assert worker.signals == [signal.SIGKILL]
+
+
 async def test_a_worker_that_never_comes_up_is_ended(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -209,3 +230,21 @@ async def test_a_worker_that_was_told_to_end_is_replaced_without_a_pause_or_an_a
     ends = [record for record in caplog.records if record.message == "a worker ended, another one is started"]
     assert [record.levelname for record in ends] == [level, level]
     assert [record.fields["after_seconds"] for record in ends] == [0.0, seconds]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        pytest.param(-signal.SIGKILL, 1, id="killed, for want of memory perhaps"),
+        pytest.param(3, 0, id="which has told why itself"),
+    ],
+)
+async def test_a_worker_that_ends_at_the_start_ends_everything_and_not_without_a_word(
+    code: int, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching = Supervisor(Settings(policies=Path("policies"), inline=False, pools=(), workers=2), Output())
+    await asyncio.wait_for(watching._keep(cast("Worker", Ending(code))), 5)
+    assert watching._stop.is_set()
+    assert watching._exit_code == max(code, 1)
+    words = [record.message for record in caplog.records]
+    assert words == ["a worker ended while all were started, and so do we"] * told
