@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from authz.document import Problems, parse
-from authz.model import Reason
+from authz.model import Reason, http_status
 from authz.policy.criteria import CRITERIA
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.settings import load_settings
+from authz.transport.answer_heads import GRPC_CODE
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -68,10 +69,22 @@ def test_every_yaml_of_the_readme_is_yaml(text: str) -> None:
     assert problems == []
 
 
-def test_the_reasons_of_the_readme_are_the_reasons() -> None:
+def test_every_reason_of_the_readme_stands_in_the_row_of_its_status() -> None:
     chapter = README.partition("## Answers")[2].partition("\n## ")[0]
-    named = set(re.findall(r"`([a-z]+(?:-[a-z]+)*)`", chapter))
-    assert {reason.value for reason in Reason} <= named
+    rows = [line.split("|")[2:5] for line in chapter.splitlines() if line.count("|") == 5 and "`" in line]
+    told: dict[str, int] = {}
+    allowing: set[str] = set()
+    for status, code, words in rows:
+        named = re.findall(r"`([a-z]+(?:-[a-z]+)*)`", words)
+        if status.strip().isdigit():
+            assert not told.keys() & set(named), "in one row alone"
+            told |= dict.fromkeys(named, int(status))
+            assert GRPC_CODE[int(status)] == int(code)
+        else:
+            allowing |= set(named)
+    assert told == {reason.value: http_status(reason) for reason in Reason if reason.value in told}
+    assert set(told) | allowing == {reason.value for reason in Reason}
+    assert not set(told) & allowing
 
 
 def test_every_criterion_is_in_the_readme() -> None:
