@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from authz.errors import LoadError, Problem
+from authz.errors import LoadError, Problem, Severity
 from authz.events import Events, RevocationEvents
 from authz.identity.fetch import FetchResult
 from authz.identity.revocations import parse_revocations
 from authz.metrics import Metrics
 from authz.model import Source
 from authz.policy.files import PolicyFile
-from authz.policy.parser import PolicyOptions, parse_policies
+from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 
 ISSUER = "https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI"
 FETCHED = "keys fetched"
@@ -23,6 +25,14 @@ LOST = "the keys are too old, and no new ones come: tokens of this issuer are an
 @pytest.fixture
 def events() -> Events:
     return Events(Metrics(version="0", wall=lambda: 0.0))
+
+
+@pytest.fixture
+def policies() -> PolicySet:
+    return parse_policies(
+        [PolicyFile("a.yaml", b"- {from: https://a.example.com, allow_any_authenticated_user: true}\n")],
+        PolicyOptions(),
+    )
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -55,13 +65,11 @@ def test_keys_of_the_cache_folder_can_be_lost_too(events: Events, caplog: pytest
     assert told(caplog) == ["keys restored from cache_dir", LOST]
 
 
-def test_policies_that_were_refused_and_are_as_before_are_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+def test_policies_that_were_refused_and_are_as_before_are_told_and_counted(
+    policies: PolicySet, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, "authz")
     metrics = Metrics(version="0", wall=lambda: 0.0)
-    policies = parse_policies(
-        [PolicyFile("a.yaml", b"- {from: https://a.example.com, allow_any_authenticated_user: true}\n")],
-        PolicyOptions(),
-    )
     revocations = parse_revocations([PolicyFile("r.yaml", b"[]\n")], None)
     error = LoadError([Problem(Source("a.yaml", 1, 1), "wrong")])
     for what, events, loaded in (
@@ -87,3 +95,32 @@ def test_problems_are_counted(events: Events, count: int, counted: str, caplog: 
         f"policies refused, the last good set stays in force: {counted}",
         f"revocations refused, the last good list stays in force: {counted}",
     ]
+
+
+def test_a_stale_mount_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    metrics = Metrics(version="0", wall=lambda: 0.0)
+    for name, events in (("policy", Events(metrics)), ("revocations", RevocationEvents(metrics))):
+        events.stale_mount(Path("a.yaml"))
+        assert told(caplog) == [
+            "a.yaml was replaced outside; this mount still shows the deleted file: mount the folder instead"
+        ]
+        assert f'authz_{name}_reloads_total{{result="stale-mount"}} 1.0' in metrics.render()[0].decode()
+
+
+@pytest.mark.parametrize(("count", "more"), [(50, []), (51, ["1 more: `authz check` tells them all"])])
+def test_fifty_warnings_are_told_and_how_many_are_left(
+    events: Events, policies: PolicySet, count: int, more: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "authz")
+    warnings = [Problem(Source("a.yaml", line, 1), "odd", Severity.WARNING) for line in range(1, count + 1)]
+    events.reloaded(replace(policies, warnings=tuple(warnings)))
+    assert told(caplog) == ["policies loaded", *(str(warning) for warning in warnings[:50]), *more]
+
+
+def test_fifty_problems_are_told_of_all_that_are_counted(events: Events, caplog: pytest.LogCaptureFixture) -> None:
+    problems = [Problem(Source("a.yaml", line, 1), "wrong") for line in range(1, 52)]
+    for refusing in (events, RevocationEvents(Metrics(version="0", wall=lambda: 0.0))):
+        refusing.refused(LoadError(problems))
+        first, *lines = told(caplog)
+        assert first.endswith("51 problems")
+        assert lines == [str(problem) for problem in problems[:50]]
