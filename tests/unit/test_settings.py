@@ -19,6 +19,7 @@ from authz.errors import LoadError, Severity
 from authz.identity.cognito import UserPool
 from authz.identity.credentials import TokenPlace
 from authz.identity.jwks import JwksSettings
+from authz.model import Source
 from authz.settings import (
     DEFAULT_IDENTITY_HEADERS,
     ClaimSettings,
@@ -263,6 +264,11 @@ def test_null_is_the_same_as_no_folder_for_keys() -> None:
     assert load(f"{VALID}jwks: {{cache_dir: null}}\n") == load(VALID)
 
 
+def test_keys_may_be_refreshed_each_second_and_kept_no_longer() -> None:
+    jwks = load(f"{VALID}jwks: {{refresh: 1s, max_stale: 1s}}\n").jwks
+    assert jwks.max_stale == jwks.refresh == timedelta(seconds=1)
+
+
 # The file itself.
 
 
@@ -292,6 +298,18 @@ def test_relative_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
     loaded = load_settings(folder / "conf" / "authz.yaml", environ={"CACHE": "cache"}, overrides={})
     assert loaded.policies == folder / "conf" / "policies"
     assert loaded.jwks.cache_dir == folder / "conf" / "cache"
+
+
+@pytest.mark.parametrize(
+    ("flags", "places"),
+    [
+        pytest.param({}, {"policies": (1, 11), "revocations": (6, 14)}, id="both in the file"),
+        pytest.param({"policies": "b/"}, {"revocations": (6, 14)}, id="one in a flag, which has no line"),
+    ],
+)
+def test_where_the_file_names_a_path_is_known(flags: dict[str, str], places: dict[str, tuple[int, int]]) -> None:
+    loaded = load(f"{VALID}revocations: a/\n", **flags)
+    assert loaded.places == {key: Source("authz.yaml", *place) for key, place in places.items()}
 
 
 def test_absolute_paths_stay() -> None:
@@ -518,6 +536,7 @@ def test_an_alias_may_be_of(sources: tuple[str, ...]) -> None:
         ("127.0.0.1:0", Listen("127.0.0.1", 0), "127.0.0.1:0"),
         ("authz.internal:9191", Listen("authz.internal", 9191), "authz.internal:9191"),
         (":9191", Listen("", 9191), "[::]:9191"),
+        (":65535", Listen("", 65535), "[::]:65535"),
         ("[::1]:9191", Listen("::1", 9191), "[::1]:9191"),
         ("unix:///run/authz.sock", Listen(path="/run/authz.sock"), "unix:/run/authz.sock"),
         ("unix:///" + "a" * 106, Listen(path="/" + "a" * 106), "unix:/" + "a" * 106),
@@ -663,11 +682,16 @@ def test_workers_may_be_given_as_a_flag() -> None:
     assert load(f"{VALID}workers: 1\n", workers="3").workers == 3
 
 
+def test_there_may_be_256_workers() -> None:
+    assert load(f"{VALID}workers: 256\n").workers == 256
+
+
 @pytest.mark.parametrize(
     ("listen", "workers", "endpoints"),
     [
         pytest.param(":9191", 1, ["[::]:9191"], id="a single one is where `listen` says"),
         pytest.param("127.0.0.1:9191", 2, ["127.0.0.1:9191", "127.0.0.1:9192"], id="a port each"),
+        pytest.param(":65534", 2, ["[::]:65534", "[::]:65535"], id="up to the last port"),
         pytest.param("127.0.0.1:0", 2, ["127.0.0.1:0", "127.0.0.1:0"], id="any free port each"),
         pytest.param("unix:///run/authz.sock", 1, ["unix:/run/authz.sock"], id="a single one's socket"),
         pytest.param("unix:///run/a.sock", 2, ["unix:/run/a.0.sock", "unix:/run/a.1.sock"], id="a socket each"),
