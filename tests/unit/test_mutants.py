@@ -53,6 +53,16 @@ def checker(limit: int):
 check = checker(LIMIT)
 '''
 
+DECLARING = '''
+from typing import Protocol
+
+
+class Shape(Protocol):
+    @property
+    def size(self) -> int:
+        """How large it is."""
+'''
+
 
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> str:
@@ -141,6 +151,11 @@ class TestSwap:
     def test_what_no_function_holds_is_for_afresh(self, module: str, words: str) -> None:
         box = living(module)
         assert not put(module, words, box.Box.fits, box.checker, box.check)
+
+    def test_what_only_declares_is_no_function(self, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert swap(module, living(module).Box.fits).has_functions
+        monkeypatch.setattr(faults, "source_of", {module: DECLARING}.__getitem__)
+        assert not swap(module, living(module).Shape.size.fget).has_functions
 
     def test_a_wrecked_module_raises(self, module: str) -> None:
         box = living(module)
