@@ -23,6 +23,7 @@ from authz.identity.claims import ClaimShapes
 from authz.identity.cognito import UnverifiedToken, UserPool, Verified, peek, verify
 from authz.identity.credentials import TokenPlace, find_credential
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
+from authz.identity.keys import KeySet, KeySource
 from authz.identity.refused import RefusedTokens
 from authz.identity.verified import Fingerprint, VerifiedTokens, fingerprint_of
 from authz.model import Decision, Deny, Principal, Reason, Request, Source
@@ -35,7 +36,7 @@ from authz.policy.remembered import Remembered, RememberedDecisions
 from authz.policy.routes import Route
 
 if TYPE_CHECKING:
-    from authz.identity.jwks import KeySet, KeySource, KeyStore
+    from authz.identity.jwks import KeyStore
 
 
 class TokenObserver(Protocol):

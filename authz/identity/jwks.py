@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Protocol
@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from authz.errors import KeysError, TokenError
 from authz.identity.fetch import Fetch, FetchError, FetchResult, KeyFile
 from authz.identity.key_document import read_jwks
+from authz.identity.keys import KeySet
 from authz.identity.shared_keys import FetchedDocument, SharedKeys
 from authz.model import Reason
 
@@ -45,21 +46,6 @@ class JwksSettings:
     timeout: timedelta = timedelta(seconds=2)  # of one fetch, and the longest that a request waits for one
     max_stale: timedelta = timedelta(hours=24)
     cache_dir: Path | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeySet:
-    """The keys of one generation. Its identity is the generation: a refresh that brings the same keys keeps it."""
-
-    keys: Mapping[str, RSAPublicKey] = field(repr=False)
-
-
-class KeySource(Protocol):
-    """Who knows a pool's keys."""
-
-    @property
-    def current(self) -> KeySet | None:
-        """The key set that is good now; None: there is none."""
 
 
 class KeyObserver(Protocol):

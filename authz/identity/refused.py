@@ -10,14 +10,12 @@ token was presented as.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from authz.errors import TokenError
+from authz.identity.keys import KeySet, KeySource
+from authz.identity.verified import Fingerprint
 from authz.model import Reason
-
-if TYPE_CHECKING:
-    from authz.identity.jwks import KeySet, KeySource
-    from authz.identity.verified import Fingerprint
 
 MAX_ENTRIES: Final = 10_000  # at some 400 bytes each
 

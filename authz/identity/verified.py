@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, NamedTuple, NewType
+from typing import Final, NamedTuple, NewType
 
-if TYPE_CHECKING:
-    from authz.identity.cognito import Verified
-    from authz.identity.jwks import KeySet, KeySource
-    from authz.model import Principal
+from authz.identity.cognito import Verified
+from authz.identity.keys import KeySet, KeySource
+from authz.model import Principal
 
 # Bytes that a remembered token costs, measured with tracemalloc: the entry and its key, then the parsed claims, which
 # grow with the token. An estimate on the high side for what Cognito issues.

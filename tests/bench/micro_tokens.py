@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 
 from authz.identity.cognito import Verified, peek, verify
-from authz.identity.jwks import KeySet
 from authz.identity.key_document import read_jwks
+from authz.identity.keys import KeySet
 from authz.identity.verified import VerifiedTokens, fingerprint_of
 from tests.bench import messages
 from tests.bench.micro_policy import measure

@@ -17,7 +17,7 @@ from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.errors import LoadError, Problem, RequestError, TokenError
 from authz.identity.claims import ClaimShapes
 from authz.identity.cognito import UserPool, Verified, peek, verify
-from authz.identity.jwks import KeySet
+from authz.identity.keys import KeySet
 from authz.identity.verified import VerifiedTokens
 from authz.lines import Line
 from authz.metrics import Metrics

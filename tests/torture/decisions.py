@@ -22,7 +22,7 @@ from authz.audit import DecisionLog
 from authz.authorizer import Authenticator, Authorizer, Issuer
 from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes
-from authz.identity.jwks import KeySet
+from authz.identity.keys import KeySet
 from authz.identity.verified import VerifiedTokens
 from authz.lines import Line
 from authz.metrics import Metrics

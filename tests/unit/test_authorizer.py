@@ -13,8 +13,8 @@ from authz.authorizer import Authenticator, Authorizer, Issuer, Visit
 from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes
 from authz.identity.credentials import TokenPlace
-from authz.identity.jwks import KeySet
-from authz.identity.verified import VerifiedTokens
+from authz.identity.keys import KeySet
+from authz.identity.verified import BYTES_PER_CHARACTER, ENTRY_BYTES, VerifiedTokens
 from authz.model import Allow, Decision, Deny, Principal, Reason, Request, Source
 from authz.policy.criterion import Facts
 from authz.policy.decision import decide
@@ -70,7 +70,7 @@ class Stand:
                     Issuer(self.pool.trust(**changes.get("trust", {})), self.keys),  # type: ignore[arg-type]
                     *changes.get("issuers", ()),
                 ],
-                verified=VerifiedTokens(max_entries=10, max_bytes=1_000_000),
+                verified=changes.get("verified", VerifiedTokens(max_entries=10, max_bytes=1_000_000)),
                 shapes=changes.get("shapes", ClaimShapes()),
                 observe=self,
                 enrich_from=changes.get("enrich_from"),
@@ -389,6 +389,14 @@ class TestBothTokens:
             asked = len(stand.keys.asked)
         assert stand.tokens == ["verified", "verified", "cached", "cached"]
         assert len(stand.keys.asked) == asked == 3
+
+    @pytest.mark.parametrize(("spare", "remembered"), [(0, 2), (-1, 1)])
+    async def test_both_are_remembered_by_the_length_of_both(self, spare: int, remembered: int) -> None:
+        access, id_token = Session().pool.token(), Session().chief()
+        characters = len(access) + len(access + id_token)
+        verified = VerifiedTokens(max_entries=10, max_bytes=2 * ENTRY_BYTES + BYTES_PER_CHARACTER * characters + spare)
+        assert reason(await Session(verified=verified).both(access, id_token)) is Reason.CLAIM_OK
+        assert len(verified) == remembered
 
     async def test_without_an_id_token_the_principal_stays_as_it_is(self) -> None:
         stand = Session()

@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authz.errors import KeysError, TokenError
 from authz.identity.cognito import peek, verify
-from authz.identity.jwks import KeySet
 from authz.identity.key_document import read_jwks
+from authz.identity.keys import KeySet
 from authz.identity.verified import VerifiedTokens, fingerprint_of
 from authz.model import Reason
 from tests.support.user_pool import NOW, FakeUserPool, base64url, jwk, kid_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from authz.errors import TokenError
-from authz.identity.jwks import KeySet
+from authz.identity.keys import KeySet
 from authz.identity.refused import LASTING, RefusedTokens
 from authz.identity.verified import fingerprint_of
 from authz.model import TOKEN_REASONS, Reason
@@ -49,6 +49,7 @@ def test_the_same_token_is_refused_for_the_same_reason(reason: Reason) -> None:
     ("reason", "later", "detail"),
     [
         (Reason.TOKEN_EXPIRED, 0.9, "expired 2 s ago"),
+        (Reason.TOKEN_EXPIRED, 1.0, "expired 2 s ago, when it was first refused 1 s before"),
         (Reason.TOKEN_EXPIRED, 60.0, "expired 2 s ago, when it was first refused 60 s before"),
         (Reason.TOKEN_SIGNATURE_INVALID, 60.0, "expired 2 s ago"),  # no other is about the time
     ],

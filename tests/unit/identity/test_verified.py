@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from authz.identity.cognito import Verified, peek, verify
-from authz.identity.jwks import KeySet
+from authz.identity.keys import KeySet
 from authz.identity.verified import BYTES_PER_CHARACTER, ENTRY_BYTES, VerifiedTokens, fingerprint_of
 from authz.model import Principal
 from tests.support.user_pool import LIFETIME, NOW, FakeUserPool
@@ -109,6 +109,14 @@ def test_bytes_are_bounded(situation: Situation) -> None:
     for number in range(5):
         situation.remember(tokens, f"{number:010}")
     assert len(tokens) == 2  # the count of bytes did not drift
+
+
+def test_adding_again_counts_its_bytes_once(situation: Situation) -> None:
+    tokens = VerifiedTokens(max_entries=10, max_bytes=2 * (ENTRY_BYTES + 10 * BYTES_PER_CHARACTER))
+    for _ in range(5):
+        situation.remember(tokens, "a" * 10)
+    situation.remember(tokens, "b" * 10)
+    assert len(tokens) == 2
 
 
 def test_no_entries_allowed_remembers_nothing(situation: Situation) -> None:
