@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import ipaddress
 import json
 import os
 import stat
@@ -25,6 +24,7 @@ from urllib.request import url2pathname
 import aiohttp
 
 from authz.errors import KeysError
+from authz.loopback import is_loopback
 
 MAX_DOCUMENT_BYTES: Final = 64 * 1024
 _MAX_CACHE_FILE_BYTES: Final = 4 * MAX_DOCUMENT_BYTES  # a document as a JSON text, its quotes escaped
@@ -115,14 +115,7 @@ def _is_safe(address: SplitResult) -> bool:
     """Say whether nobody on the way can change the keys. The settings check it too; this is the second fence."""
     if address.scheme == "https":
         return bool(address.hostname)
-    return address.scheme == "http" and _is_loopback(address.hostname or "")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return address.scheme == "http" and is_loopback(address.hostname or "")
 
 
 def _describe(error: Exception) -> str:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from ipaddress import IPv4Address, ip_address
 from typing import Final, TypeAlias
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.errors import RequestError
+from authz.loopback import is_loopback
 from authz.model import Guidance
 from authz.policy.criterion import Criterion
 from authz.policy.decision import Policy
@@ -141,14 +141,7 @@ def _absolute_fault(target: str) -> str | None:
 
 def _is_loopback(name: str) -> bool:
     """Tell whether the canonical host name is this machine's; `.localhost` is by RFC 6761 section 6.3."""
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        address = ip_address(name.strip("[]"))
-    except ValueError:
-        return False
-    # `is_loopback` of a mapped IPv6 address differs between versions of Python.
-    return address.is_loopback if isinstance(address, IPv4Address) else address.compressed == "::1"
+    return name.endswith(".localhost") or is_loopback(name.strip("[]"))
 
 
 # --- scopes -----------------------------------------------------------------------------------------------------

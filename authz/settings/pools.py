@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from authz.document import Items, Node, Problems, Scalar, describe
 from authz.identity.cognito import UserPool
+from authz.loopback import is_loopback
 from authz.reading import text_of
 from authz.settings.regions import doubt_of_region, flaw_of_region, is_pool_of_aws, region_of
 from authz.settings.types import Pool
@@ -270,16 +270,6 @@ def _flaw(uri: str) -> str | None:
         return None if is_file else "names no local file: write `file:///path`"
     if parts.scheme not in {"http", "https"} or not host:
         return "is not https: write `https://host/path`"
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         return "is plain http to another machine: write `https://`"
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    return address.is_loopback if isinstance(address, IPv4Address) else address == IPv6Address("::1")

@@ -220,6 +220,8 @@ async def test_a_proxy_of_the_environment_is_for_https_only(
         "http://localhost.keys.example/jwks.json",
         "http://10.0.0.1/jwks.json",
         "http://0.0.0.0/jwks.json",
+        "http://[::1%lo]/jwks.json",
+        "http://[::ffff:127.0.0.1]/jwks.json",
         "http://user@keys.example@127.0.0.1.nip.example/jwks.json",
         "http:///jwks.json",
         "https:///jwks.json",

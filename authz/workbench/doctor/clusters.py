@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from authz.loopback import is_loopback
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.filters import check_follower, late_changes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
@@ -215,9 +215,4 @@ def _admin(admin: Place) -> Iterator[Finding]:
 
 def is_local(host: str) -> bool:
     """Tell whether an address cannot leave this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(host.strip("[]"))
