@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from authz.lines import LineWriter
 from authz.log_line import LINE, MAX_TEXT, Fields, LogFormat, bounded, encode_json, rfc3339, short
 from authz.model import Decision, Deny, Json, Reason, http_status
+
+LoggedDecisions: TypeAlias = Literal["all", "denied", "none"]
 
 MAX_PATH: Final = 2048  # characters, as the next one
 MAX_HOST: Final = 256
@@ -69,7 +71,7 @@ def unread(denied: Deny, decision_id: str, now: float) -> DecisionRecord:
     )
 
 
-_WANTED: Final[Mapping[str, frozenset[str]]] = {
+_WANTED: Final[Mapping[LoggedDecisions, frozenset[str]]] = {
     "all": frozenset({"allow", "deny"}),
     "denied": frozenset({"deny"}),
     "none": frozenset(),
@@ -83,7 +85,7 @@ class DecisionLog:
         self,
         writer: LineWriter,
         *,
-        decisions: Literal["all", "denied", "none"] = "all",
+        decisions: LoggedDecisions = "all",
         format: LogFormat = "json",  # noqa: A002 - the word of the configuration
     ) -> None:
         self._writer = writer

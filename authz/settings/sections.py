@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Final
+from typing import Final, get_args
 
+from authz.audit import LoggedDecisions
 from authz.document import Fields, Node, Problems, Scalar, describe
 from authz.identity.claims import BRACKETS, JUDGED_CLAIMS
 from authz.identity.jwks import JwksSettings
 from authz.identity.revocations import MATCHED_CLAIMS
+from authz.log_line import LogFormat
 from authz.reading import text_of
 from authz.settings.key_pairs import why_no_pair
 from authz.settings.types import (
     ClaimSettings,
-    LogFormat,
-    LoggedDecisions,
     LogLevel,
     LogSettings,
     Settings,
@@ -131,9 +131,9 @@ def read_jwks(root: Section) -> JwksSettings:
     return settings
 
 
-_LEVELS: Final[tuple[LogLevel, ...]] = ("debug", "info", "warning", "error")
-_FORMATS: Final[tuple[LogFormat, ...]] = ("json", "text")
-_DECISIONS: Final[tuple[LoggedDecisions, ...]] = ("all", "denied", "none")
+_LEVELS: Final[tuple[LogLevel, ...]] = get_args(LogLevel)
+_FORMATS: Final[tuple[LogFormat, ...]] = get_args(LogFormat)
+_DECISIONS: Final[tuple[LoggedDecisions, ...]] = get_args(LoggedDecisions)
 
 
 def read_log(root: Section) -> LogSettings:

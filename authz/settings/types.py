@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from authz.audit import LoggedDecisions
 from authz.errors import Problem
 from authz.identity.cognito import UserPool
 from authz.identity.credentials import TokenPlace
 from authz.identity.jwks import JwksSettings
+from authz.log_line import LogFormat
 from authz.model import Source
 from authz.policy.refusals import Redirects
 from authz.settings.templates import Template
 
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
-LogFormat: TypeAlias = Literal["json", "text"]
-LoggedDecisions: TypeAlias = Literal["all", "denied", "none"]
 IdentityHeaders: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]
 """Request headers in lower case, each with the claims it may come from: the first that is there counts."""
 

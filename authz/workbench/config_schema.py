@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_args
 
+from authz.audit import LoggedDecisions
 from authz.identity.claims import BRACKETS, JUDGED_CLAIMS
-from authz.settings import LogFormat, LoggedDecisions, LogLevel
+from authz.log_line import LogFormat
+from authz.settings import LogLevel
 from authz.workbench.policy_schema import ROUTE_LISTS, TARGET, policy_definitions, redirects
 from authz.workbench.schema_parts import (
     DURATION,
