@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from authz.errors import RequestError, TokenError
 from authz.identity.claims import ClaimShapes
@@ -119,7 +119,9 @@ class Authenticator:
                 principal = await self._enriched(credential.token, beside, now)
             # Every time, whatever is remembered: the list changes while tokens live.
             where = None if self._revoked is None else self._revoked(principal, now)
-            return principal if where is None else refuse_revoked(where)
+            if where is None:
+                return principal
+            raise revoked(where)
         except TokenError as error:
             self._observe.token(error.reason.value)
             raise
@@ -194,9 +196,9 @@ class Authenticator:
         return principal
 
 
-def refuse_revoked(where: Source) -> NoReturn:
-    """Refuse the caller whom the revocation list names there."""
-    raise TokenError(Reason.TOKEN_REVOKED, f"revoked at {where}")
+def revoked(where: Source) -> TokenError:
+    """Give the error of a caller whom the revocation list names there."""
+    return TokenError(Reason.TOKEN_REVOKED, f"revoked at {where}")
 
 
 class Authorizer:

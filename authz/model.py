@@ -15,6 +15,9 @@ Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Js
 SignedClaims: TypeAlias = Mapping[str, Json]
 """A token's claims after its signature and every required claim were checked, never before."""
 
+MAX_CLAIM_SECONDS: Final = 2**53  # of a time: beyond it floats skip whole seconds, and far beyond they overflow
+MAX_CLOCK_AHEAD: Final = 60.0  # seconds that `iat` and `auth_time` may; Cognito's clock is often one ahead of ours
+
 
 class Reason(StrEnum):
     """Why a request was allowed or denied: a closed list, the same words in log, metric, metadata and test."""

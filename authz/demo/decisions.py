@@ -45,9 +45,9 @@ class Decisions:
         await self._until(lambda: request_id in self._by_request, seconds)
         return self._by_request.get(request_id)
 
-    async def next_refusal(self, before: int, seconds: float = 2.0) -> bool:
+    async def next_refusal(self, before: int) -> bool:
         """Wait until more policy sets were refused than `before`."""
-        await self._until(lambda: self.refusals > before, seconds)
+        await self._until(lambda: self.refusals > before, 2.0)
         return self.refusals > before
 
     async def _until(self, holds: Callable[[], bool], seconds: float) -> None:

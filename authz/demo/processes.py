@@ -22,6 +22,7 @@ from typing import Final
 import aiohttp
 
 from authz.errors import AuthzError
+from authz.supervisor import ending
 
 TAIL_LINES: Final = 20
 MAX_LINE_BYTES: Final = 1024 * 1024
@@ -78,16 +79,7 @@ class Child:
         await asyncio.wait({self.ended})
         await asyncio.wait({self._reading}, timeout=1.0)
         last = "".join(f"\n    {line}" for line in self.tail) or "\n    (it wrote nothing)"
-        return StandError(f"{self.name} has ended ({_ending(self.ended.result())}). The last it wrote:{last}")
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
+        return StandError(f"{self.name} has ended ({ending(self.ended.result())}). The last it wrote:{last}")
 
 
 class Processes:
@@ -143,15 +135,15 @@ class Processes:
             await one.end()
 
 
-async def ready(child: Child, probe: Callable[[], Awaitable[bool]], seconds: float = READY_SECONDS) -> None:
+async def ready(child: Child, probe: Callable[[], Awaitable[bool]]) -> None:
     """Wait until the probe says yes. Raises StandError when the child ends before, or takes too long."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + READY_SECONDS
     while not await probe():
         if child.ended.done():
             raise await child.death()
         if time.monotonic() > until:
             last = "".join(f"\n    {line}" for line in child.tail)
-            raise StandError(f"{child.name} is not ready after {seconds:.0f} s. The last it wrote:{last}")
+            raise StandError(f"{child.name} is not ready after {READY_SECONDS:.0f} s. The last it wrote:{last}")
         await asyncio.sleep(_POLL_SECONDS)
 
 

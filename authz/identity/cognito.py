@@ -35,7 +35,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from authz.errors import TokenError
 from authz.identity.claims import address_of
 from authz.identity.strict_json import parse_json
-from authz.model import Json, Principal, Reason, SignedClaims
+from authz.model import MAX_CLAIM_SECONDS, MAX_CLOCK_AHEAD, Json, Principal, Reason, SignedClaims
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 MAX_TOKEN_LENGTH: Final = 16 * 1024  # characters; Cognito's largest, with 100 groups, stay below
 MIN_KEY_BITS: Final = 2048
-MAX_IAT_AHEAD: Final = 60.0  # seconds; Cognito's clock is often one ahead of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +141,7 @@ def _check_claims(unverified: UnverifiedToken, pool: UserPool, now: float) -> Ve
     if pool.clients is not None and client_id not in pool.clients:
         raise TokenError(Reason.TOKEN_CLIENT_REFUSED, f"`{client_claim}` is not an app client of pool {pool.label}")
     # 10
-    valid_from = iat - MAX_IAT_AHEAD if nbf is None else max(nbf - pool.leeway, iat - MAX_IAT_AHEAD)
+    valid_from = iat - MAX_CLOCK_AHEAD if nbf is None else max(nbf - pool.leeway, iat - MAX_CLOCK_AHEAD)
     valid_until = exp + pool.leeway
     if not now < valid_until:  # so written that a time that is no number passes neither check
         raise TokenError(Reason.TOKEN_EXPIRED, f"expired {now - exp:.0f} s ago")
@@ -258,12 +257,9 @@ def _text(claims: SignedClaims, name: str) -> str:
     return value
 
 
-_MAX_SECONDS: Final = 2**53  # beyond it floats skip whole seconds, and far beyond they overflow
-
-
 def _seconds(claims: SignedClaims, name: str) -> int:
     value = claims.get(name)
-    if type(value) is not int or abs(value) > _MAX_SECONDS:  # not isinstance: true is an int to it
+    if type(value) is not int or abs(value) > MAX_CLAIM_SECONDS:  # not isinstance: true is an int to it
         raise TokenError(Reason.TOKEN_CLAIM_INVALID, f"`{name}` is missing or not a whole number of seconds")
     return value
 

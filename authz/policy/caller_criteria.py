@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Final
 
 from authz.document import Fields, Node, Scalar, describe
-from authz.model import Json, Principal, Reason
+from authz.model import MAX_CLAIM_SECONDS, MAX_CLOCK_AHEAD, Json, Principal, Reason
 from authz.policy.criterion import Build, Builder, Facts, Finding, Parts, warn_unused
 from authz.policy.matchers import StringMatcher, any_of, list_matcher, string_matcher
 from authz.reading import parse_duration
@@ -195,10 +195,6 @@ def _any_text_criterion(read: Callable[[Principal], Sequence[Json]], yes: Reason
     return build
 
 
-MAX_CLOCK_AHEAD_SECONDS: Final = 60
-"""How far `auth_time` may lie ahead of our clock, as for `iat`."""
-
-
 def auth_age(builder: Builder) -> Parts | None:
     """Build `auth_age`: how long ago the caller signed in, from `auth_time`."""
     data, problems = builder.data, builder.problems
@@ -223,19 +219,16 @@ def auth_age(builder: Builder) -> Parts | None:
         if facts.principal is None:
             return _UNAUTHENTICATED
         age = _age(facts.principal, facts.now)
-        return good if age is not None and -MAX_CLOCK_AHEAD_SECONDS <= age <= seconds else bad
+        return good if age is not None and -MAX_CLOCK_AHEAD <= age <= seconds else bad
 
     return Parts(test, f"signed in at most {limit.text} ago", look, of_caller=True)  # type: ignore[union-attr]
 
 
 def _age(principal: Principal, now: float) -> float | None:
     auth_time = principal.claims.get("auth_time")
-    if isinstance(auth_time, bool) or not isinstance(auth_time, int) or abs(auth_time) > _MAX_SECONDS:
+    if isinstance(auth_time, bool) or not isinstance(auth_time, int) or abs(auth_time) > MAX_CLAIM_SECONDS:
         return None
     return now - auth_time
-
-
-_MAX_SECONDS: Final = 2**53  # what a float holds to the second; a larger one overflows in the end
 
 
 def _seconds(node: Node) -> float | None:

@@ -114,8 +114,8 @@ CRITERIA: Final = tuple(_KINDS)
 """The names of all criteria there are."""
 
 
-def show_values(values: Sequence[Json], limit: int = 200) -> str:
+def show_values(values: Sequence[Json]) -> str:
     """Write found values for people, bounded."""
     if not values:
         return "nothing"
-    return shorten(", ".join(show(value) for value in values[:20]), limit)
+    return shorten(", ".join(show(value) for value in values[:20]), 200)

@@ -16,7 +16,7 @@ from authz.reading import text_of
 _FROM = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<authority>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _WILDCARD_HOST = re.compile(r"([A-Za-z0-9_.*-]+)(?::([1-9][0-9]{0,4}))?")
-_PATH_ORDER: Final = (PathKind.REGEX, PathKind.PATH, PathKind.PREFIX)
+PATH_ORDER: Final = (PathKind.REGEX, PathKind.PATH, PathKind.PREFIX)  # the first that is there wins, as in Pomerium
 
 
 def read_host(node: Fields, what: str, problems: Problems) -> HostMatcher | None:
@@ -91,7 +91,7 @@ def _host_matcher(authority: str, default_port: int) -> HostMatcher | None:
 
 def read_path(node: Fields, what: str, problems: Problems) -> PathMatcher | None:
     """Read the matcher: `regex`, else `path`, else `prefix`, else everything. None after adding a problem."""
-    given = [(kind, found) for kind in _PATH_ORDER if (found := node.get(kind)) is not None]
+    given = [(kind, found) for kind in PATH_ORDER if (found := node.get(kind)) is not None]
     if not given:
         return PathMatcher(PathKind.ANY)
     matchers = [_path_matcher(kind, found, what, problems) for kind, found in given]

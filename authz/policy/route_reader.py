@@ -11,11 +11,11 @@ from authz.document import Fields, Items, Node, Problems, Scalar, describe, shor
 from authz.errors import Severity
 from authz.model import RouteName, Source
 from authz.policy.criterion import CriteriaContext
-from authz.policy.host_and_path_reader import read_host, read_path
+from authz.policy.host_and_path_reader import PATH_ORDER, read_host, read_path
 from authz.policy.plain_keys import PLAIN_KEYS
 from authz.policy.refusals import GUIDANCE_KEYS, Redirects, read_guidance, redirects_of, scopes_of
 from authz.policy.route_key_advice import unknown_route_key
-from authz.policy.routes import PathKind, Route
+from authz.policy.routes import Route
 from authz.policy.rule_reader import RuleReader
 from authz.reading import boolean_of, did_you_mean, text_of
 
@@ -130,7 +130,7 @@ class RouteReader:
         """Give `from` and the matcher as written: how messages and logs call a route without an id."""
         start = node.get("from")
         text = start.text if isinstance(start, Scalar) else ""
-        for kind in (PathKind.REGEX, PathKind.PATH, PathKind.PREFIX):
+        for kind in PATH_ORDER:
             matcher = node.get(kind)
             if isinstance(matcher, Scalar):
                 return f"{text} {kind}={matcher.text}".strip()

@@ -25,9 +25,9 @@ from authz.settings.values import (
 )
 
 _POOL_KEYS: Final = ("user_pool", "clients", "token_use", "issuers", "jwks_uri", "leeway", "trust_unverified_email")
-_POOL_ID = re.compile(r"[\w-]{1,53}_[0-9a-zA-Z]+", re.ASCII)  # Amazon Cognito API reference, UserPoolType
+POOL_ID: Final = re.compile(r"[\w-]{1,53}_[0-9a-zA-Z]+", re.ASCII)  # Amazon Cognito API reference, UserPoolType
 _ISSUER = re.compile(r"https?://[!-\"$->A-~]+")  # printable ASCII without `#`, `?` and `@`
-_DISCOVERY: Final = "/.well-known/openid-configuration"
+DISCOVERY: Final = "/.well-known/openid-configuration"
 _JWKS: Final = "/.well-known/jwks.json"
 # Where user pools issue tokens: this host and the pool's id, nothing else (reference/cognito.md section 2).
 _COGNITO: Final = re.compile(
@@ -103,18 +103,18 @@ def _user_pool(node: Node, name: str, problems: Problems) -> _UserPoolName | Non
     text = text_of(node, name, problems)
     if text is None:
         return None
-    if _POOL_ID.fullmatch(text):
+    if POOL_ID.fullmatch(text):
         region = region_of(text)
         domain = _DOMAINS.get(region.partition("-")[0], "amazonaws.com")
         return _UserPoolName(text, f"https://cognito-idp.{region}.{domain}/{text}")
-    issuer = text.removesuffix(_DISCOVERY)
+    issuer = text.removesuffix(DISCOVERY)
     is_url = _ISSUER.fullmatch(issuer)
     if is_url and (advice := _instead_of(issuer.rstrip("/"))) is not None:
         problems.error(node, f"{name}: found {describe(node)}, which is no issuer: {advice}")
         return None
     if is_url and not issuer.endswith("/"):
         last = issuer.rpartition("/")[2]
-        return _UserPoolName(last if _POOL_ID.fullmatch(last) else issuer, issuer)
+        return _UserPoolName(last if POOL_ID.fullmatch(last) else issuer, issuer)
     expected = "a pool id such as `eu-west-1_AbCdEfGhI`, or its issuer URL without a slash at the end"
     problems.error(node, f"{name}: found {_describe_url(node)}, expected {expected}")
     return None
@@ -124,7 +124,7 @@ def _judge_region(entry: Section, named: _UserPoolName, *, names_issuer: bool) -
     """Refuse an id or a host that no token can name, and warn of what hardly any will."""
     node, name = entry.node("user_pool"), entry.name("user_pool")
     host = _COGNITO.match(named.issuer)
-    if node is None or host is None or not _POOL_ID.fullmatch(named.label):
+    if node is None or host is None or not POOL_ID.fullmatch(named.label):
         return
     regions = dict.fromkeys((region_of(named.label), host["region"]))
     flaws = [flaw for region in regions if (flaw := flaw_of_region(region))]
@@ -143,12 +143,12 @@ def _judge_region(entry: Section, named: _UserPoolName, *, names_issuer: bool) -
 
 def _instead_of(url: str) -> str | None:
     """Say what to write instead of a URL that no token can name as its issuer, or None."""
-    issuer = url.removesuffix(_JWKS).removesuffix(_DISCOVERY)
+    issuer = url.removesuffix(_JWKS).removesuffix(DISCOVERY)
     if _SIGN_IN_DOMAIN.match(issuer):
         pool = "`https://cognito-idp.eu-west-1.amazonaws.com/eu-west-1_AbCdEfGhI`"
         return f"it is a domain to sign in at; write the user pool's, such as {pool}"
     cognito = _COGNITO.match(issuer)
-    if cognito and not _POOL_ID.fullmatch(issuer[cognito.end() + 1 :]):
+    if cognito and not POOL_ID.fullmatch(issuer[cognito.end() + 1 :]):
         return f"write `{cognito.group()}/` and the pool's id, nothing else"
     return None if issuer == url else f"it is a document below one; write `{issuer}`"
 
@@ -263,7 +263,7 @@ def _flaw(uri: str) -> str | None:
         return "has a fragment: delete it from `#` on"
     if "@" in parts.netloc:
         return "holds a user name or password: delete it"
-    if parts.path.endswith(_DISCOVERY):
+    if parts.path.endswith(DISCOVERY):
         return f"is the discovery document and holds no keys: write the `jwks_uri` in it, such as `…{_JWKS}`"
     if parts.scheme == "file":
         is_file = not parts.netloc and parts.path.startswith("/") and "?" not in uri

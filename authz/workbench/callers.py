@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
+from authz.authorizer import revoked
 from authz.errors import TokenError
 from authz.identity.claims import ClaimShapes, address_of
 from authz.identity.cognito import (
@@ -94,8 +95,7 @@ class UnlessRevoked:
         where = None if caller.principal is None else self._revocations.find(caller.principal, now)
         if where is None:
             return caller
-        revoked = TokenError(Reason.TOKEN_REVOKED, f"revoked at {where}")
-        return Caller(error=revoked, trust=caller.trust, claims_of_bad_token=caller.principal)
+        return Caller(error=revoked(where), trust=caller.trust, claims_of_bad_token=caller.principal)
 
 
 class PresentedToken:

@@ -191,7 +191,7 @@ def _other_host(route: Route, host: Host) -> str | None:
 # --- telling ----------------------------------------------------------------------------------------------------
 
 _TICK, _CROSS, _DOT = "✓", "✗", "·"
-_HOW: Final = {
+JOINED: Final = {
     Operator.AND: "all of",
     Operator.OR: "any of",
     Operator.NOT: "none of",
@@ -274,7 +274,7 @@ def _rule_lines(explanation: Explanation) -> list[tuple[str, str]]:
 def _block_lines(judged: JudgedBlock) -> list[tuple[str, str]]:
     lets_in = judged.holds is (judged.effect is Effect.ALLOW)
     holds = "holds" if judged.holds else "does not hold"
-    head = f"  {judged.effect} if {_HOW[judged.block.operator]} these hold — {holds}  ({judged.block.source})"
+    head = f"  {judged.effect} if {JOINED[judged.block.operator]} these hold — {holds}  ({judged.block.source})"
     told = [("good" if lets_in else "bad" if judged.effect is Effect.ALLOW or judged.holds else "", head)]
     for condition in judged.conditions[:MAX_CONDITIONS]:
         told += _condition_lines(condition)

@@ -25,16 +25,14 @@ class Asked(NamedTuple):
     address_from: str = ""  # where its address comes from, when that is not the TCP peer
 
 
-def from_options(
-    url: str, method: str = "GET", headers: Iterable[str] = (), source_ip: str = "", route_id: str | None = None
-) -> Asked:
+def from_options(url: str, method: str = "GET", headers: Iterable[str] = ()) -> Asked:
     """Read `--url`, `--method`, `--header 'Name: value'`."""
     scheme, host, path = _split_given(url)
     collected: dict[str, tuple[str, ...]] = {}
     for header in headers:
         _add(collected, header)
     host = collected.pop("host", (host,))[0]
-    return Asked(Request(method, host, path, collected, source_ip, route_id), scheme)
+    return Asked(Request(method, host, path, collected), scheme)
 
 
 def split_url(url: str) -> tuple[str, str, str]:

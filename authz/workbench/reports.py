@@ -17,19 +17,13 @@ from rich.text import Text
 
 from authz.model import Allow, Deny, Source, http_status
 from authz.policy.criteria import show_values
-from authz.policy.decision import Operator
 from authz.policy.explanation import Condition, JudgedBlock
 from authz.workbench.checks import Check, outcome_text, route_label
 from authz.workbench.coverage import Kind, Share
+from authz.workbench.explain import JOINED
 from authz.workbench.policy_tests import FileReport, Report
 from authz.workbench.problems import printable
 
-_JOINED: Final = {
-    Operator.AND: "all of",
-    Operator.OR: "any of",
-    Operator.NOT: "none of",
-    Operator.NOR: "not all of",
-}
 _KIND_NAMES: Final = {Kind.ROUTE: "routes", Kind.CRITERION: "criteria"}
 
 
@@ -100,7 +94,7 @@ def explanation_lines(check: Check) -> Iterator[str]:
         yield "  has no rule: it denies everyone"
     for judged in check.explanation.blocks:
         block = judged.block
-        yield f"  {_mark(judged.holds)} {judged.effect}, {_JOINED[block.operator]} ({_place(block.source)})"
+        yield f"  {_mark(judged.holds)} {judged.effect}, {JOINED[block.operator]} ({_place(block.source)})"
         for condition in judged.conditions:
             yield from _condition(condition, check)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from authz.authorizer import Authenticator, refuse_revoked
+from authz.authorizer import Authenticator, revoked
 from authz.errors import TokenError
 from authz.identity.cognito import UnverifiedToken, UserPool, error_but_for_the_signature
 from authz.identity.revocations import RevocationList
@@ -61,7 +61,9 @@ class RowCaller(Authenticator):
         trust = pool.trust_unverified_email if self._trust is None else self._trust
         principal = self._ground.shapes.shape(principal_of_claims(claims, trust_unverified_email=trust))
         where = None if self._revocations is None else self._revocations.find(principal, now)
-        return principal if where is None else refuse_revoked(where)
+        if where is None:
+            return principal
+        raise revoked(where)
 
 
 def judged_token(

@@ -14,14 +14,13 @@ from authz.document import Fields, Items, Node, Scalar, shorten
 from authz.errors import LoadError, Problem, RequestError
 from authz.model import Json, Source
 from authz.policy.path import canonical_pattern
+from authz.settings.pools import DISCOVERY, POOL_ID
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import Caller, Target
 
 MAX_SOURCE_BYTES: Final = 16 * 1024 * 1024
-DISCOVERY: Final = "/.well-known/openid-configuration"
 SECRET_NAME: Final = re.compile(r"authorization|cookie|token|key|secret|passw|credential", re.IGNORECASE)
 _PLACEHOLDER: Final = re.compile(r"\$\{|\{vault:|<[A-Z_-]+>")
-_POOL_ID: Final = re.compile(r"[\w-]{1,53}_[0-9a-zA-Z]+", re.ASCII)  # Amazon Cognito API reference, UserPoolType
 _AWS_HOST: Final = re.compile(r"cognito-idp\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 
 
@@ -109,7 +108,7 @@ def issuer_name(url: str) -> IssuerName | None:
     except ValueError:
         return None
     pool_id = parts.path.rpartition("/")[2]
-    if parts.scheme not in ("http", "https") or not _POOL_ID.fullmatch(pool_id) or "@" in parts.netloc:
+    if parts.scheme not in ("http", "https") or not POOL_ID.fullmatch(pool_id) or "@" in parts.netloc:
         return None
     match = _AWS_HOST.fullmatch(host)
     return IssuerName(issuer, match[1] if match else "", pool_id)

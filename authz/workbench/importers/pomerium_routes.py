@@ -15,6 +15,7 @@ from authz.document import Fields, Items, Node, Problems, Scalar, describe
 from authz.model import Json
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext
+from authz.policy.host_and_path_reader import PATH_ORDER
 from authz.policy.route_reader import ENVOY_KEYS
 from authz.reading import did_you_mean
 from authz.workbench.importers.common import (
@@ -34,7 +35,7 @@ from authz.workbench.importers.durations import WANTED_DURATION, seconds_of
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import Caller, Login, Route, SignIn, Target, Upstream
 
-_MATCHERS: Final = ("regex", "path", "prefix")  # the first that is there wins, as in Pomerium
+_MATCHERS: Final = tuple(kind.value for kind in PATH_ORDER)
 _SWITCHES: Final = ("allow_public_unauthenticated_access", "cors_allow_preflight", "allow_any_authenticated_user")
 _LISTS: Final = ("allowed_users", "allowed_domains")
 _DECIDING: Final = (*_SWITCHES, *_LISTS, "allowed_idp_claims", "policy", "pass_identity_headers", "show_error_details")

@@ -51,11 +51,9 @@ class TestUrls:
 
 class TestOptions:
     def test_make_a_request(self) -> None:
-        asked = from_options(
-            "http://a.example/x?y=1", "POST", ["X-One: 1", "x-one:2", "Accept: */*"], "192.0.2.1", "orders"
-        )
+        asked = from_options("http://a.example/x?y=1", "POST", ["X-One: 1", "x-one:2", "Accept: */*"])
         headers = {"x-one": ("1", "2"), "accept": ("*/*",)}
-        assert asked.request == Request("POST", "a.example", "/x?y=1", headers, "192.0.2.1", "orders")
+        assert asked.request == Request("POST", "a.example", "/x?y=1", headers)
         assert asked.scheme == "http"
 
     def test_a_host_header_is_the_host(self) -> None:
