@@ -98,3 +98,10 @@ def test_every_folder_of_the_map_exists() -> None:
     known = {path.name + ("/" if path.is_dir() else "") for path in ROOT.rglob("*") if ".venv" not in path.parts}
     assert len(named) > 20
     assert set(named) - known == set()
+
+
+def test_every_module_at_the_top_is_in_the_map() -> None:
+    chapter = README.partition("## The map")[2].partition("\n## ")[0]
+    modules = {path.name for path in (ROOT / "authz").glob("*.py") if not path.name.startswith("__")}
+    assert len(modules) > 20
+    assert {name for name in modules if not re.search(rf"(?<![\w/]){re.escape(name)}", chapter)} == set()
