@@ -51,7 +51,7 @@ def _one(matcher: StringMatcher) -> Callable[[Sequence[Json]], bool]:
 
 def _text_criterion(read: Callable[[Principal], Sequence[Json]], yes: Reason, no: Reason) -> Build:
     def build(builder: Builder) -> Parts | None:
-        matcher = string_matcher(builder.data, builder.name, builder.problems)
+        matcher = string_matcher(builder.data, builder.name, builder.problems, builder.place)
         if matcher is None:
             return None
         return _of_principal(read, _one(matcher), yes, no, matcher.wanted, matcher.expects)
@@ -154,7 +154,7 @@ def groups(builder: Builder) -> Parts | None:
 def _list_criterion(
     builder: Builder, read: Callable[[Principal], Sequence[Json]], yes: Reason, no: Reason
 ) -> Parts | None:
-    matcher = list_matcher(builder.data, builder.name, builder.problems)
+    matcher = list_matcher(builder.data, builder.name, builder.problems, builder.place)
     return None if matcher is None else _of_principal(read, matcher.test, yes, no, matcher.wanted, matcher.expects)
 
 
@@ -186,7 +186,7 @@ def _any_text_criterion(read: Callable[[Principal], Sequence[Json]], yes: Reason
     """Build a criterion over several texts of the caller; `read` gives nothing but texts."""
 
     def build(builder: Builder) -> Parts | None:
-        matcher = string_matcher(builder.data, builder.name, builder.problems)
+        matcher = string_matcher(builder.data, builder.name, builder.problems, builder.place)
         if matcher is None:
             return None
         some: Callable[[Sequence[Json]], bool] = any_of(matcher)  # type: ignore[assignment]  # all of them are texts

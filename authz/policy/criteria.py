@@ -13,16 +13,17 @@ from authz.document import Fields, Node, Problems, Scalar, describe, shorten
 from authz.model import Json, Reason
 from authz.policy import caller_criteria, request_criteria
 from authz.policy.criterion import Build, Builder, CriteriaContext, Criterion, Finding, Parts, warn_unused
+from authz.policy.instead import LETS_IN, Place, denial, is_negation, near_word, without_negation
 from authz.policy.matchers import show
-from authz.reading import did_you_mean
+from authz.reading import nearest
 
 
 def compile_criterion(
-    node: Node, problems: Problems, context: CriteriaContext, *, if_unknown: bool = False
+    node: Node, problems: Problems, context: CriteriaContext, place: Place = LETS_IN
 ) -> Criterion | None:
     """Compile `{NAME: data}` or `{NAME/SUBPATH: data}` (split at the first slash). None after adding a problem.
 
-    `if_unknown`: what it finds where the fact that it asks for is not known.
+    `place` decides what it finds where the fact that it asks for is not known.
     """
     if not isinstance(node, Fields) or len(node.entries) != 1:
         problems.error(node, f"a criterion: {_no_criterion(node)}")
@@ -31,7 +32,7 @@ def compile_criterion(
     name, slash, subpath = key.text.partition("/")
     build = _KINDS.get(name)
     if build is None:
-        problems.error(key, _unknown(name))
+        problems.error(key, _unknown(name, place))
         return None
     if name == "claim":
         if not subpath:
@@ -40,7 +41,7 @@ def compile_criterion(
     elif slash:
         problems.error(key, f"`{key.text}`: only `claim` takes a name after the slash: write `{name}`")
         return None
-    parts = build(Builder(key.text, subpath, data, problems, context, if_unknown))
+    parts = build(Builder(key.text, subpath, data, problems, context, place))
     return None if parts is None else Criterion(key.text, key.source, *parts, data=data)
 
 
@@ -52,13 +53,28 @@ def _no_criterion(node: Node) -> str:
     return f"found {found}, expected a name and its data, such as `{f'{known}: …' if known else 'groups: admins'}`"
 
 
-def _unknown(name: str) -> str:
+def _unknown(name: str, place: Place) -> str:
     if name in _REFUSED:
         return f"criterion `{name}` is not supported: {_REFUSED[name]}"
     if name in ("and", "or", "not", "nor"):
         return f"`{name}` inside a rule's list: operators do not nest; write a second rule"
-    hint = did_you_mean(name, _KINDS) or f"; if it is a claim, write `claim/{shorten(name)}`"
-    return f"unknown criterion `{shorten(name)}`{hint}"
+    return f"unknown criterion `{shorten(name)}`{_hint(name, place)}"
+
+
+def _hint(name: str, place: Place) -> str:
+    if nearest(name, _KINDS) == _MISUSE and not is_negation(name):  # `valid_client_certificate`
+        return f"; write `deny: {{or: [{{{_MISUSE}: true}}]}}`"
+    near = _OTHER_NAMES.get(name.lower().replace("-", "_")) or near_word(name, _KINDS)
+    if near is not None:
+        return f"; did you mean `{near}`?"
+    denied = without_negation(name, _KINDS)
+    if denied is not None:
+        return f"; {denial(place, f'{denied}: …')}"
+    return f"; if it is a claim, write `claim/{shorten(name)}`"
+
+
+_MISUSE: Final = "invalid_client_certificate"
+_OTHER_NAMES: Final[Mapping[str, str]] = dict.fromkeys(("client_ip", "remote_ip", "ip"), "source_ip")
 
 
 _REFUSED: Final[Mapping[str, str]] = {

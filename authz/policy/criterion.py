@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 from authz.document import Node, Problems, Scalar, describe
 from authz.model import Json, Principal, Reason, Request, Source
 from authz.policy.certificates import Authorities
+from authz.policy.instead import Place
 
 
 class Facts(NamedTuple):
@@ -66,8 +67,12 @@ class Builder(NamedTuple):
     data: Node
     problems: Problems
     context: CriteriaContext
-    if_unknown: bool
-    """What to find where the fact itself is not known: that which lets nobody in."""
+    place: Place
+
+    @property
+    def if_unknown(self) -> bool:
+        """What to find where the fact itself is not known: that which lets nobody in."""
+        return self.place.keeps_out
 
 
 Build: TypeAlias = Callable[[Builder], Parts | None]

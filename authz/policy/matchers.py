@@ -11,7 +11,9 @@ from typing import NamedTuple, TypeAlias
 
 from authz.document import MAX_NUMBER_LENGTH, Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.model import Json
-from authz.reading import did_you_mean, text_of
+from authz.policy.decision import Operator
+from authz.policy.instead import LETS_IN, Place, did_you_mean, near_word, one_each, without_negation
+from authz.reading import text_of
 
 StringTest: TypeAlias = Callable[[str], bool]
 ListTest: TypeAlias = Callable[[Sequence[Json]], bool]
@@ -59,41 +61,61 @@ class _Part(NamedTuple):
     expects: tuple[str, ...]
 
 
-def string_matcher(node: Node, name: str, problems: Problems) -> StringMatcher | None:
+def string_matcher(node: Node, name: str, problems: Problems, place: Place = LETS_IN) -> StringMatcher | None:
     """Compile a string matcher: a text (means `is`) or a map of operators. None after adding a problem.
 
-    `name` is the criterion as written, for messages.
+    `name` is the criterion as written, and `place` where it stands, for messages.
     """
     what = f"`{name}`"
     match node:
         case Items():
-            problems.error(node, _array_message(node, name))
+            problems.error(node, _array_message(node, name, place, many=_IN_A_LIST))
             return None
         case Scalar():
             text = text_of(node, what, problems)
             return None if text is None else _joined([_one_text("is", text)])
         case Fields():  # pragma: no branch - the last kind there is
-            parts = [_string_part(key, value, name, problems) for key, value in node.entries]
+            parts = [_string_part(key, value, name, problems, place) for key, value in node.entries]
             if not parts:
                 problems.error(node, f"{what}: found an empty map, expected one of {_names(STRING_OPERATORS)}")
             good = [part for part in parts if part is not None]
             return _joined(good) if good and len(good) == len(parts) else None
 
 
-def _string_part(key: Scalar, value: Node, name: str, problems: Problems) -> _Part | None:
+def _string_part(key: Scalar, value: Node, name: str, problems: Problems, place: Place) -> _Part | None:
     operator = key.text
     what = f"`{name}`: `{operator}`"
     if operator in _ONE_TEXT:
         if isinstance(value, Items):
-            problems.error(value, _array_message(value, name, operator))
+            problems.error(value, _array_message(value, name, place, operator, many=_IN_A_LIST))
             return None
         text = text_of(value, what, problems)
         return None if text is None else _one_text(operator, text)
     if operator in _MANY_TEXTS:
         return _many_texts(operator, value, what, problems)
-    hint = "; a text has no members: write `is`" if operator == "has" else did_you_mean(operator, STRING_OPERATORS)
+    hint = _string_hint(operator, place)
     problems.error(key, f"{what}: unknown operator, expected one of {_names(STRING_OPERATORS)}{hint}")
     return None
+
+
+def _string_hint(operator: str, place: Place) -> str:
+    if operator == "has":
+        return "; a text has no members: write `is`"
+    near = _NO_OPERATORS.get(operator) or near_word(operator, STRING_OPERATORS)
+    if near is not None:
+        return f"; did you mean `{near}`?"
+    denied = without_negation(operator, STRING_OPERATORS)
+    if denied is None:
+        return ""
+    rule = "deny: {not: […]}" if place.keeps_out else "deny: {or: […]}"
+    return f"; write `{denied}` in a rule of its own instead, `{rule}`"
+
+
+_NO_OPERATORS: Mapping[str, str] = {
+    "nin": "not_in",
+    **dict.fromkeys(("exclude", "has_not", "hasnt", "is_not", "isnt", "ne", "neq", "not_has", "not_is"), "not"),
+}
+"""Other languages' negations, and what they are in a string matcher."""
 
 
 def _one_text(operator: str, text: str) -> _Part:
@@ -153,20 +175,23 @@ def any_of(matcher: StringMatcher) -> Callable[[Sequence[str]], bool]:
     return test
 
 
-def list_matcher(node: Node, name: str, problems: Problems) -> ListMatcher | None:
-    """Compile a list matcher: a value (means `has`) or a map of operators. None after adding a problem."""
+def list_matcher(node: Node, name: str, problems: Problems, place: Place = LETS_IN) -> ListMatcher | None:
+    """Compile a list matcher: a value (means `has`) or a map of operators. None after adding a problem.
+
+    `name` and `place` as for `string_matcher`.
+    """
     match node:
         case Items():
-            problems.error(node, _array_message(node, name))
+            problems.error(node, _array_message(node, name, place, many={}))
             return None
         case Scalar():
             value = claim_value(node, f"`{name}`", problems)
             return None if value is None else _list_joined([("has", value)])
         case Fields():  # pragma: no branch - the last kind there is
-            return _list_operators(node, name, problems)
+            return _list_operators(node, name, problems, place)
 
 
-def _list_operators(node: Fields, name: str, problems: Problems) -> ListMatcher | None:
+def _list_operators(node: Fields, name: str, problems: Problems, place: Place) -> ListMatcher | None:
     what = f"`{name}`"
     if not node.entries:
         problems.error(node, f"{what}: found an empty map, expected one of {_names(LIST_OPERATORS)}")
@@ -175,13 +200,13 @@ def _list_operators(node: Fields, name: str, problems: Problems) -> ListMatcher 
     for key, value in node.entries:
         operator = key.text
         if operator not in LIST_OPERATORS:
-            hint = _list_hint(operator, name)
+            hint = _list_hint(operator, value, name, place)
             problems.error(
                 key, f"{what}: `{operator}`: unknown operator, expected one of {_names(LIST_OPERATORS)}{hint}"
             )
             continue
         if isinstance(value, Items):
-            problems.error(value, _array_message(value, name, operator))
+            problems.error(value, _array_message(value, name, place, operator, many={}))
             continue
         wanted = claim_value(value, f"{what}: `{operator}`", problems)
         if wanted is not None:
@@ -189,9 +214,15 @@ def _list_operators(node: Fields, name: str, problems: Problems) -> ListMatcher 
     return _list_joined(parts) if len(parts) == len(node.entries) else None
 
 
-def _list_hint(operator: str, name: str) -> str:
+def _list_hint(operator: str, value: Node, name: str, place: Place) -> str:
+    if operator in _NEGATIVE or operator in _NO_OPERATORS or without_negation(operator, STRING_OPERATORS) is not None:
+        if not isinstance(value, Items):
+            return "; did you mean `exclude`?"
+        where = one_each([f"{{{name}: {{exclude: …}}}}", "…"], place, negative=True)
+        return f"; that a list does not hold a value is asked with `exclude`: {where}"
     if operator in STRING_OPERATORS:
-        return "; a list of claim values is asked with `has`: one criterion a value, under `or`"
+        where = one_each([f"{{{name}: …}}", "…"], place, negative=False)
+        return f"; a list of claim values is asked with `has`: {where}"
     nested = f"; a nested claim is named with dots: `{name}.{shorten(operator)}`" if name.startswith("claim/") else ""
     return did_you_mean(operator, LIST_OPERATORS) or nested
 
@@ -263,12 +294,21 @@ def _written(node: Node) -> str:
     return node.text if isinstance(node, Scalar) else "…"
 
 
-def _array_message(node: Items, name: str, operator: str = "") -> str:
-    """Say what to write for an array where one value is meant (Pomerium loads it and never matches)."""
+def _array_message(node: Items, name: str, place: Place, operator: str = "", *, many: Mapping[str, str]) -> str:
+    """Say what to write for an array where one value is meant (Pomerium loads it and never matches).
+
+    `many`: the operators that take a list, by those that take one value.
+    """
     values = [item.text for item in node if isinstance(item, Scalar)] or ["…"]
-    body = f"{{{operator}: %s}}" if operator else "%s"
-    choices = ", ".join(f"{{{name}: {body % value}}}" for value in values[:3])
-    more = ", …" if len(values) > 3 else ""
-    block = "and" if operator in {"not", "exclude"} else "or"
+    more = ["…"] if len(values) > 3 else []
     what = f"`{name}`: `{operator}`" if operator else f"`{name}`"
-    return f"{what}: found a list where one value is meant; write {block}: [{choices}{more}]"
+    if operator in many and place.operator is not Operator.OR:
+        instead = f"write {{{name}: {{{many[operator]}: [{', '.join([*values[:3], *more])}]}}}}"
+    else:
+        bodies = [f"{{{operator}: {value}}}" if operator else value for value in values[:3]]
+        choices = [f"{{{name}: {body}}}" for body in bodies]
+        instead = one_each([*choices, *more], place, negative=operator in {"not", "exclude"})
+    return f"{what}: found a list where one value is meant; {instead}"
+
+
+_IN_A_LIST: Mapping[str, str] = {"": "in", "is": "in", "not": "not_in"}

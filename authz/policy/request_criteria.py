@@ -20,7 +20,7 @@ from authz.reading import list_of, text_of
 
 def _request_text(read: Callable[[Facts], str], yes: Reason, no: Reason) -> Build:
     def build(builder: Builder) -> Parts | None:
-        matcher = string_matcher(builder.data, builder.name, builder.problems)
+        matcher = string_matcher(builder.data, builder.name, builder.problems, builder.place)
         if matcher is None:
             return None
         good: Finding = (True, yes)

@@ -8,12 +8,12 @@ something lets callers in already, a plain key or a rule, another allow would on
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from typing import Final
 
 from authz.document import Fields, Items, Node, Scalar, shorten
 from authz.policy.criteria import CRITERIA
+from authz.policy.instead import is_negation
 from authz.policy.plain_keys import PLAIN_KEYS
 from authz.reading import nearest
 
@@ -45,13 +45,10 @@ def unknown_route_key(key: str, route: Fields, own: Collection[str], envoys: Col
     return f"unknown key `{shorten(key)}`{_hint(key, route, own, envoys)}"
 
 
-_NEGATIVE: Final = re.compile("ban|block|den[iy]|disallow|exclud|forbid|no_|not_|prevent|reject|restrict|un(?!auth)")
-
-
 def _hint(key: str, route: Fields, own: Collection[str], envoys: Collection[str]) -> str:
     word = key.partition("/")[0]
-    if _NEGATIVE.match(word.lower()):  # whatever lets somebody in is the opposite
-        near = nearest(word, filter(_NEGATIVE.match, own), cutoff=_TYPO)
+    if is_negation(word):  # whatever lets somebody in is the opposite
+        near = nearest(word, filter(is_negation, own), cutoff=_TYPO)
         return (
             f"; did you mean `{near}`?"
             if near

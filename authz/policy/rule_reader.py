@@ -11,9 +11,9 @@ from authz.model import Guidance
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext, Criterion
 from authz.policy.decision import Block, Effect, Operator, Policy
+from authz.policy.instead import LETS_IN, Place, did_you_mean, is_negation
 from authz.policy.plain_keys import plain_criteria
 from authz.policy.refusals import GUIDANCE_KEYS, read_guidance
-from authz.reading import did_you_mean
 
 _OPERATORS: Final = tuple(operator.value for operator in Operator)
 
@@ -28,7 +28,7 @@ class RuleReader:
     def read(self, node: Fields, what: str) -> Policy:
         """Read the plain keys and `policy:` of one route, called `what` in problems."""
         blocks: dict[Effect, list[Block]] = {Effect.ALLOW: [], Effect.DENY: []}
-        compiled = self._compile(plain_criteria(node, what, self._problems), what, if_unknown=False)
+        compiled = self._compile(plain_criteria(node, what, self._problems), what, LETS_IN)
         if compiled:
             blocks[Effect.ALLOW].append(Block(Operator.OR, compiled, node.source))
         rules = node.get("policy")
@@ -48,7 +48,7 @@ class RuleReader:
                     effect = Effect(key.text)
                     blocks[effect].extend(self._body(body, f"{what}: `{key.text}`", guidance, effect))
                 elif key.text not in GUIDANCE_KEYS:
-                    hint = did_you_mean(key.text, blocks)
+                    hint = "; did you mean `deny`?" if is_negation(key.text) else did_you_mean(key.text, blocks)
                     self._problems.error(
                         key, f"{what}: `policy`: unknown effect `{shorten(key.text)}`, expected `allow` or `deny`{hint}"
                     )
@@ -90,18 +90,18 @@ class RuleReader:
                 continue
             operator = Operator(key.text)
             # A deny must hold where it cannot be known whether it does, and an allow must not.
-            compiled = self._compile(criteria.items, what, if_unknown=(effect is Effect.DENY) is not operator.inverts)
+            compiled = self._compile(criteria.items, what, Place(effect, operator))
             if compiled:
                 block = Block(operator, compiled, key.source, rule=node.source, guidance=guidance)
                 blocks.append(block)
         return blocks
 
-    def _compile(self, nodes: Sequence[Node], what: str, *, if_unknown: bool) -> tuple[Criterion, ...]:
+    def _compile(self, nodes: Sequence[Node], what: str, place: Place) -> tuple[Criterion, ...]:
         problems = Problems()
         compiled = []
         for node in nodes:
             breathe()
-            criterion = compile_criterion(node, problems, self._context, if_unknown=if_unknown)
+            criterion = compile_criterion(node, problems, self._context, place)
             if criterion is not None:
                 compiled.append(criterion)
         self._problems += [problem._replace(message=f"{what}: {problem.message}") for problem in problems]
