@@ -17,6 +17,7 @@ from authz.model import Source
 from authz.policy.criterion import Criterion
 from authz.policy.criterion_advice import AcceptedTokens, Advice, CriterionAdviser
 from authz.policy.decision import Block, Effect, Operator, Policy
+from authz.policy.instead import OPPOSITE
 from authz.policy.pattern_advice import advise_on_host, advise_on_path
 from authz.policy.routes import Route
 from authz.policy.shadows import shadow_warnings
@@ -282,16 +283,8 @@ def _instead(effect: Effect, kept: Operator, others: Sequence[Operator]) -> str:
             "each of them denies on its own; if all must hold, write one operator and turn the conditions around with "
             "`not` or `exclude` in their matchers; if any may, write one rule for each"
         )
-    denials = ", ".join(f"`deny: {{{_OPPOSITE[other]}: […]}}` with the list of `{other}`" for other in others)
+    denials = ", ".join(f"`deny: {{{OPPOSITE[other]}: […]}}` with the list of `{other}`" for other in others)
     return (
         f"each of them allows on its own, so nobody is kept out by the other; if all must hold, keep `{kept}` and "
         f"write {denials}; if any may, write one rule for each"
     )
-
-
-_OPPOSITE: Final[Mapping[Operator, Operator]] = {
-    Operator.AND: Operator.NOR,
-    Operator.OR: Operator.NOT,
-    Operator.NOT: Operator.OR,
-    Operator.NOR: Operator.AND,
-}

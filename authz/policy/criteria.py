@@ -13,7 +13,8 @@ from authz.document import Fields, Node, Problems, Scalar, describe, shorten
 from authz.model import Json, Reason
 from authz.policy import caller_criteria, request_criteria
 from authz.policy.criterion import Build, Builder, CriteriaContext, Criterion, Finding, Parts, warn_unused
-from authz.policy.instead import LETS_IN, Place, denial, is_negation, near_word, without_negation
+from authz.policy.decision import Operator
+from authz.policy.instead import LETS_IN, Place, denial, is_negation, near_word, nested, without_negation
 from authz.policy.matchers import show
 from authz.reading import nearest
 
@@ -56,8 +57,8 @@ def _no_criterion(node: Node) -> str:
 def _unknown(name: str, place: Place) -> str:
     if name in _REFUSED:
         return f"criterion `{name}` is not supported: {_REFUSED[name]}"
-    if name in ("and", "or", "not", "nor"):
-        return f"`{name}` inside a rule's list: operators do not nest; write a second rule"
+    if name in _OPERATORS:
+        return f"`{name}` inside a rule's list: operators do not nest; {nested(Operator(name), place)}"
     return f"unknown criterion `{shorten(name)}`{_hint(name, place)}"
 
 
@@ -73,6 +74,7 @@ def _hint(name: str, place: Place) -> str:
     return f"; if it is a claim, write `claim/{shorten(name)}`"
 
 
+_OPERATORS: Final = tuple(operator.value for operator in Operator)
 _MISUSE: Final = "invalid_client_certificate"
 _OTHER_NAMES: Final[Mapping[str, str]] = dict.fromkeys(("client_ip", "remote_ip", "ip"), "source_ip")
 

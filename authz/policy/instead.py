@@ -1,6 +1,7 @@
 """What to write instead of what a rule cannot hold. Whoever does as he is told must not turn the rule round.
 
-A word of negation is never said to mean a word without one, nor the other way about.
+A word of negation is never said to mean a word without one, nor the other way about. Rules of one effect are joined by
+or, so a second rule is only told of where it means the same: under `and` it would let in more, or deny more.
 """
 
 from __future__ import annotations
@@ -76,6 +77,41 @@ _PREFIX: Final = re.compile(
 def denial(place: Place, criterion: str) -> str:
     """Say how to add that a criterion must not hold where it would let in, and must where it would keep out."""
     return f"keep the rest, and add `deny: {{{'not' if place.keeps_out else 'or'}: [{{{criterion}}}]}}`"
+
+
+OPPOSITE: Final[Mapping[Operator, Operator]] = {
+    Operator.AND: Operator.NOR,
+    Operator.OR: Operator.NOT,
+    Operator.NOT: Operator.OR,
+    Operator.NOR: Operator.AND,
+}
+
+
+def nested(inner: Operator, place: Place) -> str:
+    """Say what to write instead of an operator inside the list of another."""
+    effect, outer = place
+    if (outer, inner) in _FLAT:
+        return f"write the criteria of `{inner}` into this list"
+    if outer is Operator.OR:
+        return f"write a second rule, `{effect}: {{{inner}: […]}}`"
+    if outer is Operator.NOR:
+        return f"write a second rule, `{effect}: {{{OPPOSITE[inner]}: […]}}` with the list of `{inner}`"
+    if effect is Effect.ALLOW:
+        opposite = inner if outer.inverts else OPPOSITE[inner]
+        return (
+            "rules are joined by or, so a second one would only let in more: keep the rest, and add "
+            f"`deny: {{{opposite}: […]}}` with the list of `{inner}`"
+        )
+    if (outer, inner) in _ONCE_EACH:
+        return f"write the rule once for each criterion of `{inner}`, with the rest in each"
+    turned = Operator.AND if inner is Operator.NOT else Operator.OR
+    return f"write `{turned}` instead of `{inner}`, with its conditions turned around"
+
+
+_FLAT: Final = frozenset({
+    (Operator.AND, Operator.AND), (Operator.OR, Operator.OR), (Operator.NOT, Operator.OR), (Operator.NOR, Operator.AND),
+})  # fmt: skip
+_ONCE_EACH: Final = frozenset({(Operator.AND, Operator.OR), (Operator.NOT, Operator.AND)})
 
 
 def one_each(criteria: Sequence[str], place: Place, *, negative: bool) -> str:

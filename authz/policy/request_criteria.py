@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
@@ -248,4 +249,9 @@ _decoded_path: Final = _request_text(
 )
 date: Final = _time(times.date_criterion, Reason.DATE_OK, Reason.DATE_UNAUTHORIZED)
 day_of_week: Final = _time(times.day_of_week_criterion, Reason.DAY_OF_WEEK_OK, Reason.DAY_OF_WEEK_UNAUTHORIZED)
-time_of_day: Final = _time(times.time_of_day_criterion, Reason.TIME_OF_DAY_OK, Reason.TIME_OF_DAY_UNAUTHORIZED)
+
+
+def time_of_day(builder: Builder) -> Parts | None:
+    """Build `time_of_day`; what to write for a night depends on the block."""
+    compile_ = partial(times.time_of_day_criterion, operator=builder.place.operator)
+    return _time(compile_, Reason.TIME_OF_DAY_OK, Reason.TIME_OF_DAY_UNAUTHORIZED)(builder)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
 from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
+from authz.policy.decision import Operator
 from authz.reading import did_you_mean, parse_instant, text_of
 
 TimeTest: TypeAlias = Callable[[float], bool]
@@ -97,8 +98,11 @@ def _day_numbers(text: str) -> frozenset[int] | None:
     return frozenset(numbers)
 
 
-def time_of_day_criterion(node: Node, problems: Problems) -> TimeCriterion | None:
-    """Compile `{timezone: ZONE, after: TIME, before: TIME}`; both bounds lie on one day."""
+def time_of_day_criterion(node: Node, problems: Problems, operator: Operator = Operator.OR) -> TimeCriterion | None:
+    """Compile `{timezone: ZONE, after: TIME, before: TIME}`; both bounds lie on one day.
+
+    `operator`: that of its block, for messages.
+    """
     fields = _fields(node, "time_of_day", ("timezone", "after", "before"), problems)
     if fields is None:
         return None
@@ -111,11 +115,7 @@ def time_of_day_criterion(node: Node, problems: Problems) -> TimeCriterion | Non
     if fields.get("timezone") is None or zone is None or not bounded or _unread(fields, after, before):
         return None
     if after is not None and before is not None and after >= before:
-        problems.warn(
-            node.source,
-            "`time_of_day`: never holds, because `after` is not before `before` on the same day; for a night write two "
-            f"rules, one with {{after: {after}}}, one with {{before: {before}}}, and whatever else must hold in both",
-        )
+        problems.warn(node.source, f"`time_of_day`: never holds, {_for_a_night(after, before, operator)}")
     first, last = after or time.min, before
 
     def test(now: float) -> bool:
@@ -126,6 +126,19 @@ def time_of_day_criterion(node: Node, problems: Problems) -> TimeCriterion | Non
         test=test,
         wanted=f"{_between(str(after) if after else None, str(before) if before else None)} ({zone})",
         found=lambda now: f"{_local(now, zone):%H:%M:%S}",
+    )
+
+
+def _for_a_night(after: time, before: time, operator: Operator) -> str:
+    why = "because `after` is not before `before` on the same day"
+    first, second = f"{{after: {after}}}", f"{{before: {before}}}"
+    if not operator.inverts:
+        rules = f"two rules, one with {first}, one with {second}, and whatever else must hold in both"
+        return f"{why}; for a night write {rules}"
+    where = "in this list" if operator is Operator.NOT else "in a rule of its own, under `not`"
+    return (
+        f"and so is always met under `{operator}`, {why}; for a night write two criteria {where}, one with {first}, "
+        f"one with {second}"
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from authz.document import Problems, parse
+from authz.policy.decision import Operator
 from authz.policy.times import (
     TimeCriterion,
     date_criterion,
@@ -298,6 +299,23 @@ def test_a_night_loads_with_a_warning_and_never_holds(after: str, before: str) -
     ]
     assert criterion is not None
     assert not any(criterion.test(at(f"2026-01-30T{hour:02}:00:00Z")) for hour in range(24))
+
+
+@pytest.mark.parametrize(
+    ("operator", "where"), [(Operator.NOT, "in this list"), (Operator.NOR, "in a rule of its own, under `not`")]
+)
+def test_a_night_under_not_is_two_criteria_and_no_second_rule(operator: Operator, where: str) -> None:
+    problems = Problems()
+    node = parse(b"{timezone: UTC, after: 22:00, before: 06:00}", "t", problems)
+    assert node is not None
+    time_of_day_criterion(node, problems, operator)
+    assert [str(problem) for problem in problems] == [
+        (
+            f"t:1:1: warning: `time_of_day`: never holds, and so is always met under `{operator}`, because `after` is "
+            f"not before `before` on the same day; for a night write two criteria {where}, one with "
+            "{after: 22:00:00}, one with {before: 06:00:00}"
+        )
+    ]
 
 
 @pytest.mark.parametrize(
