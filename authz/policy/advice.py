@@ -40,9 +40,10 @@ def advise(routes: Sequence[Route], accepted: AcceptedTokens, *, checks_certific
 
 
 def lets_everyone_in(route: Route) -> bool:
-    """Tell whether nobody needs to sign in: something always allows, and no denial looks at the caller."""
+    """Tell whether nobody needs to sign in: something always allows, and nothing else asks for a caller."""
     policy = route.policy
-    return is_public(policy) and not _identity_denials(policy) and _certificate_in_an_allow(policy) is None
+    asks = _identity_denials(policy) or any(map(_always_asks, policy.allow))
+    return is_public(policy) and not asks and _certificate_in_an_allow(policy) is None
 
 
 def is_public(policy: Policy) -> bool:
@@ -64,6 +65,22 @@ def _certificate_in_an_allow(policy: Policy) -> Criterion | None:
 
 def _identity_denials(policy: Policy) -> list[Criterion]:
     return [criterion for block in policy.deny for criterion in block.criteria if criterion.of_caller]
+
+
+def _asks(block: Block) -> Criterion | None:
+    """Give the criterion by which an allow block that holds asks for a sign-in (rule 5 of decision.py).
+
+    Under `not` and `nor` a criterion on the caller counts as met where nobody signed in, and its reason is kept.
+    """
+    if not block.operator.inverts or constant_truth(block) is False:
+        return None
+    return next((criterion for criterion in block.criteria if criterion.of_caller), None)
+
+
+def _always_asks(block: Block) -> bool:
+    """Tell whether an allow block asks for a sign-in whatever the request is: under `not`, others could stop it."""
+    others = [criterion for criterion in block.criteria if not criterion.of_caller and criterion.name != "reject"]
+    return _asks(block) is not None and (block.operator is Operator.NOR or not others)
 
 
 _CONSTANTS: Final[Mapping[str, bool]] = {"accept": True, "reject": False}
@@ -145,23 +162,42 @@ class _RouteAdviser:
 
     def _public(self, policy: Policy, what: str) -> None:
         denials = _identity_denials(policy)
+        asking = [(block, asked) for block in policy.allow if (asked := _asks(block)) is not None]
+        has_preflights = any(c.name == "cors_preflight" for block in policy.allow for c in block.criteria)
         if denials and is_public(policy):
             self._warn(
                 denials[0].source,
                 f"{what}: the deny rule's `{denials[0].name}` asks everyone to sign in, so the route is not public: "
                 "give what is denied a route of its own above this one, or delete the public access",
             )
-        elif denials and any(c.name == "cors_preflight" for block in policy.allow for c in block.criteria):
+        elif denials and has_preflights:
             self._warn(
                 denials[0].source,
                 f"{what}: the deny rule's `{denials[0].name}` asks for a sign-in, and a CORS preflight never carries "
                 "a token, so preflights are answered 401: turn it into a condition of the allow rule",
             )
+        for block, asked in asking[:1]:
+            what_asks = f"{what}: `{asked.name}` under `{block.operator}`"
+            if is_public(policy):
+                whom = "everyone" if _always_asks(block) else "whoever meets the rest"
+                self._warn(
+                    asked.source,
+                    f"{what_asks} asks {whom} to sign in, so the route is not public: delete the public access, or "
+                    "the rule",
+                )
+            elif has_preflights and not denials:
+                turned = "and" if block.operator is Operator.NOT else "or"
+                self._warn(
+                    asked.source,
+                    f"{what_asks} asks for a sign-in, and a CORS preflight never carries a token, so preflights are "
+                    f"answered 401: write `{turned}`, and turn the condition around with `not` or `exclude` in its "
+                    "matcher",
+                )
         if is_public(policy):
             useless = [
                 criterion
                 for block in policy.allow
-                if block.rule is not None
+                if block.rule is not None and _asks(block) is None
                 for criterion in block.criteria
                 if criterion.name != "accept"
             ]

@@ -9,7 +9,8 @@ from typing import Final
 import pytest
 
 from authz.errors import Severity
-from authz.policy.advice import advise, constant_truth
+from authz.model import Allow
+from authz.policy.advice import advise, constant_truth, lets_everyone_in
 from authz.policy.certificates import parse_authorities
 from authz.policy.criterion import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens
@@ -17,7 +18,7 @@ from authz.policy.decision import Block, Operator
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.policy.shadows import split_pattern
 from tests.support.breaths import breaths
-from tests.support.policies import compiled
+from tests.support.policies import compiled, decide_text, policy_set, route_with
 
 CASES: Final = Path(__file__).parents[2] / "cases"
 OPTIONS: Final = {
@@ -52,6 +53,19 @@ def cases() -> Iterator[object]:
 @pytest.mark.parametrize(("text", "configuration", "expected"), list(cases()))
 def test_an_oddity_is_told_word_for_word(text: str, configuration: str, expected: str) -> None:
     assert list(map(str, load(text, OPTIONS[configuration]).warnings)) == expected.splitlines()
+
+
+@pytest.mark.parametrize("operator", Operator)
+@pytest.mark.parametrize("criterion", ["{reject: true}", "{accept: true}", "{http_method: GET}", "{groups: b}"])
+@pytest.mark.parametrize("effect", ["allow", "deny"])
+def test_open_to_everyone_is_where_nobody_need_sign_in(effect: str, operator: Operator, criterion: str) -> None:
+    text = route_with(f"""
+        allow_public_unauthenticated_access: true
+        policy: {{{effect}: {{{operator}: [{{groups: a}}, {criterion}]}}}}
+    """)
+    (route,) = policy_set(text).routes.routes
+    let_in = any(isinstance(decide_text(text, method=method), Allow) for method in ("GET", "POST"))
+    assert lets_everyone_in(route) is (let_in and effect == "allow")
 
 
 def test_no_warning_keeps_a_set_from_loading() -> None:
