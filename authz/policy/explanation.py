@@ -185,8 +185,9 @@ def why(
         return {"condition": "a rule that allows", "found": "none on this route"}
     judged, condition = found
     criterion = condition.criterion
+    turned = "not " if judged.block.operator.inverts else ""  # or it would read as the way in
     entry: dict[str, Json] = {
-        "condition": shorten(f"{criterion.name}: {criterion.wanted}", 200),
+        "condition": shorten(f"{turned}{criterion.name}: {criterion.wanted}", 200),
         "effect": judged.effect.value,
         "policy": f"{criterion.source.file}:{criterion.source.line}",
         "found": _found(facts, condition, show),
