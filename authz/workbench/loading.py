@@ -126,7 +126,8 @@ def _checked_together(paths: Sequence[Path]) -> Checked:
     """Judge files, such as a shell's `*.yaml`, as the one set that they are in their folder: without its tests."""
     contents: dict[str, bytes] = {}
     problems: list[Problem] = []
-    for path in sorted(path for path in paths if not is_policy_test(path.name)):
+    policies = [path for path in paths if not is_policy_test(path.name)]
+    for path in sorted(policies, key=Path.as_posix):  # as `serve` does: paths themselves are compared part by part
         try:
             with opened(path):
                 contents |= {str(path): data for _, data in read_files(path).files}

@@ -198,3 +198,22 @@ def test_each_folder_given_is_a_set_of_its_own(here: Path) -> None:
         (here / name / "a.yaml").write_text(PUBLIC, encoding="utf-8")
     code, lines = run("check", "etc/one", "etc/two")
     assert (code, [line.partition(",")[0] for line in lines]) == (0, ["✓ 1 route", "✓ 1 route"])
+
+
+def test_files_are_judged_in_the_order_of_their_folder(here: Path) -> None:
+    """`10-admin.yaml` comes before `10-admin/rules.yaml`, because `.` comes before `/`."""
+    (here / "rules" / "z.yaml").unlink()
+    folder = here / "rules" / "10-admin"
+    folder.mkdir()
+    files = ["etc/rules/10-admin/rules.yaml", "etc/rules/10-admin.yaml"]
+    (here / "rules" / "10-admin.yaml").write_text(
+        "- {from: https://a.example, allow_public_unauthenticated_access: true}\n", encoding="utf-8"
+    )
+    (folder / "rules.yaml").write_text(
+        "- {from: https://a.example, prefix: /admin, policy: {allow: {or: [{groups: admins}]}}}\n", encoding="utf-8"
+    )
+    for arguments in (["etc/rules"], files, files[::-1]):
+        code, lines = run("check", *arguments)
+        assert (code, len(lines)) == (0, 2)
+        assert lines[0].startswith("etc/rules/10-admin/rules.yaml:1:3: warning: ")
+        assert "OPEN TO EVERYONE: the public route `https://a.example` at etc/rules/10-admin.yaml:1:3" in lines[0]
