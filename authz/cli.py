@@ -253,10 +253,9 @@ def test_command(config: Path | None, output: str, coverage_threshold: float | N
 @click.option("--claims", help="Claims as JSON, or @FILE: judge them without a token.")
 @click.option(
     "--source-ip",
-    default="",
     metavar="ADDRESS",
-    help="The TCP peer that Envoy sees; 192.0.2.1 unless given, or what a log's line says. No effect where "
-    "`client_ip_header` is configured: give that header with -H.",
+    help="The TCP peer that Envoy sees; 192.0.2.1 unless given, or what a log's line says; '' for an unknown one. "
+    "No effect where `client_ip_header` is configured: give that header with -H.",
 )
 @click.option("--route", "route_id", help="The route that Envoy names (context_extensions).")
 @click.option("--now", help="When: ISO 8601; now unless given.")

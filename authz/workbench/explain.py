@@ -180,6 +180,8 @@ def _why_not(route: Route, host: Host, path: str, *, found: bool) -> str | None:
             PathKind.REGEX: f"the pattern `{route.path.text}` does not match the whole path",
             PathKind.ANY: "a route with the host's own port, or a later exact host, comes first",
         }[route.path.kind]
+    if route.host.pattern is None:
+        return "routes of the host's own port come first, whatever the order"
     return "a more exact host comes first: exact hosts beat wildcards, whatever the order"
 
 

@@ -36,7 +36,8 @@ UsageError = InputError
 
 def explain(options: Mapping[str, Any], *, color: bool) -> str:
     """Explain one request. Raises InputError for bad options, LoadError for files that do not load."""
-    peer = _peer(options["source_ip"] or ("" if _is_log(options) else DEFAULT_SOURCE_IP))
+    given = options["source_ip"]
+    peer = _peer(DEFAULT_SOURCE_IP if given is None and not _is_log(options) else given)
     settings = _settings(options)
     policies = _policies(options, settings)
     asked = _with_address(
@@ -132,8 +133,8 @@ def _is_log(options: Mapping[str, Any]) -> bool:
     return not options["command"] and options["url"] is None
 
 
-def _peer(given: str) -> str:
-    """Read `--source-ip`; empty when it is not known."""
+def _peer(given: str | None) -> str | None:
+    """Read `--source-ip`; empty when it is not known, None where it is not given."""
     if given:
         try:
             ip_address(given)
@@ -142,14 +143,15 @@ def _peer(given: str) -> str:
     return given
 
 
-def _with_address(asked: Asked, peer: str, header: str | None) -> Asked:
+def _with_address(asked: Asked, peer: str | None, header: str | None) -> Asked:
     """Give the request the address that policies see in the service; a log's line tells that one already."""
     request = asked.request
     if header is None:
-        return asked._replace(request=request._replace(source_ip=peer or request.source_ip), address_from="")
+        address = request.source_ip if peer is None else peer
+        return asked._replace(request=request._replace(source_ip=address), address_from="")
     if asked.address_from and header not in request.headers:
         return asked
-    address = client_address(peer, request.headers, header)
+    address = client_address(peer or "", request.headers, header)
     return asked._replace(request=request._replace(source_ip=address), address_from=f"the header `{header}`")
 
 

@@ -67,7 +67,7 @@ class Stand:
             "headers": (),
             "token": None,
             "claims": None,
-            "source_ip": "",
+            "source_ip": None,
             "route_id": None,
             "now": datetime.fromtimestamp(NOW, UTC).isoformat(),
             "output": "table",
@@ -131,6 +131,15 @@ class TestRoutes:
             "a more exact host comes first: exact hosts beat wildcards, whatever the order",
         ]
         assert "✗ no route takes this request" in stand.tell(None, url="https://mail.example.com/")
+
+    def test_routes_of_the_hosts_own_port_come_first(self, stand: Stand) -> None:
+        rules = "- {from: https://mail.example.com, prefix: /, allowed_users: [bob]}\n" + dedent(POLICY)
+        (stand.folder / "policies" / "app.yaml").write_text(rules, encoding="utf-8")
+        story = stand.story(None, url="https://mail.example.com:8443/y")
+        assert story["route"]["name"] == "https://mail.example.com:8443"
+        assert [(route["name"], route["why_not"]) for route in story["passed_over"]] == [
+            ("https://mail.example.com prefix=/", "routes of the host's own port come first, whatever the order")
+        ]
 
     def test_a_route_without_a_rule_refuses_everybody(self, stand: Stand) -> None:
         text = stand.tell(None, url="https://other.example.com/")
@@ -201,6 +210,11 @@ class TestRules:
     def test_without_one_the_address_is_the_peers(self, stand: Stand) -> None:
         story = stand.story(source_ip="203.0.113.9", headers=("x-real-ip: 10.0.0.1",))
         assert (story["request"]["source_ip"], story["request"]["source_ip_from"]) == ("203.0.113.9", "the TCP peer")
+
+    def test_an_address_that_is_given_as_unknown_is_judged_so(self, stand: Stand) -> None:
+        options = {"token": stand.pool.token(groups=["admins"])}
+        assert outcome(stand.story("/orders/7", **options))[0] == "allow"
+        assert outcome(stand.story("/orders/7", source_ip="", **options)) == ("deny", 403, ["source-ip-unauthorized"])
 
     def test_nobody_signed_in(self, stand: Stand) -> None:
         text = stand.tell()
@@ -440,6 +454,7 @@ class TestLogLines:
 
         assert judged() == "203.0.113.9"
         assert judged(source_ip="192.0.2.1") == "192.0.2.1"
+        assert judged(source_ip="") == ""
         stand.settings["client_ip_header"] = "x-real-ip"
         assert judged(source_ip="192.0.2.1") == "203.0.113.9"
         assert judged(headers=("x-real-ip: 10.0.0.1",)) == "10.0.0.1"
