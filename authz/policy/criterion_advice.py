@@ -17,7 +17,7 @@ from authz.model import Source
 from authz.policy.criterion import Criterion
 from authz.policy.matchers import string_matcher
 from authz.policy.token_claims import ONLY_IN_ACCESS_TOKENS, ONLY_IN_ID_TOKENS
-from authz.policy.value_advice import NEGATIVE, look_alike, odd_value
+from authz.policy.value_advice import NEGATIVE, look_alike, odd_value, unquoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +233,7 @@ class CriterionAdviser:
 
     def _http_method(self, criterion: Criterion, what: str) -> None:
         for _, value in operands(criterion):
-            if value.text != value.text.upper():
+            if value.text != value.text.upper() and unquoted(value.text) is None:
                 self._warn(
                     value.source,
                     f"{what}: `{shorten(value.text)}` is no request's method, because they are upper-case: write "
@@ -253,7 +253,7 @@ class CriterionAdviser:
                 self._warn(
                     value.source, f"{what}: the {never[0]} in `{shorten(text)}` is in no request's path{never[1]}"
                 )
-            elif operator in (*EXACT, *NEGATIVE, "starts_with") and not text.startswith("/"):
+            elif operator in (*EXACT, *NEGATIVE, "starts_with") and not text.startswith("/") and unquoted(text) is None:
                 self._warn(
                     value.source,
                     f"{what}: `{shorten(text)}` is no request's path, because every path starts with `/`: write "

@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Final
+from unicodedata import category
 
 from authz.document import shorten
+from authz.errors import RequestError
+from authz.policy.path import check_method
 
 NEGATIVE: Final = frozenset({"not", "not_in", "exclude"})
 """The operators that hold for whatever is not named."""
@@ -25,6 +28,9 @@ def odd_value(kind: str, operator: str, text: str, *, plain: bool) -> str | None
     instead = _without_star(kind, operator, text, plain=plain) if "*" in (text[:1], text[-1:]) else None
     if instead is not None:
         return f"the `*` in {shown} is an ordinary character here: {instead}"
+    hidden = None if text.isascii() else _hardly_seen(text)
+    if hidden is not None:
+        return hidden
     if kind in _COMPARED_WHOLE and text != text.strip():
         return f"{shown} begins or ends with a blank, and values are compared whole: leave the blank out"
     several = _SEVERAL.get(kind)
@@ -32,7 +38,36 @@ def odd_value(kind: str, operator: str, text: str, *, plain: bool) -> str | None
         return f"{shown} is {several}: write each by itself, [{', '.join(_BETWEEN.split(text)[:3])}]"
     if kind == "user" and "@" in text and not plain:
         return f"{shown} is nobody, because the user id is the claim `sub` and never an address: write `email: {text}`"
+    if kind == "http_method" and text == text.upper() and not _is_method(text):
+        return f"{shown} is no request's method: write a method's name, such as `DELETE`"
     return None
+
+
+def _hardly_seen(text: str) -> str | None:
+    bare = unquoted(text)
+    if bare is not None:
+        quotes = "are part of the value, because YAML knows plain ones only"
+        return f"the quotes around `{shorten(text)}` {quotes}: write `{shorten(bare)}`"
+    visible = "".join(f"\\u{ord(char):04x}" if category(char) == _INVISIBLE else char for char in text)
+    if visible != text:
+        return f"`{shorten(visible)}` holds a character that nobody sees: leave it out, unless it is meant"
+    return None
+
+
+def unquoted(text: str) -> str | None:
+    """Give what stands between a word processor's quotes; None where there are none around the text."""
+    return text[1:-1] if len(text) > 2 and text[0] in _QUOTES and text[-1] in _QUOTES else None
+
+
+_QUOTES: Final = "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u2039\u203a"
+
+
+def _is_method(text: str) -> bool:
+    try:
+        check_method(text)
+    except RequestError:
+        return False
+    return True
 
 
 def look_alike(kind: str, operator: str, text: str) -> str | None:
@@ -52,6 +87,7 @@ def look_alike(kind: str, operator: str, text: str) -> str | None:
 _WORDS: Final[Mapping[str, str]] = {"contains": "contains", "starts_with": "starts with"}
 _BETWEEN: Final = re.compile(r"\s*,\s*|\s+")
 _COMPARED_WHOLE: Final = frozenset({"user", "email", "domain", "claim", "groups", "client_id", "issuer", "scope"})
+_INVISIBLE: Final = "Cf"  # Unicode's format characters, such as U+200B
 _SEVERAL: Final[Mapping[str, str]] = {
     "http_method": "no request's method",
     "scope": "no scope, because scopes are told apart by blanks",
