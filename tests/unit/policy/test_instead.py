@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from authz.policy.decision import Effect, Operator
-from authz.policy.instead import Place, nested, one_each
+from authz.policy.instead import Place, near_word, nested, one_each
 
 ALLOW, DENY = Effect.ALLOW, Effect.DENY
 AND, OR, NOT, NOR = Operator
@@ -91,3 +91,15 @@ def test_in_an_allow_the_rest_is_kept(outer: Operator, inner: Operator, told: st
 ])  # fmt: skip
 def test_in_a_deny_the_rule_is_repeated_or_turned(outer: Operator, inner: Operator, told: str) -> None:
     assert nested(inner, Place(DENY, outer)) == told
+
+
+@pytest.mark.parametrize(("word", "known", "near"), [
+    ("hasnt", "has", None),
+    ("hass", "has", "has"),
+    ("not_groups", "groups", None),
+    ("valid_client_certificate", "invalid_client_certificate", None),
+    ("exlude", "exclude", "exclude"),
+    ("Not-In", "not_in", "not_in"),
+])  # fmt: skip
+def test_a_word_is_never_said_to_mean_its_opposite(word: str, known: str, near: str | None) -> None:
+    assert near_word(word, [known]) == near
