@@ -266,6 +266,8 @@ def test_a_policy_test_with_everything_fits() -> None:
 # --- what does not load, the schemas refuse, if it is a matter of structure ---------------------------------------
 
 BEYOND_POLICIES: Final = {
+    "not in the form that paths": "a URL's parts",
+    "would be refused itself": "a URL's parts",
     "holds nothing": "an empty file is no value",
     "no route in the whole set": "it is about all files together",
     "which `require_end` demands": "it is about text that is no YAML value",
