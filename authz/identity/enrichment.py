@@ -15,7 +15,7 @@ alone (docs.aws.amazon.com/cognito: "Understanding the access token"). Rules:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -80,10 +80,14 @@ _ADDRESSES: Final = (("email", "email_verified"), ("phone_number", "phone_number
 
 def _merged(access: Mapping[str, Json], identity: Mapping[str, Json]) -> Mapping[str, Json]:
     kept = dict(access)
+    # Policies look up the literal `a.b` before what stands under `b` in `a`, and `c` in `b` in `a` before `c` in `a.b`,
+    # so an added claim of either kind would hide what the access token says.
     nested = tuple(f"{name}." for name, value in access.items() if isinstance(value, Mapping))
-    # Policies look up the literal `a.b` before the nested one, so an added one would hide what the access token says.
+    literal = tuple(name for name in access if "." in name)
     added = {
-        name: value for name, value in identity.items() if name not in _OF_ACCESS_TOKENS and not name.startswith(nested)
+        name: value
+        for name, value in identity.items()
+        if name not in _OF_ACCESS_TOKENS and not name.startswith(nested) and not _is_map_over(name, value, literal)
     }
     for address, verified in _ADDRESSES:
         if address in access:
@@ -91,3 +95,8 @@ def _merged(access: Mapping[str, Json], identity: Mapping[str, Json]) -> Mapping
         elif address in identity:
             kept.pop(verified, None)
     return {**added, **kept}
+
+
+def _is_map_over(name: str, value: Json, literal: Iterable[str]) -> bool:
+    """Say whether dotted paths into the map could be read where one of the literal names was meant."""
+    return isinstance(value, Mapping) and any(other.startswith(f"{name}.") for other in literal)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from itertools import chain
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authz.errors import TokenError
 from authz.identity.cognito import Verified, peek, verify
 from authz.identity.enrichment import check_issuer, enrich, for_id_tokens
 from authz.model import Principal, Reason
+from authz.policy.caller_criteria import claim_values
 from tests.support.user_pool import DROP, LIFETIME, NOW, FakeUserPool
 
 POOL = FakeUserPool()
@@ -80,6 +83,19 @@ class TestBelonging:
         assert for_id_tokens(pool) == POOL.trust(token_use=frozenset({"id"}), leeway=3.0, trust_unverified_email=True)
 
 
+ACCESS, IDENTITY = checked(POOL.token()), checked(POOL.id_token())
+# One path in its spellings, from three nested maps to one literal name.
+SPELLINGS = [["a.b", "c"], ["a", "b", "c"], ["a", "b.c"], ["a.b.c"], ["a", "b"], ["a.b"]]
+
+
+def spelled(values: list[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Give claims in which the path leads to one of the values, or to several."""
+    claim = st.tuples(st.sampled_from(SPELLINGS), st.sampled_from(values)).map(
+        lambda drawn: reduce(lambda inner, key: {key: inner}, reversed(drawn[0]), drawn[1])
+    )
+    return st.lists(claim, min_size=1, max_size=2).map(lambda claims: dict(chain(*(one.items() for one in claims))))
+
+
 class TestClaims:
     def test_claims_that_the_access_token_lacks_are_added(self) -> None:
         caller = joined(identity={"custom:tenant": "acme", "https://acme.example/roles": ["a"]})
@@ -121,6 +137,28 @@ class TestClaims:
         assert caller.claims["tenant"] == {"id": "mine"}
         assert "tenant.id" not in caller.claims
         assert caller.claims["tenants.id"] == "added"
+
+    def test_an_added_map_does_not_hide_what_stands_under_a_literal_name(self) -> None:
+        caller = joined({"a.b": {"c": "mine"}}, {"a": {"b": {"c": "theirs"}}, "a.bc": {"d": "added"}})
+        assert claim_values(caller.claims, "a.b.c") == ("mine",)
+        assert "a" not in caller.claims
+        assert caller.claims["a.bc"] == {"d": "added"}
+
+    def test_what_is_no_map_hides_nothing_and_is_added(self) -> None:
+        caller = joined({"a.b": {"c": "mine"}}, {"a": "added"})
+        assert claim_values(caller.claims, "a.b.c") == ("mine",)
+        assert caller.claims["a"] == "added"
+
+    @settings(max_examples=300)
+    @given(mine=spelled(["mine", None, ["mine"], []]), theirs=spelled(["theirs", ["theirs"]]))
+    def test_no_policy_ever_reads_another_value_than_the_access_tokens(
+        self, mine: dict[str, Any], theirs: dict[str, Any]
+    ) -> None:
+        access = ACCESS._replace(principal=_with(ACCESS.principal, mine))
+        claims = enrich(access, IDENTITY._replace(principal=_with(IDENTITY.principal, theirs))).principal.claims
+        for name in ("a", "a.b", "a.b.c"):
+            said = claim_values(mine, name)
+            assert not said or claim_values(claims, name) == said
 
     @given(
         mine=st.dictionaries(st.sampled_from(["a", "a.b", "b", "custom:x"]), st.sampled_from(["x", 5, None, {"b": 1}])),
