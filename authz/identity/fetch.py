@@ -3,7 +3,8 @@
 Rules: one total deadline a fetch, the name look-up included; 64 KiB at most, counted while they arrive; status 200
 alone, no redirects, cookies or compression; https, and plain http to loopback only. The host that serves the keys may
 be broken or slow, so whatever it does ends as a KeysError. (aiohttp asks a second time, within the deadline, when the
-host hangs up without a word.) Files are read in a thread, and only regular ones: a pipe would hold it forever.
+host hangs up without a word.) Files are read and names looked up in threads of their own, one at a time
+for each file and name, because both can hang. Only regular files are read: a pipe would hold its thread forever.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import asyncio
 import hashlib
 import json
 import os
+import socket
 import stat
 import tempfile
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import url2pathname
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from authz.errors import KeysError
+from authz.identity.own_threads import OneAtATime
 from authz.loopback import is_loopback
 
 MAX_DOCUMENT_BYTES: Final = 64 * 1024
@@ -59,6 +64,7 @@ class HttpFetch:
 
     def __init__(self) -> None:
         self._sessions: dict[str, aiohttp.ClientSession] = {}  # one a scheme, made on first use inside the loop
+        self._threads = OneAtATime()
 
     async def __call__(self, uri: str, timeout_seconds: float) -> bytes:
         """Fetch the document within the deadline. Raises FetchError."""
@@ -75,12 +81,13 @@ class HttpFetch:
         while self._sessions:
             _, session = self._sessions.popitem()
             await session.close()
+        self._threads.close()
 
     async def _read(self, uri: str) -> bytes:
         address = urlsplit(uri)
         if address.scheme == "file" and not address.netloc and address.path.startswith("/"):
             path = Path(url2pathname(address.path))
-            return await asyncio.to_thread(_read_regular_file, path, MAX_DOCUMENT_BYTES)
+            return await self._threads.run(path, partial(_read_regular_file, path, MAX_DOCUMENT_BYTES))
         if not _is_safe(address):
             raise FetchError(FetchResult.ERROR_UNREACHABLE, "the address is not https, http to loopback, or file:///")
         return await self._get(uri, address.scheme)
@@ -102,13 +109,48 @@ class HttpFetch:
         if scheme not in self._sessions:
             self._sessions[scheme] = aiohttp.ClientSession(
                 # A fetch comes every few minutes: a kept connection would only be found dead, and be retried.
-                connector=aiohttp.TCPConnector(force_close=True),
+                connector=aiohttp.TCPConnector(force_close=True, resolver=_Resolver(self._threads)),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None),  # the deadline is ours, and covers all of it
                 auto_decompress=False,
                 trust_env=scheme == "https",  # a proxy has no business between us and loopback
             )
         return self._sessions[scheme]
+
+
+class _Resolver(AbstractResolver):
+    """The system's name look-up, as aiohttp's own resolver does it, but not in the threads that everybody shares."""
+
+    def __init__(self, threads: OneAtATime) -> None:
+        self._threads = threads
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Give the host's addresses. Raises OSError, or ValueError for what can be no name."""
+        return await self._threads.run((host, port, family), partial(_look_up, host, port, family))
+
+    async def close(self) -> None:
+        """Do nothing: the threads are HttpFetch's."""
+
+
+_NUMERIC: Final = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+
+
+def _look_up(host: str, port: int, family: socket.AddressFamily) -> list[ResolveResult]:
+    found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+    return [
+        ResolveResult(
+            hostname=host,
+            # Not `address[0]`, which lacks the interface of a link-local address.
+            host=socket.getnameinfo(address, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)[0],
+            port=port,
+            family=kind,
+            proto=protocol,
+            flags=_NUMERIC,
+        )
+        for kind, _, protocol, _, address in found
+    ]
 
 
 def _is_safe(address: SplitResult) -> bool:
@@ -157,7 +199,7 @@ class CachedDocument(NamedTuple):
 
 
 class KeyFile:
-    """One issuer's key document in `cache_dir`. It blocks: only at start, or in a thread.
+    """One issuer's key document in `cache_dir`. It blocks: only at start, or in a thread of its own.
 
     The name is a hash, because issuers are not file names. Issuer and address stand inside, so that a file of another
     configuration is not taken for ours.

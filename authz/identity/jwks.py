@@ -16,6 +16,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,6 +26,7 @@ from authz.errors import KeysError, TokenError
 from authz.identity.fetch import Fetch, FetchError, FetchResult, KeyFile
 from authz.identity.key_document import read_jwks
 from authz.identity.keys import KeySet
+from authz.identity.own_threads import in_own_thread
 from authz.identity.shared_keys import FetchedDocument, SharedKeys
 from authz.model import Reason
 
@@ -34,6 +36,7 @@ through, or strangers with unknown keys could shut everybody else out for as lon
 
 _RETRY_WITHOUT_KEYS_SECONDS: Final = 5.0
 _MIN_PAUSE_SECONDS: Final = 0.5  # whatever the settings say, the endpoint gets some rest
+_LAST_SAVE_SECONDS: Final = 1.0  # the process ends without a save that takes longer: its disk hangs
 _JITTER: Final = 0.2  # processes that started together must not fetch together; never later than `refresh` says
 
 
@@ -306,6 +309,12 @@ class KeyStore:
     async def _write(self, file: KeyFile, document: bytes, fetched_at: float) -> None:
         try:
             async with self._one_save:  # in the order they came, so that the newest stays
-                await asyncio.to_thread(file.save, document, fetched_at)
+                saving = in_own_thread(partial(file.save, document, fetched_at))
+                try:
+                    await asyncio.shield(saving)
+                except asyncio.CancelledError:  # at the end of the process, which would cut it off
+                    await asyncio.wait({saving}, timeout=_LAST_SAVE_SECONDS)
+                    saving.cancel()
+                    raise
         except KeysError as error:
             self._observe.rejected(self.issuer, f"cache file not written: {error}")

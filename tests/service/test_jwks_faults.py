@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import NoReturn
 
+import aiohttp
 import pytest
 
 from authz.errors import TokenError
-from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult, HttpFetch
+from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult, HttpFetch, _Resolver
 from authz.identity.jwks import JwksSettings, KeyStore
+from authz.identity.own_threads import OneAtATime
 from authz.model import Reason
 from tests.support.jwks_server import Answer, JwksServer, jwk, jwks, modulus
 
@@ -244,6 +249,39 @@ async def test_localhost_by_name_is_loopback(server: JwksServer, fetch: HttpFetc
     assert await fetch(server.uri.replace("127.0.0.1", "localhost"), TIMEOUT) == server.answer.body
 
 
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNSPEC], ids=["IPv4", "either"])
+async def test_names_are_looked_up_as_aiohttp_does_it(family: socket.AddressFamily) -> None:
+    for host in ("localhost", "127.0.0.1"):
+        wanted = await aiohttp.ThreadedResolver().resolve(host, 443, family)
+        assert await _Resolver(OneAtATime()).resolve(host, 443, family) == wanted
+
+
+async def test_a_name_server_that_hangs_is_a_timeout_and_is_not_asked_again(
+    fetch: HttpFetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answered = [], threading.Event()
+
+    def hang(host: str, *_: object, **__: object) -> NoReturn:
+        asked.append(host)
+        answered.wait()
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("authz.identity.fetch.socket.getaddrinfo", hang)
+    try:
+        for uri in ("https://keys.invalid/jwks.json", "https://keys.invalid/other.json"):
+            with pytest.raises(FetchError) as refused:
+                await fetch(uri, SHORT)
+            assert refused.value.result is FetchResult.ERROR_TIMEOUT
+        assert asked == ["keys.invalid"]
+    finally:
+        answered.set()
+    with pytest.raises(FetchError, match="Temporary failure") as refused:
+        await fetch("https://keys.invalid/jwks.json", TIMEOUT)
+    assert refused.value.result is FetchResult.ERROR_UNREACHABLE
+
+
 # --- Files -----------------------------------------------------------------------------------------------------------
 
 
@@ -278,6 +316,29 @@ async def test_a_bad_file_is_refused(tmp_path: Path, fetch: HttpFetch, kind: str
     with pytest.raises(FetchError) as refused:
         await fetch(path.as_uri(), TIMEOUT)
     assert refused.value.result is result
+
+
+async def test_a_file_that_hangs_is_a_timeout_and_is_not_opened_again(
+    tmp_path: Path, fetch: HttpFetch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jwks.json").write_bytes(GOOD)
+    opened, came_back, real = [], threading.Event(), os.open
+
+    def hang(path: Path, flags: int) -> int:
+        opened.append(path)
+        came_back.wait()
+        return real(path, flags)
+
+    monkeypatch.setattr("authz.identity.fetch.os.open", hang)
+    try:
+        for _ in range(2):
+            with pytest.raises(FetchError) as refused:
+                await fetch((tmp_path / "jwks.json").as_uri(), SHORT)
+            assert refused.value.result is FetchResult.ERROR_TIMEOUT
+        assert opened == [tmp_path / "jwks.json"]
+    finally:
+        came_back.set()
+    assert await fetch((tmp_path / "jwks.json").as_uri(), TIMEOUT) == GOOD
 
 
 async def test_an_address_of_a_file_that_cannot_be_a_path_is_refused(fetch: HttpFetch) -> None:

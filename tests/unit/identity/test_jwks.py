@@ -8,6 +8,7 @@ import json
 import os
 import selectors
 import stat
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.errors import KeysError, TokenError
-from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult
+from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult, KeyFile
 from authz.identity.jwks import MAX_WAITERS, JwksSettings, KeyStore
 from authz.identity.key_document import read_jwks
 from authz.identity.shared_keys import FetchedDocument, SharedKeys, shared_memory
@@ -33,6 +34,7 @@ URI = f"{ISSUER}/.well-known/jwks.json"
 SETTINGS = JwksSettings()
 HOUR = 3600.0
 DAY = 24 * HOUR
+PATIENCE = 5.0  # seconds, real ones
 
 # --- The document ----------------------------------------------------------------------------------------------------
 
@@ -751,6 +753,42 @@ async def test_saves_reach_the_disk_in_the_order_of_the_fetches(tmp_path: Path) 
     await world.saved()
     restart(world, tmp_path)
     assert world.kids == ["k4"]
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Make every save wait until the disk is back."""
+    back, save = threading.Event(), KeyFile.save
+
+    def slow(file: KeyFile, document: bytes, fetched_at: float) -> None:
+        back.wait()
+        save(file, document, fetched_at)
+
+    monkeypatch.setattr(KeyFile, "save", slow)
+    yield back
+    back.set()
+
+
+async def last_save(folder: Path) -> None:
+    World(cached(folder)).store._save(jwks(jwk("one", 1)))
+    await asyncio.sleep(0.05)
+
+
+def test_the_end_waits_a_moment_for_a_save_so_that_no_half_file_stays(tmp_path: Path, disk: threading.Event) -> None:
+    later = threading.Timer(0.3, disk.set)
+    later.start()
+    asyncio.run(last_save(tmp_path))
+    (file,) = (tmp_path / "keys").iterdir()
+    assert json.loads(file.read_text())["document"] == jwks(jwk("one", 1)).decode()
+    later.join()
+
+
+def test_a_disk_that_hangs_does_not_hold_up_the_end(tmp_path: Path, disk: threading.Event) -> None:
+    rescue = threading.Timer(PATIENCE, disk.set)  # else a failure would hang, too
+    rescue.start()
+    asyncio.run(last_save(tmp_path))
+    assert not disk.is_set()
+    rescue.cancel()
 
 
 def edited(**changes: Any) -> Callable[[Path], None]:
