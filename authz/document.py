@@ -118,6 +118,16 @@ def parse(data: bytes, file: str, problems: Problems) -> Node | None:
 _QUOTES: Final = ("'", '"')
 
 
+END_MARK: Final = b"# end"
+
+
+def check_end_mark(data: bytes, file: str, problems: Problems) -> None:
+    """Add a problem when the last line is not END_MARK (`require_end`). Blanks and line ends may follow it."""
+    if data.rstrip(b" \t\r\n").rpartition(b"\n")[2].rstrip(b" \t\r") != END_MARK:
+        why = "the last line is not `# end`, which `require_end` demands: the file is cut off, or lacks it"
+        problems.append(Problem(Source(file, data.count(b"\n") + 1, 1), why))
+
+
 def _no_yaml(error: yaml.MarkedYAMLError, text: str, file: str, last: yaml.ScalarEvent | None) -> Problem:
     """Tell what libyaml could not read. `last` is the value that it read last."""
     mark, words = error.problem_mark or error.context_mark, error.problem or error.context or ""

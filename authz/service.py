@@ -128,7 +128,7 @@ class Service:
     def _revocation_store(self, path: Path) -> PolicyStore[RevocationList]:
         def compile_quietly(files: Sequence[PolicyFile]) -> RevocationList:
             with quietly():
-                return parse_revocations(files, store.current)
+                return parse_revocations(files, store.current, require_end=self._settings.require_end)
 
         store: PolicyStore[RevocationList] = PolicyStore(
             path, compile=compile_quietly, observe=self.revocation_events, setting="revocations"

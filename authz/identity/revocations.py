@@ -13,7 +13,8 @@ A file is a list of entries, and every key of an entry must hold for it to count
 2. `issued_before` looks at `iat`, of two tokens (`enrich_from`) at the earlier. A time names its offset from UTC.
 3. Before `expires` an entry counts, from then on no more; without it, it counts for good.
 4. An entry that would hold for nobody or everybody by mistake (no key, an unknown one, a wrong type) does not load, and
-   neither does a file that holds nothing: it may have been cut off. While nothing is revoked it holds `[]`.
+   neither does a file that holds nothing: it may have been cut off. While nothing is revoked it holds `[]`. One that
+   is cut off between two entries is told from a shorter list by its last line, `# end`, where `require_end` demands it.
 5. A check is one look into a dictionary for each combination of keys that the list uses, at most sixteen, however many
    entries there are. What changes often belongs into a file of its own: only changed files are read anew.
 """
@@ -29,7 +30,7 @@ from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, parse, shorten
+from authz.document import Fields, Items, Node, Problems, Scalar, check_end_mark, describe, parse, shorten
 from authz.errors import LoadError, Problem
 from authz.model import Json, Principal, Source
 from authz.reading import did_you_mean, text_of
@@ -95,14 +96,19 @@ def _text(value: Json) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def parse_revocations(files: Iterable[tuple[str, bytes]], before: RevocationList | None = None) -> RevocationList:
+def parse_revocations(
+    files: Iterable[tuple[str, bytes]], before: RevocationList | None = None, *, require_end: bool = False
+) -> RevocationList:
     """Read the files of a list, each with its name for messages. Raises LoadError with every problem.
 
-    A file that the list `before` was read from too is not read again: 100,000 entries take seconds.
+    A file that the list `before` was read from too, with the same `require_end`, is not read again: 100,000 entries
+    take seconds.
     """
     problems = Problems()
     known = {} if before is None else before._files  # noqa: SLF001 - it is this function's own
-    read = {(name, data): known.get((name, data)) or tuple(_file(name, data, problems)) for name, data in files}
+    read = {
+        (name, data): known.get((name, data)) or tuple(_file(name, data, problems, require_end)) for name, data in files
+    }
     if problems:
         raise LoadError(problems)
     return RevocationList(sum(map(len, read.values())), _tables(chain.from_iterable(read.values())), read)
@@ -127,8 +133,10 @@ def _without_idle(terms: Iterable[_Term]) -> tuple[_Term, ...]:
     return tuple(kept)
 
 
-def _file(name: str, data: bytes, problems: Problems) -> Iterator[_Entry]:
+def _file(name: str, data: bytes, problems: Problems, require_end: bool) -> Iterator[_Entry]:
     before = len(problems)
+    if require_end:
+        check_end_mark(data, name, problems)
     root = parse(data, name, problems)
     if isinstance(root, Items):
         for node in root:

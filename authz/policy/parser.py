@@ -12,7 +12,7 @@ from hashlib import sha256
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Node, Problems, let_go, parse
+from authz.document import Node, Problems, check_end_mark, let_go, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
 from authz.policy.advice import advise
@@ -21,7 +21,6 @@ from authz.policy.criterion_advice import AcceptedTokens
 from authz.policy.route_reader import RouteReader
 from authz.policy.routes import RouteIndex
 
-END_MARK: Final = b"# end"
 _PIECE: Final = 1 << 16  # bytes that are hashed without a pause
 
 
@@ -52,14 +51,8 @@ def parse_policies(files: Sequence[tuple[str, bytes]], options: PolicyOptions) -
     reader = RouteReader(problems, options.context, options.show_error_details)
     documents: list[Node] = []
     for name, data in files:
-        if options.require_end and not _has_end_mark(data):
-            line = data.count(b"\n") + 1
-            problems.append(
-                Problem(
-                    Source(name, line, 1),
-                    "the last line is not `# end`, which `require_end` demands: the file is cut off, or lacks it",
-                )
-            )
+        if options.require_end:
+            check_end_mark(data, name, problems)
         document = parse(data, name, problems)
         if document is not None:
             reader.read_file(document, options.inline)
@@ -97,7 +90,3 @@ def revision_of(files: Sequence[tuple[str, bytes]]) -> str:
             breathe()
             digest.update(data[start : start + _PIECE])
     return digest.hexdigest()[:16]
-
-
-def _has_end_mark(data: bytes) -> bool:
-    return data.rstrip(b" \t\r\n").rpartition(b"\n")[2].rstrip(b" \t\r") == END_MARK

@@ -227,7 +227,7 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
         examples=[{"custom:groups": {"split": BRACKETS}}],
     ),
     "allow_path_parameters": described("Remove `;` parameters from paths instead of refusing them.", _SWITCH),
-    "require_end": described("Refuse a policy file that does not end with the line `# end`.", _SWITCH),
+    "require_end": described("Refuse a policy or revocation file that does not end with the line `# end`.", _SWITCH),
     "show_error_details": described("Whether refused clients read the reason and the author's texts.", _SWITCH),
     "denied_redirect": redirects(_value(TARGET)),
     "denied_pages": described(

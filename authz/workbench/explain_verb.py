@@ -170,7 +170,7 @@ def _authenticate(options: Mapping[str, Any], settings: Settings | None) -> Auth
     caller = PresentedToken(settings, shapes) if given is None else GivenClaims(_claims(given), shapes, settings)
     if settings is None or settings.revocations is None:
         return caller
-    return UnlessRevoked(caller, load_revocations(settings.revocations))
+    return UnlessRevoked(caller, load_revocations(settings.revocations, require_end=settings.require_end))
 
 
 def _claims(given: str) -> Mapping[str, Json]:

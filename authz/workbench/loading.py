@@ -34,10 +34,10 @@ def load_policies(path: Path, options: PolicyOptions, named: Source | None = Non
         return parse_policies(read_files(path).files, options)
 
 
-def load_revocations(path: Path, named: Source | None = None) -> RevocationList:
+def load_revocations(path: Path, named: Source | None = None, *, require_end: bool) -> RevocationList:
     """Load a list of revocations; `named` is where a configuration names it. Raises LoadError."""
     with opened(path, "revocations", named):
-        return parse_revocations(read_files(path, "revocations").files)
+        return parse_revocations(read_files(path, "revocations").files, require_end=require_end)
 
 
 @contextmanager
@@ -71,7 +71,7 @@ def _problems_beside(config: Path, overrides: Mapping[str, str]) -> list[Problem
     elif policies is not None:
         problems += _checked(policies, PolicyOptions(), places["policies"])[1]
     if revocations is not None:
-        problems += _revocation_problems(revocations, places["revocations"])
+        problems += _revocation_problems(revocations, places["revocations"], require_end=False)
     return [problem for problem in problems if problem.severity is Severity.ERROR]
 
 
@@ -97,8 +97,9 @@ def check_configuration(config: Path) -> Checked:
         return [], list(error.problems)
     loaded, problems = _checked(settings.policies, policy_options(settings), settings.places.get("policies"))
     named = settings.places.get("revocations")
-    listed = [] if settings.revocations is None else _revocation_problems(settings.revocations, named)
-    return loaded, [*settings.warnings, *problems, *listed]
+    if settings.revocations is not None:
+        problems += _revocation_problems(settings.revocations, named, require_end=settings.require_end)
+    return loaded, [*settings.warnings, *problems]
 
 
 def check_policies(paths: Sequence[Path]) -> Checked:
@@ -142,9 +143,9 @@ def _checked_together(paths: Sequence[Path]) -> Checked:
     return [loaded], list(loaded.warnings)
 
 
-def _revocation_problems(path: Path, named: Source | None) -> list[Problem]:
+def _revocation_problems(path: Path, named: Source | None, *, require_end: bool) -> list[Problem]:
     try:
-        load_revocations(path, named)
+        load_revocations(path, named, require_end=require_end)
     except LoadError as error:
         return list(error.problems)
     return []

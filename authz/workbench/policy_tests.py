@@ -147,7 +147,7 @@ def _revocations(settings: Settings | None, problems: Problems) -> RevocationLis
     if settings is None or settings.revocations is None:
         return None
     try:
-        return load_revocations(settings.revocations)
+        return load_revocations(settings.revocations, require_end=settings.require_end)
     except LoadError as error:
         problems += error.problems
         return None

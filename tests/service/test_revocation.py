@@ -82,6 +82,21 @@ def test_a_bad_list_changes_nothing_and_is_told(tmp_path: Path, pool: FakeUserPo
         assert allowed(service, token)
 
 
+def test_a_list_cut_off_between_two_entries_lets_nobody_in_where_it_must_have_an_end(
+    tmp_path: Path, pool: FakeUserPool
+) -> None:
+    (tmp_path / "gone.yaml").write_text("- sub: bob\n- sub: eve\n# end\n")
+    settings = {"revocations": "gone.yaml", "require_end": True}
+    with RunningService(tmp_path, f"{POLICY}# end\n", pools=[pool], settings=settings) as service:
+        (tmp_path / "gone.yaml").write_text("- sub: bob\n")
+        service.wait_for_line(r"^gone.yaml:2:1: the last line is not `# end`, which `require_end` demands")
+        assert not allowed(service, pool.token(sub="eve"))
+        for verb in ("check", "serve"):
+            ended = run_authz(verb, "--config", service.config)
+            assert ended.returncode == 3, ended
+            assert f"{tmp_path / 'gone.yaml'}:2:1: the last line is not `# end`" in ended.stdout + ended.stderr
+
+
 def test_a_list_that_vanishes_stays_in_force(tmp_path: Path, pool: FakeUserPool) -> None:
     with list_of(tmp_path, [pool], "- sub: eve\n") as service:
         lists = tmp_path / "revocations"

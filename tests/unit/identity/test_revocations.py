@@ -157,6 +157,25 @@ def test_a_file_that_is_gone_takes_its_entries_with_it() -> None:
     assert parse_revocations([("a.yaml", b"- sub: bob")], first).find(caller(), NOW) is None
 
 
+WITH_END = f"- sub: bob\n- sub: {ALICE}\n  issued_before: 2027-01-01T00:00:00Z\n# end\n".encode()
+
+
+def test_a_list_that_must_have_its_end_mark_loads_with_it_alone() -> None:
+    def loads(end: int) -> bool:
+        with suppress(LoadError):
+            return parse_revocations([("r.yaml", WITH_END[:end])], require_end=True).entries == 2
+        return False
+
+    assert [end for end in range(len(WITH_END) + 1) if loads(end)] == [len(WITH_END) - 1, len(WITH_END)]
+
+
+def test_each_list_without_its_end_mark_is_told() -> None:
+    with pytest.raises(LoadError) as caught:
+        parse_revocations([("a.yaml", b""), ("b.yaml", WITH_END), ("c.yaml", b"- sub: bob\n")], require_end=True)
+    why = "the last line is not `# end`, which `require_end` demands: the file is cut off, or lacks it"
+    assert [str(problem) for problem in caught.value.problems] == [f"a.yaml:1:1: {why}", f"c.yaml:2:1: {why}"]
+
+
 KNOWN = "`sub`, `username`, `origin_jti`, `client_id`, `issued_before`, `expires`, `reason`, `note`"
 TIME = "expected a time such as 2026-11-25T10:00:00Z"
 NO_SUCH = "there is no such time as"
