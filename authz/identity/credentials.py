@@ -109,13 +109,15 @@ _IN_FRONT = (
     r"(?<=\\[bfnrt]@)", r"(?<=\\u[0-9A-Fa-f]{4}@)",
 )  # fmt: skip
 _STARTS = f"{_TOKEN_START}(?:{'|'.join(_IN_FRONT)})".replace("@", _TOKEN_START)
-_COMPACT_TOKEN = re.compile(rf"{_STARTS}[\w-]++\.[\w-]++\.[\w-]{{342,}}+", re.ASCII)
+# Only that text is taken and the rest looked at: in `eyJ2IjoxfQ.eyJh….eyJz….…` a word, the token's header and its long
+# payload look like a token, too, and to go on behind them would miss it. A part is looked at three times at most.
+_COMPACT_TOKEN = re.compile(rf"{_STARTS}(?=([\w-]++\.[\w-]++\.[\w-]{{342,}}+))", re.ASCII)
 
 
 def _holds_token(text: str, issuers: Collection[str]) -> bool:
     if _TOKEN_START not in text:  # nearly always, and a long text takes the search some time
         return False
-    return any(_issuer(found) in issuers for found in _COMPACT_TOKEN.findall(text))
+    return any(_issuer(_TOKEN_START + rest) in issuers for rest in _COMPACT_TOKEN.findall(text))
 
 
 def _issuer(token: str) -> str:

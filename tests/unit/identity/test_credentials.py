@@ -229,6 +229,9 @@ STRANGERS = POOL.token(iss="https://elsewhere.example")
         pytest.param(f'{{"a":"\\n{OURS}"}}', True, id="behind a line end in JSON"),
         pytest.param(f'{{"a":"\\u0022{OURS}"}}', True, id="behind an escape in JSON"),
         pytest.param(f"v1.{OURS}", True, id="after a word and a dot"),
+        pytest.param(f"eyJ2IjoxfQ.{OURS}", True, id="after a word like a header and a dot"),
+        pytest.param(f"eyJ2IjoxfQ.eyJ2IjoxfQ.{OURS}", True, id="after two such words"),
+        pytest.param(f"{STRANGERS}.{OURS}", True, id="after another one and a dot"),
         pytest.param(f"{STRANGERS},{OURS}", True, id="after another one"),
         pytest.param(STRANGERS, False, id="somebody else's"),
         pytest.param(OURS[:-1], False, id="cut off by a character"),
@@ -274,7 +277,16 @@ def test_cookies_and_pseudo_headers_are_no_headers_to_remove() -> None:
 
 
 @pytest.mark.parametrize(
-    "hostile", ["eyJ" * 20_000, "eyJ." * 15_000, "eyJa.a." * 8_000, "%eyeyJ" * 10_000, "-." * 30_000]
+    "hostile",
+    [
+        "eyJ" * 20_000,
+        "eyJ." * 15_000,
+        "eyJa.a." * 8_000,
+        "%eyeyJ" * 10_000,
+        "-." * 30_000,
+        "eyJa." * 12_000,
+        f"eyJ{'a' * 342}." * 173,
+    ],
 )
 def test_the_search_is_linear_in_hostile_headers(hostile: str) -> None:
     """Sixty kilobytes, Envoy's largest: a quadratic search would take minutes and run into the test's time limit."""
