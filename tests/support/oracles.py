@@ -67,7 +67,7 @@ def pyjwt(token: str) -> bool:
 JOSE_KEYS = {kid: RSAKey.import_key(key) for kid, key in POOL.keys.items()}
 # RFC 7515 section 4: header members that are not understood must be ignored.
 JOSE_REGISTRY = JWSRegistry(algorithms=["RS256"], strict_check_header=False)
-JOSE_REGISTRY.max_header_length = 16 * 1024  # its 512 is no rule of an RFC; we cap the whole token
+JOSE_REGISTRY.max_header_length = 64 * 1024  # its 512 is no rule of an RFC; we cap the whole token
 
 
 def joserfc(token: str) -> bool:
@@ -146,7 +146,7 @@ URL_MEMBERS = ("jku", "x5u")
 
 STRICTER: dict[str, Callable[[Read], bool]] = {
     # A cap comes before any work on what a stranger sent.
-    "longer than 16 KiB": lambda it: len(it.token) > 16 * 1024,
+    "longer than 64 KiB": lambda it: len(it.token) > 64 * 1024,
     # RFC 7515 section 2: no padding. One token has one spelling, or deny-lists and caches can be walked around.
     "padding": lambda it: "=" in it.token,
     # RFC 8725 section 3.7: UTF-8 only. json.loads guesses UTF-16 and UTF-32 and lets surrogates through.

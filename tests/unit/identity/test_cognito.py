@@ -136,8 +136,17 @@ def test_the_size_cap_is_the_first_check() -> None:
     judge(largest)
     error = refusal("." * (MAX_TOKEN_LENGTH + 1))
     assert error.reason is Reason.TOKEN_MALFORMED
-    assert error.detail == "16385 characters long, at most 16384"
-    assert refusal("." * MAX_TOKEN_LENGTH).detail == "16385 parts instead of 3"
+    assert error.detail == "65537 characters long, at most 65536"
+    assert refusal("." * MAX_TOKEN_LENGTH).detail == "65537 parts instead of 3"
+
+
+def test_a_member_of_a_hundred_groups_with_the_longest_names_is_known() -> None:
+    for letter, length in ("g", 18_000), ("グ", 50_000):
+        groups = [letter * 125 + f"{number:03}" for number in range(100)]  # docs.aws.amazon.com/cognito: quotas
+        claims = {**POOL.access_claims(), "cognito:groups": groups}
+        token = POOL.sign(POOL.header(), json.dumps(claims, ensure_ascii=False).encode())
+        assert len(token) > length
+        assert judge(token).principal.claims["cognito:groups"] == groups
 
 
 HEADER, PAYLOAD, SIGNATURE = POOL.token().split(".")
