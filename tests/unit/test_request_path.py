@@ -32,9 +32,11 @@ REQUEST_PATH: Final = (
 # The modules of the same folders that no request passes, by the reason.
 NOT_ON_IT: Final[Mapping[str, tuple[str, ...]]] = {
     "a folder's name and nothing else": ("identity/__init__.py", "policy/__init__.py", "transport/__init__.py"),
-    "between the service and an endpoint or a disk, in tasks of their own": ("identity/fetch.py", "policy/store.py"),
+    "between the service and an endpoint or a disk, in tasks of their own": (
+        "identity/fetch.py", "identity/own_threads.py", "policy/store.py",
+    ),
     "works while policies load": (
-        "policy/files.py", "policy/parser.py", "policy/host_and_path_reader.py", "policy/plain_keys.py",
+        "policy/files.py", "policy/instead.py", "policy/parser.py", "policy/host_and_path_reader.py", "policy/plain_keys.py",
         "policy/route_reader.py", "policy/rule_reader.py", "policy/quiet.py",
     ),
     "tells the author what loads and is probably not meant": (
