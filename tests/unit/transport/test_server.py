@@ -23,7 +23,7 @@ from authz.model import Reason
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import DEFAULT_IDENTITY_HEADERS, DEFAULT_TOKENS
 from authz.transport.check_response import Answers, AnswerSettings
-from authz.transport.server import Door, keep_health
+from authz.transport.server import Door, _options, keep_health, max_connections
 from tests.support.check_request import check_request
 from tests.support.policies import policy_set
 from tests.support.running_service import Reply, reply_of
@@ -268,6 +268,23 @@ class TestRecords:
         await stand.check(check_request(headers={"x-envoy-external-address": "203.0.113.9"}))
         await stand.check(check_request(headers={"x-envoy-external-address": "203.0.113.9, 10.0.0.1"}))
         assert [line["source_ip"] for line in stand.lines.written] == ["203.0.113.9", None]
+
+
+def test_grpcs_own_limits_are_all_set() -> None:
+    """Written out, each with its value: without one gRPC takes a default of its own, or no limit, and says nothing."""
+    assert _options() == [
+        ("grpc.server.max_pending_requests", 384),
+        ("grpc.server.max_pending_requests_hard_limit", 512),
+        ("grpc.max_allowed_incoming_connections", max_connections()),
+        ("grpc.max_receive_message_length", 256 * 1024),
+        ("grpc.max_concurrent_streams", 256),
+        ("grpc.so_reuseport", 0),
+        ("grpc.server_handshake_timeout_ms", 10_000),
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ]
 
 
 class TestHealth:
