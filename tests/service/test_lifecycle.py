@@ -320,6 +320,18 @@ class TestBadStart:
             assert self.start(tmp_path / "two", settings).returncode == 1
             assert service.check(check_request(path="/public")).code == 0
 
+    def test_a_second_service_on_our_socket_does_not_take_all_of_them(self, tmp_path: Path, pool: FakeUserPool) -> None:
+        (tmp_path / "one").mkdir()
+        (tmp_path / "two").mkdir()
+        listen = {"listen": f"unix://{tmp_path}/authz.sock"}
+        with RunningService(tmp_path / "one", POLICY, pools=[pool], settings=listen) as service:
+            ended = self.start(tmp_path / "two", configuration(tmp_path / "two", [pool], settings=listen))
+            told = f"authz: cannot start: another process listens on {tmp_path}/authz.sock"
+            assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, told)
+            with service.connect() as anew:  # the open connection would be the first one's still
+                answer = anew.unary_unary(CHECK)(check_request(path="/public").SerializeToString(), timeout=5)
+            assert pb.CheckResponse.FromString(answer).status.code == 0
+
 
 class TestAddresses:
     def test_a_unix_socket(self, tmp_path: Path, pool: FakeUserPool) -> None:
