@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 from urllib.parse import unquote
 
 import pytest
+import pytest_asyncio
 
 from tests.e2e.conftest import Stand, send
 
@@ -93,6 +95,44 @@ async def test_no_header_says_what_is_asked_for_or_by_whom(envoy_stand: Stand, n
     assert (bob.status, await envoy_stand.reason(bob)) == (403, "claim-unauthorized")
     account = await envoy_stand.send("/account", (name, value), host=PUBLIC)
     assert account.status == 401
+
+
+OFFICE = "203.0.113.9"  # from where nobody asks here
+FROM = (
+    ("x-forwarded-for", OFFICE), ("x-real-ip", OFFICE), ("x-envoy-external-address", OFFICE), ("x-client-ip", OFFICE),
+    ("true-client-ip", OFFICE), ("cf-connecting-ip", OFFICE), ("forwarded", f"for={OFFICE}"),
+)  # fmt: skip
+BY = (
+    ("x-http-method-override", "OPTIONS"), ("x-http-method", "OPTIONS"), ("x-method-override", "OPTIONS"),
+    ("x-forwarded-method", "OPTIONS"), ("x-original-method", "OPTIONS"),
+)  # fmt: skip
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def guarded(envoy_stand: Stand) -> AsyncIterator[None]:
+    """Hosts whose routes ask for nothing but the address, or the method."""
+    file = envoy_stand.policies / "99-guarded.yaml"
+    file.write_text(f"""\
+- {{from: http://from.localhost, policy: {{allow: {{and: [source_ip: {OFFICE}]}}}}}}
+- {{from: http://by.localhost, policy: {{allow: {{and: [http_method: OPTIONS]}}}}}}
+""")
+    await envoy_stand.until_status(200, 5, host="by.localhost", method="OPTIONS")
+    yield
+    file.unlink()
+
+
+@pytest.mark.usefixtures("guarded")
+@pytest.mark.parametrize(("name", "value"), FROM, ids=[name for name, _ in FROM])
+async def test_no_header_says_from_where_it_is_asked(envoy_stand: Stand, name: str, value: str) -> None:
+    reply = await envoy_stand.send("/", (name, value), host="from.localhost")
+    assert (reply.status, await envoy_stand.reason(reply)) == (403, "source-ip-unauthorized")
+
+
+@pytest.mark.usefixtures("guarded")
+@pytest.mark.parametrize(("name", "value"), BY, ids=[name for name, _ in BY])
+async def test_no_header_says_by_which_method(envoy_stand: Stand, name: str, value: str) -> None:
+    reply = await envoy_stand.send("/", (name, value), host="by.localhost")
+    assert (reply.status, await envoy_stand.reason(reply)) == (403, "http-method-unauthorized")
 
 
 @pytest.mark.parametrize("query", ["access_token={}", "token={}", "id_token={}", "Authorization=Bearer%20{}", "jwt={}"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from authz.model import Request
 from authz.pb import external_auth_pb2 as pb
 from authz.transport.check_request import request_id_of, to_request
-from tests.support.check_request import http_message
+from tests.support.check_request import check_request, http_message
 from tests.support.policies import request
 
 
@@ -36,6 +36,48 @@ def test_every_field_comes_from_its_place() -> None:
         source_ip="192.0.2.7",
         route_id="orders",
         certificate="-----BEGIN",
+    )
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["header_map", "headers"])
+def test_no_header_takes_the_place_of_a_field(raw: bool) -> None:
+    said = {
+        "x-forwarded-for": "203.0.113.9",
+        "x-real-ip": "203.0.113.9",
+        "x-envoy-external-address": "203.0.113.9",
+        "forwarded": "for=203.0.113.9;host=other.example.com;proto=http",
+        "x-http-method-override": "OPTIONS",
+        "x-http-method": "OPTIONS",
+        "x-method-override": "OPTIONS",
+        "x-forwarded-method": "OPTIONS",
+        "x-original-method": "OPTIONS",
+        "x-envoy-original-path": "/other",
+        "x-original-url": "/other",
+        "x-original-uri": "/other",
+        "x-rewrite-url": "/other",
+        "x-forwarded-uri": "/other",
+        "x-envoy-original-host": "other.example.com",
+        "x-forwarded-host": "other.example.com",
+        "x-original-host": "other.example.com",
+        "x-forwarded-proto": "http",
+        "x-forwarded-client-cert": "By=spiffe://root;Hash=00",
+        "host": "other.example.com",
+        ":authority": "other.example.com",
+        ":method": "OPTIONS",
+        ":path": "/other",
+        ":scheme": "http",
+        "route": "other",
+    }
+    read = to_request(check_request(path="/asked", headers=said, raw=raw, route="orders"))
+    assert read.headers == {name: (value,) for name, value in said.items()}
+    assert read._replace(headers={}) == Request(
+        method="GET",
+        host="app.example.com",
+        path="/asked",
+        headers={},
+        source_ip="192.0.2.7",
+        route_id="orders",
+        scheme="https",
     )
 
 
