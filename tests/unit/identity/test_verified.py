@@ -72,6 +72,14 @@ def test_another_spelling_is_another_token(situation: Situation, tokens: Verifie
     assert len(tokens) == 1
 
 
+def test_the_fingerprint_is_the_whole_hash_of_each_token() -> None:
+    """Cut short, strangers could look for a token that falls together with somebody's. `printf a | sha256sum`."""
+    a = bytes.fromhex("ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb")
+    b = bytes.fromhex("3e23e8160039594a33894f6564e1b1348bbd7a0088d42c4acb73eeaed59c009d")
+    assert fingerprint_of("a") == a
+    assert fingerprint_of("a", "b") == a + b
+
+
 def test_a_new_key_set_forgets_what_the_old_one_verified(situation: Situation, tokens: VerifiedTokens) -> None:
     situation.current = KeySet(situation.pool.keys)  # the same keys, another generation
     assert find(tokens, situation.token, NOW) is None
