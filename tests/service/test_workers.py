@@ -11,7 +11,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,9 @@ from typing import Any, Self
 import grpc
 import pytest
 
+from authz.channel import UP, Orders, write_orders
 from authz.pb import external_auth_pb2 as pb
+from authz.settings import load_settings
 from tests.support.check_request import check_request
 from tests.support.jwks_server import Answer, JwksServer
 from tests.support.ports import CLIENTS, free_ports
@@ -118,6 +121,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until_nobody_listens(ports: Sequence[int], seconds: float) -> None:
+    start = time.monotonic()
+    while any(map(is_listening, ports)):
+        assert time.monotonic() - start < seconds
+        time.sleep(0.02)
 
 
 def meets_itself(port: int) -> bool:
@@ -272,10 +282,48 @@ class TestEnds:
         assert all(map(is_listening, ports))
         workers.signal(signal.SIGKILL)
         workers.process.wait(PATIENCE)
-        start = time.monotonic()
-        while any(map(is_listening, ports)):
-            assert time.monotonic() - start < 1
-            time.sleep(0.02)
+        until_nobody_listens(ports, seconds=1)
+
+    def test_the_kernel_ends_a_worker_that_can_do_nothing_itself(self, workers: Workers) -> None:
+        stopped = workers.pids()[1]
+        os.kill(stopped, signal.SIGSTOP)
+        workers.signal(signal.SIGKILL)
+        workers.process.wait(PATIENCE)
+        try:
+            until_nobody_listens([workers.first_port + 1], seconds=PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.kill(stopped, signal.SIGKILL)
+
+    def test_a_worker_ends_itself_when_nobody_asks_any_more(self, tmp_path: Path, pool: FakeUserPool) -> None:
+        """Without the kernel's help: its parent lives on, and has only closed the pair of sockets."""
+        (tmp_path / "app.yaml").write_text(POLICY, encoding="utf-8")
+        config = configuration(tmp_path, [pool], settings={"policies": "app.yaml", "admin": "off"})
+        (tmp_path / "authz.yaml").write_text(json.dumps(config), encoding="utf-8")
+        settings = load_settings(tmp_path / "authz.yaml", environ={}, overrides={})
+        ours, theirs = socket.socketpair()
+        with (
+            ours,
+            theirs,
+            subprocess.Popen(
+                [sys.executable, "-m", "authz", "worker"],
+                env=child_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            ) as worker,
+        ):
+            try:
+                assert worker.stdin is not None
+                worker.stdin.write(write_orders(Orders(settings, os.getpid(), theirs.fileno(), None)))
+                worker.stdin.close()
+                theirs.close()
+                ours.settimeout(PATIENCE)
+                assert ours.recv(64).endswith(UP)
+                ours.close()
+                assert worker.wait(PATIENCE) == 1
+            finally:
+                worker.kill()
 
     def test_a_killed_worker_is_back_soon_although_nobody_reads_our_output(
         self, tmp_path: Path, pool: FakeUserPool
@@ -297,9 +345,8 @@ class TestEnds:
             wait_until(lambda: not is_listening(port + 1))
             ended = time.monotonic()
             wait_until(lambda: is_listening(port + 1))
-            assert (
-                time.monotonic() - ended < 2.0
-            )  # as long as we waited for its last lines; a start takes half a second
+            # A start takes half a second; we waited two for the last lines of who was killed.
+            assert time.monotonic() - ended < 2.0
         finally:
             supervisor.kill()
             supervisor.communicate()
