@@ -12,11 +12,15 @@ import pytest
 
 from authz.lines import LineWriter
 from authz.metrics import Metrics
+from authz.pb import external_auth_pb2 as pb
 from authz.service import Service
 from authz.settings import Listen, load_settings
 from authz.transport.server import Server
 from authz.transport.sockets import refuse_a_taken_socket, why_not
+from tests.support.check_request import check_request
+from tests.support.running_service import reply_of
 from tests.support.user_pool import FakeUserPool
+from tests.support.whole_service import whole_service
 
 
 def test_a_socket_that_somebody_answers_on_is_refused(tmp_path: Path) -> None:
@@ -81,6 +85,20 @@ def test_why_an_address_cannot_be_had(tmp_path: Path) -> None:
     assert why_not(Listen("192.0.2.1", 9191)) == "Cannot assign requested address"
     assert why_not(Listen(path=str(tmp_path / "gone" / "authz.sock"))) == "No such file or directory"
     assert why_not(Listen("", 0)) == "gRPC does not say why"
+
+
+async def test_without_a_revocation_list_in_force_everybody_is_revoked(tmp_path: Path) -> None:
+    pool = FakeUserPool(clock=time.time)
+    (tmp_path / "gone.yaml").write_text("[]\n", encoding="utf-8")
+    policies = "- {from: 'https://app.example.com', allow_any_authenticated_user: true}\n"
+    async with whole_service(tmp_path, policies, pool, {"revocations": "gone.yaml"}) as service:
+        assert service.revocations is not None
+        asked = check_request(token=pool.token()).SerializeToString()
+        refused = pb.CheckResponse.FromString(await service.door.check(asked))
+        assert reply_of(refused).verdict == (401, 16, "token-revoked")
+        service.revocations.load()
+        allowed = pb.CheckResponse.FromString(await service.door.check(asked))
+        assert reply_of(allowed).verdict == (200, 0, "user-ok")
 
 
 async def test_ready_is_not_said_before_health_checks_are_told(tmp_path: Path) -> None:
