@@ -211,6 +211,14 @@ class TestReadingUnmoved:
         (folder / "orders.yaml").unlink()
         assert source.read_unmoved(listing) is None
 
+    @pytest.mark.timeout(10)  # what opens the pipe to read it waits for a writer, who never comes
+    def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(self, folder: Path) -> None:
+        source = PolicySource(folder)
+        listing = source.look()
+        (folder / "orders.yaml").unlink()
+        os.mkfifo(folder / "orders.yaml")
+        assert source.read_unmoved(listing) is None
+
     def test_a_problem_that_stays_is_an_error(self, folder: Path) -> None:
         (folder / "orders.yaml").unlink()
         source = PolicySource(folder)
