@@ -29,7 +29,7 @@ def heed_signals() -> None:
 def heed(loop: asyncio.AbstractEventLoop, number: signal.Signals, action: Callable[[], object]) -> None:
     """Let the loop do this at the signal.
 
-    `loop.add_signal_handler` gives a signal its deadly default back when the loop is closed: from then to the end, one
+    `loop.add_signal_handler` gives a signal its deadly default back when the loop is closed. From then to the end, one
     more signal would kill us instead of letting us exit with 0.
     """
 
