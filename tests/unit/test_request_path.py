@@ -36,8 +36,8 @@ NOT_ON_IT: Final[Mapping[str, tuple[str, ...]]] = {
         "identity/fetch.py", "identity/own_threads.py", "policy/store.py",
     ),
     "works while policies load": (
-        "policy/files.py", "policy/instead.py", "policy/parser.py", "policy/host_and_path_reader.py", "policy/plain_keys.py",
-        "policy/route_reader.py", "policy/rule_reader.py", "policy/quiet.py",
+        "policy/files.py", "policy/instead.py", "policy/parser.py", "policy/host_and_path_reader.py",
+        "policy/plain_keys.py", "policy/route_reader.py", "policy/rule_reader.py", "policy/quiet.py",
     ),
     "tells the author what loads and is probably not meant": (
         "policy/advice.py", "policy/criterion_advice.py", "policy/pattern_advice.py", "policy/route_key_advice.py",
