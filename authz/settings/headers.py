@@ -146,8 +146,26 @@ def _identity_header(node: Scalar, name: str, problems: Problems) -> str | None:
     return header
 
 
+POMERIUM_CLAIMS: Final[Mapping[tuple[str, ...], tuple[str, ...]]] = {
+    ("groups",): ("cognito:groups", "groups"),
+    ("user",): ("user", "sub"),
+}
+"""What is in every JWT of Pomerium's, and where Cognito's tokens have it: the first that is there counts."""
+
+
 def _pomerium_headers(node: Node, name: str, problems: Problems) -> IdentityHeaders | None:
-    """Read Pomerium's `jwt_claims_headers`: a map as ours, or claim names that each give `x-pomerium-claim-<name>`."""
+    """Read Pomerium's `jwt_claims_headers`: a map as ours, or claim names that each give `x-pomerium-claim-<name>`.
+
+    `groups` and `user` are what Pomerium means by them.
+    """
+    headers = _written_headers(node, name, problems)
+    if headers is None:
+        return None
+    # A list of several claims is no Pomerium's: it says itself where to look.
+    return tuple((header, POMERIUM_CLAIMS.get(claims, claims)) for header, claims in headers)
+
+
+def _written_headers(node: Node, name: str, problems: Problems) -> IdentityHeaders | None:
     if isinstance(node, Fields):
         return _identity_headers(node, name, problems)
     items: Sequence[Node]

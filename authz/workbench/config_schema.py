@@ -169,7 +169,7 @@ _SETTINGS: Final[Mapping[str, Schema]] = {
         examples=[{"x-auth-subject": "sub", "x-auth-groups": "cognito:groups"}],
     ),
     "jwt_claims_headers": described(
-        "Pomerium's name of `identity_headers`.",
+        "Pomerium's name of `identity_headers`. `groups` is `cognito:groups` too, and `user` is `sub`.",
         {"anyOf": [ref("identity_headers"), {"type": "string"}, list_of(_HEADER)]},
     ),
     "pass_identity_headers": described("Whether upstreams get the identity headers.", _SWITCH, default=True),

@@ -574,11 +574,25 @@ def test_no_identity_headers_at_all() -> None:
         ("[email, Name]", (("x-pomerium-claim-email", ("email",)), ("x-pomerium-claim-name", ("Name",)))),
         ("email, name", (("x-pomerium-claim-email", ("email",)), ("x-pomerium-claim-name", ("name",)))),
         ("email name", (("x-pomerium-claim-email", ("email",)), ("x-pomerium-claim-name", ("name",)))),
+        (
+            "[groups, user]",
+            (("x-pomerium-claim-groups", ("cognito:groups", "groups")), ("x-pomerium-claim-user", ("user", "sub"))),
+        ),
+        (
+            "{X-Groups: groups, X-User: [user]}",
+            (("x-groups", ("cognito:groups", "groups")), ("x-user", ("user", "sub"))),
+        ),
+        ("{X-Groups: [groups, roles]}", (("x-groups", ("groups", "roles")),)),
     ],
 )
 def test_pomeriums_headers_load_as_they_are(written: str, headers: object) -> None:
     loaded = load(f"{VALID}jwt_claims_headers: {written}\npass_identity_headers: true\n")
     assert (loaded.identity_headers, loaded.warnings) == (headers, ())
+
+
+def test_only_pomeriums_key_has_pomeriums_claims() -> None:
+    loaded = load(f"{VALID}identity_headers: {{x-groups: groups, x-user: user}}\n")
+    assert loaded.identity_headers == (("x-groups", ("groups",)), ("x-user", ("user",)))
 
 
 def test_pomeriums_other_default_is_noted() -> None:

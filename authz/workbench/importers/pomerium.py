@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from authz.document import Fields, Items, Node, describe, shorten
+from authz.settings.headers import POMERIUM_CLAIMS
 from authz.workbench.importers.common import (
     carry_scopes,
     is_on,
@@ -296,7 +297,11 @@ class _Pomerium:
             self._ledger.carried("pass_identity_headers", switch, "`authz.yaml`: `pass_identity_headers`")
         node = self._root.get("jwt_claims_headers")
         headers = _claim_headers(node)
-        good = {header.lower(): claim for header, claim in headers.items() if _HEADER.fullmatch(header)}
+        good = {
+            header.lower(): list(POMERIUM_CLAIMS.get((claim,), ())) or claim
+            for header, claim in headers.items()
+            if _HEADER.fullmatch(header)
+        }
         if node is not None and good:
             self._settings["identity_headers"] = good
             bad = ", ".join(f"`{header}`" for header in headers if header.lower() not in good)

@@ -138,6 +138,28 @@ def test_a_configuration_that_does_not_load_is_a_problem_of_its_setting(tmp_path
     assert problem.startswith("source.yaml:2:3: the imported `authz.yaml` does not load: identity_headers.host: ")
 
 
+@pytest.mark.parametrize(
+    ("written", "headers"),
+    [
+        pytest.param(
+            "[groups, user, email]",
+            {
+                "x-pomerium-claim-groups": ("cognito:groups", "groups"),
+                "x-pomerium-claim-user": ("user", "sub"),
+                "x-pomerium-claim-email": ("email",),
+            },
+            id="a list",
+        ),
+        pytest.param("{X-Groups: groups}", {"x-groups": ("cognito:groups", "groups")}, id="a map"),
+    ],
+)
+def test_the_claims_of_pomeriums_own_are_looked_for_where_cognito_has_them(
+    written: str, headers: object, tmp_path: Path
+) -> None:
+    one = imported(f"jwt_claims_headers: {written}\nroutes: {PUBLIC}\n", tmp_path)
+    assert dict(one.settings.identity_headers) == headers
+
+
 # --- what is harmless -----------------------------------------------------------------------------------------------
 
 
