@@ -36,6 +36,7 @@ def accepted_tokens(settings: Settings) -> AcceptedTokens:
         has_id_claims="id" in uses or settings.enrich_from is not None,
         issuers=frozenset(issuer for pool in pools for issuer in pool.issuers),
         clients=None if None in clients else frozenset[str]().union(*(known for known in clients if known is not None)),
+        aliases=claim_shapes(settings).aliases,
     )
 
 

@@ -7,8 +7,8 @@ places, so that a long file is not drowned.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
 from authz.document import Fields, Items, Problems, Scalar, describe, shorten
@@ -28,6 +28,16 @@ class AcceptedTokens:
     has_id_claims: bool = True  # an ID token is accepted, or adds its claims to the access token
     issuers: frozenset[str] | None = None  # None: not known
     clients: frozenset[str] | None = None  # None: every client
+    aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)  # a claim → the first of these that is there
+
+    def sources(self, claim: str) -> Sequence[str]:
+        """Give the claims of the token that this one may be: those of its alias, and itself if Cognito has it."""
+        listed = self.aliases.get(claim, (claim,))
+        return (*listed, claim) if claim not in listed and _is_cognitos(claim) else listed
+
+    def attribute(self, claim: str) -> str | None:
+        """Give the first custom attribute that a claim may be, or None."""
+        return next((source for source in self.sources(claim) if source.startswith("custom:")), None)
 
 
 class Advice:
@@ -147,7 +157,7 @@ class CriterionAdviser:
                 criterion.source,
                 f"{what}: `{claim}` is no claim of Cognito's; did you mean `{meant}`?",
             )
-        elif claim.startswith("custom:"):
+        elif self._accepted.attribute(claim) is not None:
             self._custom(claim, criterion, what)
         elif claim in ONLY_IN_ID_TOKENS and not self._accepted.has_id_claims:
             self._warn_once(
@@ -167,14 +177,25 @@ class CriterionAdviser:
             self._claim_value(claim, value, what)
 
     def _custom(self, claim: str, criterion: Criterion, what: str) -> None:
+        """Advise on a claim that may be a custom attribute."""
         # AWS, "Working with user attributes": custom attributes are writable by default, and the token of any
         # signed-in user with the scope aws.cognito.signin.user.admin writes them.
-        missing = "" if self._accepted.has_id_claims else _NO_CUSTOM
+        attribute = self._accepted.attribute(claim)
+        if attribute is None:
+            return
+        is_alone = all(source.startswith("custom:") for source in self._accepted.sources(claim))
+        missing = _NO_CUSTOM if is_alone and not self._accepted.has_id_claims else ""
+        if attribute == claim:
+            whose, instead = "users may be able to write this attribute themselves", "or use a group"
+        else:
+            whose = (
+                f"`claims:` takes `{attribute}` for `{claim}`, and users may be able to write that attribute themselves"
+            )
+            instead = "or out of the alias"
         self._warn_once(
             ("custom", claim),
             criterion.source,
-            f"{what}: users may be able to write this attribute themselves: take it out of the WriteAttributes of "
-            f"every app client of the pool, or use a group{missing}",
+            f"{what}: {whose}: take it out of the WriteAttributes of every app client of the pool, {instead}{missing}",
             Severity.NOTE,
         )
 
@@ -208,6 +229,11 @@ class CriterionAdviser:
                 criterion.source,
                 f"{what} can never match: only ID tokens are accepted, and they carry no scopes: accept access tokens",
             )
+        else:
+            self._custom("scope", criterion, what)
+
+    def _identity_provider(self, criterion: Criterion, what: str) -> None:
+        self._custom("cognito:groups", criterion, what)  # which names providers, too
 
     def _token_use(self, criterion: Criterion, what: str) -> None:
         self._never_matches(criterion, what, self._accepted.uses)
@@ -280,6 +306,7 @@ class CriterionAdviser:
         "claim": _claim,
         "groups": _claim,
         "scope": _scope,
+        "identity_provider": _identity_provider,
         "token_use": _token_use,
         "issuer": _issuer,
         "client_id": _client_id,
@@ -344,6 +371,10 @@ _TEXT_CLAIMS: Final = frozenset(
 
 def _folded(claim: str) -> str:
     return claim.casefold().translate(_MARKS)
+
+
+def _is_cognitos(claim: str) -> bool:
+    return claim.startswith("custom:") or _KNOWN_CLAIMS.get(_folded(claim)) == claim
 
 
 _MARKS: Final = str.maketrans(".-_", ":::")

@@ -108,6 +108,17 @@ def test_an_empty_path_is_one_problem(here: Path, text: str) -> None:
     assert len(lines) == 2
 
 
+def test_the_advice_knows_the_aliases_of_claims(here: Path) -> None:
+    text = f"{CONFIGURATION}claims: {{roles: {{alias: ['custom:roles']}}}}\n"
+    (here / "a.yaml").write_text(text, encoding="utf-8")
+    (here / "rules" / "z.yaml").write_text(
+        "- {from: https://a.example.com, policy: {allow: {or: [claim/roles: admin]}}}\n", encoding="utf-8"
+    )
+    code, lines = run("check", "-c", "etc/a.yaml")
+    assert code == 0
+    assert "`claim/roles`: `claims:` takes `custom:roles` for `roles`" in lines[0]
+
+
 SECOND_PLACES = """\
 - {from: https://a.example.com, allow_any_authenticated_user: true}
 - {from: https://a.example.com, prefix: /x, allow_any_authenticated_user: true}

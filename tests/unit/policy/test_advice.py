@@ -31,6 +31,23 @@ OPTIONS: Final = {
         )
     ),
     "three clients": PolicyOptions(accepted=AcceptedTokens(clients=frozenset({"web", "app", "cli"}))),
+    "aliases": PolicyOptions(
+        accepted=AcceptedTokens(
+            aliases={
+                "roles": ("custom:roles",),
+                "team": ("department", "team"),
+                "cognito:groups": ("custom:groups",),
+                "scope": ("custom:scope", "scope"),
+            }
+        )
+    ),
+    "aliases of access tokens": PolicyOptions(
+        accepted=AcceptedTokens(
+            uses=frozenset({"access"}),
+            has_id_claims=False,
+            aliases={"roles": ("custom:roles",), "cognito:groups": ("custom:groups",)},
+        )
+    ),
     "an authority": PolicyOptions(
         context=CriteriaContext(parse_authorities((CASES / "certificates" / "authority.pem").read_bytes()))
     ),
