@@ -35,6 +35,11 @@ class AcceptedTokens:
         listed = self.aliases.get(claim, (claim,))
         return (*listed, claim) if claim not in listed and _is_cognitos(claim) else listed
 
+    def may_have(self, claim: str) -> bool:
+        """Tell whether some accepted token has the claim, itself or from the ID token that adds its claims."""
+        uses = self.uses | {"id"} if self.has_id_claims else self.uses
+        return any(_carries(use, source) for use in uses for source in self.sources(claim))
+
     def attribute(self, claim: str) -> str | None:
         """Give the first custom attribute that a claim may be, or None."""
         return next((source for source in self.sources(claim) if source.startswith("custom:")), None)
@@ -151,7 +156,7 @@ class CriterionAdviser:
     def _claim(self, criterion: Criterion, what: str) -> None:
         claim = _claim_name(criterion)
         meant = _KNOWN_CLAIMS.get(_folded(claim), claim)
-        if meant != claim:
+        if meant != claim and claim not in self._accepted.aliases:
             self._warn_once(
                 ("claim", claim),
                 criterion.source,
@@ -159,19 +164,18 @@ class CriterionAdviser:
             )
         elif self._accepted.attribute(claim) is not None:
             self._custom(claim, criterion, what)
-        elif claim in ONLY_IN_ID_TOKENS and not self._accepted.has_id_claims:
+        elif not self._accepted.may_have(claim):
+            # Of the accepted tokens none carries any of its sources, so that one kind of token carries them all.
+            source = self._accepted.sources(claim)[0]
+            if self._accepted.has_id_claims:
+                only, others, instead = "ID", "access", _IN_ID_TOKENS.get(source, "accept access tokens")
+            else:
+                only, others, instead = "access", "ID", _IN_ACCESS_TOKENS.get(source, _TRIGGER)
             self._warn_once(
-                ("id claim", claim),
+                (f"{others} claim", claim),
                 criterion.source,
-                f"{what} can never match: only access tokens are accepted, and `{claim}` is in ID tokens: "
-                f"{_IN_ACCESS_TOKENS.get(claim, _TRIGGER)}",
-            )
-        elif claim in ONLY_IN_ACCESS_TOKENS and "access" not in self._accepted.uses:
-            self._warn_once(
-                ("access claim", claim),
-                criterion.source,
-                f"{what} can never match: only ID tokens are accepted, and `{claim}` is in access tokens: "
-                f"{_IN_ID_TOKENS.get(claim, 'accept access tokens')}",
+                f"{what} can never match: only {only} tokens are accepted, and `{source}` is in {others} tokens: "
+                f"{instead}",
             )
         for _, value in operands(criterion):
             self._claim_value(claim, value, what)
@@ -371,6 +375,13 @@ _TEXT_CLAIMS: Final = frozenset(
 
 def _folded(claim: str) -> str:
     return claim.casefold().translate(_MARKS)
+
+
+def _carries(token_use: str, claim: str) -> bool:
+    """Tell whether tokens of this use can have the claim without a trigger's help. Unknown claims are anybody's."""
+    if claim in ONLY_IN_ACCESS_TOKENS:
+        return token_use == "access"  # noqa: S105 - a kind of token
+    return token_use == "id" or not (claim in ONLY_IN_ID_TOKENS or claim.startswith("custom:"))  # noqa: S105
 
 
 def _is_cognitos(claim: str) -> bool:

@@ -45,7 +45,18 @@ OPTIONS: Final = {
         accepted=AcceptedTokens(
             uses=frozenset({"access"}),
             has_id_claims=False,
-            aliases={"roles": ("custom:roles",), "cognito:groups": ("custom:groups",)},
+            aliases={
+                "roles": ("custom:roles",),
+                "cognito:groups": ("custom:groups",),
+                "cognito:username": ("username",),
+                "cognito-groups": ("cognito:groups",),
+                "who": ("name", "email"),
+            },
+        )
+    ),
+    "aliases of ID tokens": PolicyOptions(
+        accepted=AcceptedTokens(
+            uses=frozenset({"id"}), aliases={"username": ("cognito:username", "username"), "device": ("device_key",)}
         )
     ),
     "an authority": PolicyOptions(
