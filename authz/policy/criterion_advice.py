@@ -37,8 +37,16 @@ class AcceptedTokens:
 
     def may_have(self, claim: str) -> bool:
         """Tell whether some accepted token has the claim, itself or from the ID token that adds its claims."""
+        return bool(self._uses_with(self.sources(claim)))
+
+    def use_without(self, sources: Sequence[str]) -> str | None:
+        """Give a `token_use` that is accepted and has none of the claims, while others have; or None."""
+        having = self._uses_with(sources)
+        return min(self.uses - having, default=None) if having else None
+
+    def _uses_with(self, sources: Sequence[str]) -> frozenset[str]:
         uses = self.uses | {"id"} if self.has_id_claims else self.uses
-        return any(_carries(use, source) for use in uses for source in self.sources(claim))
+        return frozenset(use for use in uses if any(_carries(use, source) for source in sources))
 
     def attribute(self, claim: str) -> str | None:
         """Give the first custom attribute that a claim may be, or None."""
@@ -110,6 +118,8 @@ class CriterionAdviser:
                 self._warn(value.source, f"{what}: {odd}")
         if lets_in is False:
             self._kept_out(kind, criterion, what)
+        if lets_in is ({operator for operator, _ in operands(criterion)} == {"exclude"}):
+            self._left_out(kind, criterion, what, is_denied=not lets_in)
 
     def _kept_out(self, kind: str, criterion: Criterion, what: str) -> None:
         """Advise on a criterion that keeps out whom it holds for."""
@@ -127,6 +137,26 @@ class CriterionAdviser:
                 f"{what}: keeps out whoever signed in lately, and nobody whose sign-in is old: write it in the allow "
                 "rule, or under `not`",
             )
+
+    def _left_out(self, kind: str, criterion: Criterion, what: str, *, is_denied: bool) -> None:
+        """Advise on a claim that keeps callers out, where they choose between tokens with and without it."""
+        if kind not in _OF_CLAIMS:
+            return
+        claim = _CLAIMS_READ.get(kind) or _claim_name(criterion)
+        # The criterion reads the scopes of access tokens alone, whatever an alias makes of other claims.
+        token_use = self._accepted.use_without((claim,) if kind == "scope" else self._accepted.sources(claim))
+        if token_use is None or (is_denied and claim == "email"):
+            return
+        token = "an ID token" if token_use == "id" else "an access token"  # noqa: S105 - a kind of token
+        alone = "" if "id" in self._accepted.uses else " that comes without its ID token"
+        but = ", unless a group `<pool>_<provider>` names the provider" if kind == "identity_provider" else ""
+        self._warn_once(
+            ("left out", claim, str(is_denied)),
+            criterion.source,
+            f"{what}: holds for {'nobody' if is_denied else 'everybody'} whose token has no `{claim}`, such as {token}"
+            f"{alone}{but}: to be sure, let in whom you know instead",
+            Severity.NOTE,
+        )
 
     def _address(self, criterion: Criterion, what: str) -> None:
         if not self._accepted.has_id_claims:
@@ -354,6 +384,8 @@ def _claim_name(criterion: Criterion) -> str:
 
 EXACT: Final = frozenset({"is", "in", "has"})
 """The operators that name a value in full."""
+_OF_CLAIMS: Final = frozenset({"claim", "groups", "scope", "identity_provider"})
+_CLAIMS_READ: Final[Mapping[str, str]] = {"scope": "scope", "identity_provider": "identities"}
 _TRIGGER: Final = "accept ID tokens, add one with `enrich_from`, or let a pre token generation trigger add it"
 _NO_CUSTOM: Final = (
     "; and only access tokens are accepted, which carry no custom attribute unless `enrich_from` or a pre token "

@@ -25,6 +25,7 @@ OPTIONS: Final = {
     "": PolicyOptions(),
     "access tokens": PolicyOptions(accepted=AcceptedTokens(uses=frozenset({"access"}), has_id_claims=False)),
     "ID tokens": PolicyOptions(accepted=AcceptedTokens(uses=frozenset({"id"}))),
+    "access tokens with ID tokens": PolicyOptions(accepted=AcceptedTokens(uses=frozenset({"access"}))),
     "one pool": PolicyOptions(
         accepted=AcceptedTokens(
             issuers=frozenset({"https://a.example"}), clients=frozenset({"web", "app", "cli", "bot"})
@@ -38,6 +39,7 @@ OPTIONS: Final = {
                 "team": ("department", "team"),
                 "cognito:groups": ("custom:groups",),
                 "scope": ("custom:scope", "scope"),
+                "cognito:username": ("username",),
             }
         )
     ),
