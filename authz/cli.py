@@ -395,7 +395,14 @@ _PEM: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
     show_default=True,
     help="The gRPC address: host:port, :port or unix:///path.",
 )
-@click.option("--timeout", type=float, default=2.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600, min_open=True),  # gRPC takes a much longer time for none
+    callback=_number,
+    default=2.0,
+    show_default=True,
+    help="Seconds to wait.",
+)
 @click.option("--tls-ca", type=_PEM, help="The port has TLS: who signed its certificate.")
 @click.option("--tls-certificate", type=_PEM, help="The port wants one (`client_ca`): any that it signed will do.")
 @click.option("--tls-key", type=_PEM, help="The key of that certificate.")

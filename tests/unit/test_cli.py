@@ -41,6 +41,13 @@ def test_the_healthcheck_asks_what_only_clients_can_name(address: str) -> None:
     assert ended.output.startswith(f"not serving: {address}: ")
 
 
+@pytest.mark.parametrize("seconds", ["nan", "-1", "0", "inf", "1e20"])
+def test_the_healthcheck_waits_for_some_time(seconds: str) -> None:
+    ended = invoke("healthcheck", "--address", "unix:no-such.sock", "--timeout", seconds)
+    assert ended.exit_code == 2
+    assert "Invalid value for '--timeout'" in ended.output
+
+
 @pytest.mark.parametrize("port", ["70000", "65536", "-5", "x"])
 @pytest.mark.parametrize("option", ["--envoy-port", "--browser-admin-port"])
 def test_the_demo_takes_no_port_that_is_none(option: str, port: str) -> None:
