@@ -285,11 +285,14 @@ def _block_lines(judged: JudgedBlock) -> list[tuple[str, str]]:
     return told
 
 
+def _found(condition: Condition) -> str:
+    return "nobody signed in" if condition.reason is Reason.USER_UNAUTHENTICATED else show_values(condition.found)
+
+
 def _condition_lines(condition: Condition) -> list[tuple[str, str]]:
     mark = _TICK if condition.holds else _CROSS
-    found = "nobody signed in" if condition.reason is Reason.USER_UNAUTHENTICATED else show_values(condition.found)
     criterion = condition.criterion
-    text = f"    {mark} {criterion.name}  wants: {criterion.wanted}  found: {found}  [{condition.reason}]"
+    text = f"    {mark} {criterion.name}  wants: {criterion.wanted}  found: {_found(condition)}  [{condition.reason}]"
     told = [("good" if condition.holds else "bad", text)]
     if condition.hint is not None:
         told.append(("dim", f"      {condition.hint.long}"))
@@ -363,7 +366,7 @@ def _block_json(judged: JudgedBlock) -> Mapping[str, Json]:
         {
             "criterion": condition.criterion.name,
             "wanted": condition.criterion.wanted,
-            "found": show_values(condition.found),
+            "found": _found(condition),
             "holds": condition.holds,
             "reason": condition.reason.value,
             "hint": None if condition.hint is None else condition.hint.long,

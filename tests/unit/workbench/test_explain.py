@@ -220,6 +220,8 @@ class TestRules:
         text = stand.tell()
         assert "caller    nobody signed in" in text
         assert "found: nobody signed in  [user-unauthenticated]" in text
+        conditions = [told for rule in stand.story()["rules"] for told in rule["conditions"]]
+        assert {told["found"] for told in conditions} == {"nobody signed in"}
         assert "✗ deny 401: user-unauthenticated" in text
         assert 'answers  www-authenticate: Bearer realm="app.example.com"' in text
 
