@@ -80,7 +80,7 @@ _ADDRESS: Final = _value(
     }
 )
 _POOL_NAME: Final = _value({"type": "string", "pattern": "^[A-Za-z0-9_-]{1,53}_[0-9a-zA-Z]+$|^https?://.*[^/]$"})
-_KEYS_URI: Final = _value({"type": "string", "pattern": "^https?://[^/]|^file:///"})
+_KEYS_URI: Final = _value({"type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/]|^[Ff][Ii][Ll][Ee]:(///|/(?!/))"})
 _NO_CLIENT: Final = {"pattern": r"^(\*|(?!any$)[Aa][Nn][Yy])$"}
 _CLIENT: Final = _value({"type": "string", "pattern": "^\\S+$", "not": _NO_CLIENT})
 _ONE_CLIENT: Final = _value({"type": "string", "pattern": "^[^,\\s]+$", "not": _NO_CLIENT})

@@ -37,7 +37,9 @@ _TIME: Final[Schema] = {
 }
 _WHO: Final = described(f"A name of `principals`, or `{ANONYMOUS}`.", TEXT)
 _REQUEST: Final = described(
-    "METHOD URL.", {"type": "string", "pattern": "^[^ ]+ +[A-Za-z]+://.+$"}, examples=["GET https://app.example.com/"]
+    "METHOD URL; https, where the URL does not say.",
+    {"type": "string", "pattern": "^[^ ]+ +([Hh][Tt][Tt][Pp][Ss]?://.|(?!.*://)[^ ])"},
+    examples=["GET https://app.example.com/"],
 )
 _EXPECT: Final = described(
     "`allow`, `deny` or a status, then reasons.",

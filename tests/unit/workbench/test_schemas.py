@@ -263,6 +263,43 @@ def test_a_policy_test_with_everything_fits() -> None:
     validator("tests").validate(value_of(LARGE_TEST.encode()))
 
 
+@pytest.mark.parametrize(
+    ("request_line", "loads"),
+    [
+        ("GET a.example/x", True),
+        ("GET  HTTPS://a.example/x", True),
+        ("GET a.example/?u=https://b.example", False),
+        ("GET ftp://a.example/", False),
+        ("GET https://", False),
+        ("GET ", False),
+        ("GET", False),
+    ],
+)
+def test_a_requests_url_is_written_as_the_parser_takes_it(request_line: str, loads: bool) -> None:
+    text = f"principals: {{alice: {{}}}}\ntests:\n  - [alice, '{request_line}', allow]\n"
+    assert (refusals_of_tests(text) == []) is loads
+    assert accepts("tests", value_of(text.encode())) is loads
+
+
+@pytest.mark.parametrize(
+    ("uri", "loads"),
+    [
+        ("HTTPS://X.example", True),
+        ("Http://127.0.0.1/keys", True),
+        ("FILE:///keys.json", True),
+        ("file:/keys.json", True),
+        ("file://keys.json", False),
+        ("https:/x.example", False),
+        ("ftp://x.example", False),
+    ],
+)
+def test_the_uri_of_keys_is_written_as_the_parser_takes_it(uri: str, loads: bool, tmp_path: Path) -> None:
+    pool = f"{{user_pool: eu-west-1_AbCdEfGhI, jwks_uri: '{uri}', clients: [c], token_use: [access]}}"
+    text = f"policies: policies\ncognito: [{pool}]\n"
+    assert (refusals_of_config(text, tmp_path) == []) is loads
+    assert accepts("config", value_of(text.encode())) is loads
+
+
 # --- what does not load, the schemas refuse, if it is a matter of structure ---------------------------------------
 
 BEYOND_POLICIES: Final = {
@@ -344,7 +381,6 @@ BEYOND_TESTS: Final = {
     "`expect`": "expectations have a grammar of their own",
     "expected an IP address": "addresses have a grammar of their own",
     "expected a time with its offset": "not every day is in the calendar",
-    "expected METHOD URL": "URLs have a grammar of their own",
     "`set` and `removed`": "it is about two keys",
 }
 
