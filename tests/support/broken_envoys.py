@@ -118,6 +118,38 @@ def discovered(name: str, kind: str) -> Any:
     return {"name": name, "config_discovery": {"config_source": source, "type_urls": [url]}}
 
 
+FILTER_CHAIN = "type.googleapis.com/envoy.extensions.filters.http.filter_chain.v3.FilterChainConfig"
+
+
+def in_filter_chain(*held: Any) -> Any:
+    """Give filters as the chain of one that runs them all."""
+    chain = {"default_filter_chain": {"filters": list(held)}} if held else {}
+    return {"name": "chain", "typed_config": {"@type": FILTER_CHAIN, **chain}}
+
+
+def chosen(**action: Any) -> Any:
+    """Give a matcher that always chooses this."""
+    config = {"@type": f"{COMPOSITE}.ExecuteFilterAction", **action}
+    return {"on_no_match": {"action": {"name": "a", "typed_config": config}}}
+
+
+def by_the_route(parts: Parts, wrapper: Any, kind: str, *, at: int = 0, **said: Any) -> None:
+    """Put a filter that holds none into the chain, and let the route say what it holds."""
+    parts.filters.insert(at, wrapper)
+    per_route = {wrapper["name"]: {"@type": kind, **said}}
+    parts.route.setdefault("typed_per_filter_config", {}).update(per_route)
+
+
+HOLLOW = {"name": "hollow", "typed_config": {"@type": f"{COMPOSITE}.Composite"}}
+
+
+def dynamic(parts: Parts) -> None:
+    """Let a matcher choose a filter that comes from elsewhere."""
+    held = in_matcher(HOLLOW)
+    held["typed_config"]["xds_matcher"] = chosen(dynamic_config=discovered("dyn", "cache.v3.CacheConfig"))
+    parts.filters.insert(0, held)
+
+
 class Break(NamedTuple):
     """One way to break a sample."""
 
@@ -718,7 +750,46 @@ BREAKS = [
         )
         for family in ("cache_v2", "file_server")
     ),
+    *(
+        Break(f"a cache before, {where}", edit, ID.ANSWER_BEFORE_EXT_AUTHZ)
+        for where, edit in {
+            "in a filter chain": lambda p: p.filters.insert(0, in_filter_chain(CACHE)),
+            "that a route's composite in a filter chain chooses": lambda p: (
+                by_the_route(p, HOLLOW, f"{COMPOSITE}.CompositePerRoute", matcher=chosen(typed_config=CACHE)),
+                p.filters.insert(0, in_filter_chain(p.filters.pop(0))),
+            ),
+            "in a route's filter chain": lambda p: by_the_route(
+                p, in_filter_chain(), f"{FILTER_CHAIN}PerRoute", filter_chain={"filters": [CACHE]}
+            ),
+            "that a route's composite chooses": lambda p: by_the_route(
+                p, HOLLOW, f"{COMPOSITE}.CompositePerRoute", matcher=chosen(typed_config=CACHE)
+            ),
+            "that a route's matcher chooses": lambda p: by_the_route(
+                p, in_matcher(HOLLOW), f"{MATCHER}PerRoute", xds_matcher=chosen(typed_config=CACHE)
+            ),
+            "that a matcher chooses, from elsewhere": dynamic,
+        }.items()
+    ),
+    Break("a filter from elsewhere that a matcher chooses", dynamic, ID.NOT_SEEN, WARNING),
     Break("a cache before", lambda p: p.filters.insert(0, CACHE), ID.ANSWER_BEFORE_EXT_AUTHZ),
+    Break(
+        "lua after, in a filter chain",
+        lambda p: p.filters.insert(-1, in_filter_chain({"name": "l", "typed_config": LUA})),
+        ID.FILTER_AFTER_EXT_AUTHZ,
+    ),
+    *(
+        Break(
+            f"disabled within a filter chain, {where}",
+            lambda p, said=said: replace(p.filters, p.guard, in_filter_chain(p.guard)) or said(p),
+            ID.EXT_AUTHZ_DISABLED,
+        )
+        for where, said in {
+            "by its own name": lambda p: off(p.route),
+            "with the chain": lambda p: p.route.update(
+                typed_per_filter_config={"chain": {"@type": FILTER_CONFIG, "disabled": True}}
+            ),
+        }.items()
+    ),
     Break(
         "another ext_authz after",
         lambda p: p.filters.insert(-1, second_guard(p)),
@@ -1220,6 +1291,11 @@ def static_layer(parts: Parts) -> Any:
 
 
 BROWSER_BREAKS = [
+    Break(
+        "no runtime, and a filter chain around it",
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_filter_chain(p.filters[0])),
+        ID.OAUTH2_WITHOUT_GCM,
+    ),
     Break(
         "no runtime, and a matcher around it",
         lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_matcher(p.filters[0])),

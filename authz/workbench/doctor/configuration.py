@@ -10,30 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
-from typing import NamedTuple
 
 from authz.document import Node
+from authz.workbench.doctor.http_filters import ChainReader, Filter, override
 from authz.workbench.doctor.place import Place, family, unwrapped
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """An HTTP filter in its chain."""
-
-    name: str
-    family: str  # such as `ext_authz`
-    place: Place
-    config: Place  # nothing when it cannot be seen
-    sometimes: bool = False  # a matcher chooses the requests that it gets
-
-
-class Override(NamedTuple):
-    """What one place of the routes says of a filter; what it says nothing of is nothing."""
-
-    said: Place  # all of it; whatever does not take the filter out of the chain puts it in
-    disabled: Place  # takes it out
-    kind: str
-    config: Place  # its configuration here; without one, what a place further away says still counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +46,7 @@ class Manager:
         """Tell whether the chain has a filter enabled, or a place of the routes does; they may be out of sight."""
         if one.place["disabled"].truth is not True or not self.routes.exists:
             return True
-        overrides = (override(holder, one.name) for holder in self.holders())
+        overrides = (override(holder, one.member) for holder in self.holders())
         return any(nearer.said.exists and nearer.disabled.truth is not True for nearer in overrides)
 
     def services(self) -> Iterator[Place]:
@@ -84,16 +64,21 @@ class Manager:
 
     def holders(self) -> Iterator[Place]:
         """Give every place that may say something else of a filter than the chain does."""
-        yield self.routes
-        for host in self.virtual_hosts():
-            yield host
-            for route in routes_of(host):
-                yield route
-                yield from clusters_of(route)
+        return holders_of(self.routes)
 
     def virtual_hosts(self) -> Iterator[Place]:
         """Give its virtual hosts."""
         yield from self.routes["virtual_hosts"]
+
+
+def holders_of(routes: Place) -> Iterator[Place]:
+    """Give every place of a table of routes that may say something of a filter."""
+    yield routes
+    for host in routes["virtual_hosts"]:
+        yield host
+        for route in routes_of(host):
+            yield route
+            yield from clusters_of(route)
 
 
 def _is_no_guard(one: Filter) -> bool:
@@ -174,21 +159,9 @@ class Configuration:
         """Take each of its filter chains with each of its tables of routes."""
         tables = list(self._route_tables(config))
         for chain_name, chain in _filter_chains(config):
-            filters = tuple(one for place in chain for one in self._filters(place))
-            self.managers += [Manager(listener, config, chain, chain_name, filters, table) for table in tables]
-
-    def _filters(self, place: Place) -> Iterator[Filter]:
-        """Give a filter and those within it; of one from elsewhere, whatever it may be."""
-        name = place["name"].text
-        kind, config = unwrapped(self._discovered(place)["typed_config"])
-        if not kind and place["config_discovery"].exists:
-            for url in place["config_discovery"]["type_urls"]:
-                yield Filter(name, family(url.text), place, config)
-        elif family(kind) != "matching":
-            yield Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
-        if family(kind) in {"matching", "composite"}:
-            for inner_kind, inner in _filters_within(config):
-                yield Filter(name, family(inner_kind), place, inner, sometimes=True)
+            for table in tables:
+                filters = tuple(ChainReader(self._discovered, list(holders_of(table))).read(chain))
+                self.managers.append(Manager(listener, config, chain, chain_name, filters, table))
 
     def _discovered(self, place: Place) -> Place:
         return self._extensions.get(place["name"].text, place) if place["config_discovery"].exists else place
@@ -213,27 +186,6 @@ def _filter_chains(manager: Place) -> Iterator[tuple[str, Place]]:
     for upgrade in manager["upgrade_configs"]:
         if any(True for _ in upgrade["filters"]):
             yield f"upgrade_configs[].filters for `{upgrade['upgrade_type'].text}`", upgrade["filters"]
-
-
-def _filters_within(place: Place) -> Iterator[tuple[str, Place]]:
-    """Give the types and fields of the HTTP filters that a matcher chooses from, wherever they stand in it."""
-    for inner in (*place, *(value for _, value in place.entries())):
-        kind, config = unwrapped(inner)
-        if ".filters.http." in kind:
-            yield kind, config
-        yield from _filters_within(inner)
-
-
-def override(holder: Place, name: str) -> Override:
-    """Give what a route configuration, virtual host, route or weighted cluster says of a filter."""
-    said = holder["typed_per_filter_config"].entry(name)
-    kind, config = unwrapped(said)
-    nothing = Place(None, said.source, said.path)
-    if not kind.endswith(".FilterConfig"):
-        return Override(said, nothing, kind, config)
-    kind, inner = unwrapped(config["config"])
-    counts = kind and config["disabled"].truth is not True  # as Envoy has it
-    return Override(said, config["disabled"], kind, inner if counts else nothing)
 
 
 def clusters_of(route: Place) -> list[Place]:

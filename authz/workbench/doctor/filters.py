@@ -34,13 +34,13 @@ HARMLESS: Final = frozenset({
 def check_filters(envoy: Configuration, manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the guards of a connection manager and what comes after them."""
     for one in manager.filters:
-        if not one.config.exists and one.place["config_discovery"].exists:
+        if one.is_elsewhere:
             yield finding(FindingId.NOT_SEEN, one.place, f"`{one.name}` is configured elsewhere")
     for guard in manager.guards:
         if guard.sometimes:
-            found = "a matcher says which requests are asked about"
+            found = "a matcher, or the route, says which requests are asked about"
             partly = finding(FindingId.FILTER_ENABLED_PARTLY, guard.place, found)
-            yield partly._replace(fix="write ext_authz itself in place of the matcher")
+            yield partly._replace(fix="write ext_authz itself in place of what holds it")
         if not guard.config.exists:
             continue
         yield from _asking(envoy, guard.config)

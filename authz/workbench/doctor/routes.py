@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-from authz.workbench.doctor.configuration import Filter, Manager, clusters_of, forwarding_routes, override
+from authz.workbench.doctor.configuration import Manager, clusters_of, forwarding_routes
 from authz.workbench.doctor.filters import late_changes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.http_filters import Filter, override
 from authz.workbench.doctor.place import Place, family
 from authz.workbench.doctor.promises import Promises
 
@@ -51,7 +52,8 @@ def _left_out(manager: Manager, guard: Filter, host: Place, route: Place) -> Ite
     """Tell apart two things: the filter is not in the chain, or it is and does not ask."""
     for chain in _chains(manager, host, route):
         nearest = [override(holder, guard.name) for holder in reversed(chain)]
-        absent = next((one.disabled for one in nearest if one.said.exists), guard.place["disabled"])
+        whole = [override(holder, guard.member) for holder in reversed(chain)]
+        absent = next((one.disabled for one in whole if one.said.exists), guard.place["disabled"])
         silent = next((one.config["disabled"] for one in nearest if one.config.exists), absent)
         off = [place for place in (absent, silent) if place.truth is True]
         if off:

@@ -16,9 +16,9 @@ from authz.workbench.doctor.configuration import (
     all_routes,
     clusters_of,
     forwards,
-    override,
 )
 from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.http_filters import override
 from authz.workbench.doctor.matching import Hosts
 from authz.workbench.doctor.place import Place
 

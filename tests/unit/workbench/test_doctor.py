@@ -53,12 +53,14 @@ from tests.support.broken_envoys import (
     WORKERS,
     Break,
     Parts,
+    by_the_route,
     discovered,
     discovered_listener,
     early,
     forward_proxy,
     gather,
     google,
+    in_filter_chain,
     in_matcher,
     internal,
     layer,
@@ -273,6 +275,13 @@ HEALTHY = {
     "lua after that never runs": lambda p: (
         p.filters.insert(-1, {"name": "l", "disabled": True, "typed_config": LUA}),
         p.route.update(typed_per_filter_config={"l": {"@type": FILTER_CONFIG, "disabled": True}}),
+    ),
+    "a guard in a filter chain": lambda p: replace(p.filters, p.guard, in_filter_chain(p.guard)),
+    "a cache before in a filter chain that never runs": lambda p: p.filters.insert(
+        0, {**in_filter_chain(CACHE), "disabled": True}
+    ),
+    "a filter chain before, and its cache disabled by the name of the chain": lambda p: by_the_route(
+        p, {**in_filter_chain(CACHE), "disabled": True}, FILTER_CONFIG, disabled=True
     ),
     "a cache before that never runs": lambda p: p.filters.insert(0, {**CACHE, "disabled": True}),
     "another header injected": lambda p: p.add_filter(
