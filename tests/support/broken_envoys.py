@@ -89,6 +89,29 @@ def forward_proxy(parts: Parts, *, before: int = 1) -> None:
     parts.route.update(typed_per_filter_config=per_route)
 
 
+FORWARD_PROXY = {
+    "@type": "type.googleapis.com/envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    "dns_cache_config": {"name": "d"},
+}
+SET_FILTER_STATE = "type.googleapis.com/envoy.extensions.filters.http.set_filter_state"
+ORIGINAL_ADDRESS = "envoy.network.transport_socket.original_dst_address"
+
+
+def noting(parts: Parts, key: str, *, before: int = 1, value: str = "%REQ(x-to)%") -> None:
+    """Note what clients send as filter state."""
+    parts.add_filter("set_filter_state", before=before)
+    note = {"object_key": key, "format_string": {"text_format_source": {"inline_string": value}}}
+    config = {"@type": f"{SET_FILTER_STATE}.v3.Config", "on_request_headers": [note]}
+    parts.filters[-1 - before]["typed_config"] = config
+
+
+def noting_by_the_route(parts: Parts, key: str) -> None:
+    noting(parts, key)
+    config = parts.filters[-2]["typed_config"]
+    parts.filters[-2]["typed_config"] = {"@type": config["@type"]}
+    parts.route.setdefault("typed_per_filter_config", {}).update({"my-set_filter_state": config})
+
+
 def second_guard(parts: Parts) -> Any:
     return copy.deepcopy({**parts.guard, "name": "another"})
 
@@ -368,11 +391,11 @@ def scope(parts: Parts) -> None:
     lose(parts.manager, "route_config")
 
 
-def original_destination(parts: Parts) -> None:
-    """Let a header name the upstream's address."""
+def original_destination(parts: Parts, **config: Any) -> None:
+    """Let a header, or what `config` says, name the upstream's address."""
     lose(parts.upstream, "load_assignment")
     parts.upstream.update(
-        type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED", original_dst_lb_config={"use_http_header": True}
+        type="ORIGINAL_DST", lb_policy="CLUSTER_PROVIDED", original_dst_lb_config=config or {"use_http_header": True}
     )
 
 
@@ -922,6 +945,32 @@ BREAKS = [
     ),
     Break("a host of the client's choice", forward_proxy, ID.UPSTREAM_FROM_HEADER, WARNING),
     Break("an address of the client's choice", original_destination, ID.UPSTREAM_FROM_HEADER, WARNING),
+    Break(
+        "an address of the client's choice, by metadata",
+        lambda p: original_destination(p, metadata_key={"key": "x", "path": [{"key": "to"}]}),
+        ID.UPSTREAM_FROM_HEADER,
+        WARNING,
+    ),
+    *(
+        Break(
+            f"a note of what clients send as {key}, {where}",
+            lambda p, key=key, note=note: note(p, key),
+            ID.UPSTREAM_FROM_HEADER,
+            WARNING,
+        )
+        for key in ("envoy.upstream.dynamic_host", "envoy.upstream.dynamic_port", ORIGINAL_ADDRESS)
+        for where, note in {
+            "late": noting,
+            "early": lambda p, key: noting(p, key, before=len(p.filters)),
+            "by the route": noting_by_the_route,
+        }.items()
+    ),
+    Break(
+        "a host by what filters note",
+        lambda p: p.add_filter("dynamic_forward_proxy", allow_dynamic_host_from_filter_state=True, **FORWARD_PROXY),
+        ID.UPSTREAM_FROM_HEADER,
+        WARNING,
+    ),
     Break("path as it comes", lambda p: lose(p.manager, "normalize_path"), ID.PATH_NOT_NORMALIZED, WARNING),
     Break("slashes as they come", lambda p: p.manager.update(merge_slashes=False), ID.SLASHES_NOT_MERGED, WARNING),
     Break(

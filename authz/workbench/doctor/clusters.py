@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from authz.loopback import is_loopback
+from authz.workbench.doctor.chosen_upstreams import check_chosen_by_cluster
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.filters import check_follower, late_changes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
@@ -36,7 +37,7 @@ def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding
     for name, cluster in envoy.clusters.items():
         if name not in seen:
             yield from _upstream_filters(cluster, promises)
-            yield from _upstream_from_header(cluster)
+            yield from check_chosen_by_cluster(cluster)
     yield from _admin(envoy.bootstrap["admin"])
 
 
@@ -197,14 +198,6 @@ def _upstream_filters(cluster: Place, promises: Promises) -> Iterator[Finding]:
         kind, config = unwrapped(one["typed_config"])
         yield from check_follower(family(kind) if kind else one["name"].text.rpartition(".")[2], one)
         yield from late_changes(config, promises)
-
-
-def _upstream_from_header(cluster: Place) -> Iterator[Finding]:
-    balancing = cluster["original_dst_lb_config"]
-    if balancing["use_http_header"].truth is True:
-        header = balancing["http_header_name"].text or "x-envoy-original-dst-host"
-        found = f"who sends `{header}` chooses the upstream"
-        yield finding(FindingId.UPSTREAM_FROM_HEADER, balancing["use_http_header"], found)
 
 
 def _admin(admin: Place) -> Iterator[Finding]:

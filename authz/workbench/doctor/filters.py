@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from authz.errors import Severity
+from authz.workbench.doctor.chosen_upstreams import check_chosen_in_chain
 from authz.workbench.doctor.configuration import Configuration, Manager
 from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.headers import check_headers
@@ -57,6 +58,7 @@ def check_filters(envoy: Configuration, manager: Manager, promises: Promises) ->
         if one.family in ANSWERING and manager.guards:
             found = f"`{one.family}` before ext_authz answers requests that nobody judged"
             yield finding(FindingId.ANSWER_BEFORE_EXT_AUTHZ, one.place, found)
+    yield from check_chosen_in_chain(manager)
     yield from _followers(manager, promises)
 
 

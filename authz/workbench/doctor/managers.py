@@ -9,7 +9,7 @@ from authz.errors import Severity
 from authz.workbench.doctor.client_address import check_client_address
 from authz.workbench.doctor.configuration import Configuration, Manager, forwarding_routes
 from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
-from authz.workbench.doctor.mutations import added_with, early_mutations, overwritten_with, removes
+from authz.workbench.doctor.mutations import added_with, early_mutations, overwritten_with, reads_request, removes
 from authz.workbench.doctor.place import Place
 from authz.workbench.doctor.promises import Promises
 from authz.workbench.doctor.runtime import percent, runtime
@@ -19,7 +19,6 @@ _MUST_BE_TRUE: Final[Mapping[str, FindingId]] = {
     "merge_slashes": FindingId.SLASHES_NOT_MERGED,
     "use_remote_address": FindingId.REMOTE_ADDRESS_NOT_USED,
 }
-_OF_CLIENTS: Final = ("%REQ", "%PATH", "%QUERY")  # as a value's formatter reads a request; REQ, REQUEST_HEADER …
 _MARKS: Final = "-.+~!#$%&'*^`|"  # all that a name may hold beside letters and digits (RFC 9110), but `_`
 # Enumerations may be written as numbers.
 _SAFE_SLASHES: Final = frozenset({"REJECT_REQUEST", "UNESCAPE_AND_REDIRECT", "UNESCAPE_AND_FORWARD", "2", "3", "4"})
@@ -121,7 +120,7 @@ def _is_removed(mutations: Sequence[Place], name: str) -> bool:
     removed = False
     for one in mutations:
         value = overwritten_with(one, name) or added_with(one, name) or ""
-        removed = removes(one, name) or (removed and not any(word in value for word in _OF_CLIENTS))
+        removed = removes(one, name) or (removed and not reads_request(value))
     return removed
 
 

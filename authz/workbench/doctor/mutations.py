@@ -11,6 +11,7 @@ from authz.workbench.doctor.place import Place, family, unwrapped
 # Enumerations may be written as numbers; the default is APPEND_IF_EXISTS_OR_ADD.
 _OVERWRITES: Final = frozenset({"OVERWRITE_IF_EXISTS_OR_ADD", "2"})
 _ADDS: Final = frozenset({"", "APPEND_IF_EXISTS_OR_ADD", "0", "ADD_IF_ABSENT", "1"})
+_OF_CLIENTS: Final = ("%REQ", "%PATH", "%QUERY")  # as a value's formatter reads a request; REQ, REQUEST_HEADER …
 
 
 def early_mutations(manager: Place) -> Iterator[Place]:
@@ -36,6 +37,11 @@ def overwritten_with(mutation: Place, name: str) -> str | None:
 def added_with(mutation: Place, name: str) -> str | None:
     """Give the value that a mutation gives to a header that is not there and may leave alone otherwise."""
     return _put(mutation, name, _ADDS)
+
+
+def reads_request(value: str) -> bool:
+    """Tell whether a value holds something that clients send."""
+    return any(word in value for word in _OF_CLIENTS)
 
 
 def _put(mutation: Place, name: str, actions: Collection[str]) -> str | None:

@@ -70,6 +70,7 @@ from tests.support.broken_envoys import (
     may_change_named,
     mutated_by_the_route,
     mutating_filter,
+    noting,
     off,
     policies,
     raw_listener,
@@ -283,6 +284,8 @@ HEALTHY = {
     "a filter chain before, and its cache disabled by the name of the chain": lambda p: by_the_route(
         p, {**in_filter_chain(CACHE), "disabled": True}, FILTER_CONFIG, disabled=True
     ),
+    "a note of nothing that clients send": lambda p: noting(p, "envoy.upstream.dynamic_host", value="%PROTOCOL%"),
+    "a note that chooses nothing": lambda p: noting(p, "acme.note"),
     "a cache before that never runs": lambda p: p.filters.insert(0, {**CACHE, "disabled": True}),
     "another header injected": lambda p: p.add_filter(
         "credential_injector", credential={"typed_config": {"header": "authorization"}}
