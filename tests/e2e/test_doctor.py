@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen, run
 from threading import Thread
@@ -165,14 +166,15 @@ def test_what_came_from_files_while_it_ran_is_examined_too(tmp_path: Path) -> No
 
 FORGED = "203.0.113.9"
 # Who says nothing of an address, and who lies in one place; one in `x-forwarded-for` makes a client external.
-LIES: tuple[tuple[str, ...], ...] = ((), (EXTERNAL,), ("x-forwarded-for",), ("x-real-ip",))
+LIES: tuple[tuple[str, ...], ...] = ((), (EXTERNAL,), ("x-forwarded-for",), ("x-real-ip",), ("x-said",))
+PROXIED = f"PROXY TCP4 {FORGED} 127.0.0.1 1 2\r\n".encode()
 CLIENT_IP = (FindingId.CLIENT_IP_FORGEABLE, FindingId.CLIENT_IP_MISSING)
 ADDRESSES = {
     **{name: (promises, edit, None) for name, (promises, edit) in ADDRESSED.items() if promises.client_ip_header},
     **{
         one.name: (one.promises, one.edit, one.finding)
         for one in BREAKS
-        if one.finding in CLIENT_IP and "after ext_authz" not in one.name
+        if one.finding in CLIENT_IP and one.promises.client_ip_header and "after ext_authz" not in one.name
     },
 }
 
@@ -197,8 +199,11 @@ def test_who_names_the_clients_address_is_who_the_doctor_says(tmp_path: Path) ->
 
     def told_to(name: str) -> set[str | None]:
         answers = set()
-        for lies in LIES:
+        preambles = [b"", PROXIED] if "PROXY" in name else [b""]
+        for lies, preamble in product(LIES, preambles):
             connection = HTTPConnection("127.0.0.1", ports[name], timeout=5)
+            connection.connect()
+            connection.sock.sendall(preamble)
             connection.request("GET", "/", headers=dict.fromkeys(lies, FORGED))
             answers.add(connection.getresponse().headers["told"])
             connection.close()

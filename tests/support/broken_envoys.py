@@ -411,9 +411,8 @@ def strip(parts: Parts, *matchers: Any) -> None:
 
 
 EXTERNAL = "x-envoy-external-address"
-FROM_ENVOY, FORWARDED, REAL_IP = (
-    Promises(client_ip_header=name) for name in (EXTERNAL, "x-forwarded-for", "x-real-ip")
-)
+FORWARDED_FOR = "x-forwarded-for"
+FROM_ENVOY, FORWARDED, REAL_IP = (Promises(client_ip_header=name) for name in (EXTERNAL, FORWARDED_FOR, "x-real-ip"))
 WORKERS = Promises(listens=[DEFAULT_LISTEN.of_worker(index) for index in range(3)])
 SOCKET = Promises(listens=[Listen(path="/run/authz/authz.sock")])
 PEER = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"
@@ -423,6 +422,22 @@ CLIENT = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"
 def internal(parts: Parts, **config: Any) -> None:
     """Take some clients for internal."""
     parts.manager["internal_address_config"] = config
+
+
+def proxied(parts: Parts) -> None:
+    """Take the client's address from PROXY protocol."""
+    kind = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"
+    config = {"@type": kind, "allow_requests_without_proxy_protocol": True}
+    listener = parts.root["static_resources"]["listeners"][0]
+    listener["listener_filters"] = [{"name": "proxy", "typed_config": config}]
+
+
+def detecting(parts: Parts, header: str = "X-Said") -> None:
+    """Take the client's address from a header."""
+    kind = "type.googleapis.com/envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig"
+    extension = {"name": "custom", "typed_config": {"@type": kind, "header_name": header}}
+    lose(parts.manager, "use_remote_address")
+    parts.manager["original_ip_detection_extensions"] = [extension]
 
 
 def early(parts: Parts, *mutations: Any) -> None:
@@ -1045,6 +1060,29 @@ BREAKS = [
         NOTE,
         FROM_ENVOY,
     ),
+    Break(
+        "an address that proxies in front say, in another header",
+        lambda p: p.manager.update(xff_num_trusted_hops=1) or mutating_filter(p, written("x-real-ip", CLIENT)),
+        ID.CLIENT_IP_FORGEABLE,
+        NOTE,
+        REAL_IP,
+    ),
+    *(
+        Break(f"an address by PROXY protocol, {where}", edit, ID.CLIENT_IP_FORGEABLE, NOTE, promises)
+        for where, edit, promises in (
+            ("of the connection", proxied, Promises()),
+            ("external", proxied, FROM_ENVOY),
+            ("written early", lambda p: proxied(p) or early(p, written("x-real-ip", CLIENT)), REAL_IP),
+            ("in a list that is begun here", lambda p: proxied(p) or early(p, {"remove": FORWARDED_FOR}), FORWARDED),
+        )
+    ),
+    Break(
+        "an address that is detected in a header",
+        lambda p: detecting(p) or mutating_filter(p, written("x-real-ip", CLIENT)),
+        ID.CLIENT_IP_FORGEABLE,
+        WARNING,
+        REAL_IP,
+    ),
     Break("a list that clients begin", lambda _: None, ID.CLIENT_IP_FORGEABLE, promises=FORWARDED),
     Break(
         "a list of clients alone",
@@ -1404,5 +1442,13 @@ ADDRESSED: dict[str, tuple[Promises, Callable[[Parts], object]]] = {
     "by a list that is begun here": (FORWARDED, lambda p: early(p, {"remove": "x-forwarded-for"})),
     "in another header, early": (REAL_IP, lambda p: early(p, written("X-Real-IP", CLIENT))),
     "in another header, by a filter": (REAL_IP, lambda p: mutating_filter(p, written("x-real-ip", CLIENT))),
+    "by Envoy, past proxies in front": (
+        FROM_ENVOY,
+        lambda p: p.manager.update(xff_num_trusted_hops=1) or mutating_filter(p, written(EXTERNAL, PEER)),
+    ),
+    "by the connection behind PROXY protocol": (
+        REAL_IP,
+        lambda p: proxied(p) or early(p, written("x-real-ip", PEER)),
+    ),
     "by nobody who is asked": (Promises(), internal),
 }

@@ -26,6 +26,7 @@ class Manager:
     chain_name: str  # `http_filters`, or `upgrade_configs[].filters` for what an upgrade goes through instead
     filters: tuple[Filter, ...]
     routes: Place  # its RouteConfiguration; nothing when it cannot be seen
+    proxied: Place | None = None  # the listener filter that takes a client's address from a proxy (PROXY protocol)
 
     @property
     def guards(self) -> list[Filter]:
@@ -148,20 +149,21 @@ class Configuration:
         if listener["fcds_config"].exists:
             self.unseen.append((name, listener["fcds_config"]))
         holders = [self._discovered(network)["typed_config"] for network in filters]
+        proxied = next((one for one in holders if family(unwrapped(one)[0]) == "proxy_protocol"), None)
         for holder in (*holders, listener["api_listener"]["api_listener"]):
             kind, config = unwrapped(holder)
             if family(kind) == "http_connection_manager":
-                self._read_manager(name, config)
+                self._read_manager(name, config, proxied)
             elif family(kind).endswith("_proxy"):  # tcp, udp, redis, thrift, generic …
                 self.raw_listeners.append((name, config))
 
-    def _read_manager(self, listener: str, config: Place) -> None:
+    def _read_manager(self, listener: str, config: Place, proxied: Place | None) -> None:
         """Take each of its filter chains with each of its tables of routes."""
         tables = list(self._route_tables(config))
         for chain_name, chain in _filter_chains(config):
             for table in tables:
                 filters = tuple(ChainReader(self._discovered, list(holders_of(table))).read(chain))
-                self.managers.append(Manager(listener, config, chain, chain_name, filters, table))
+                self.managers.append(Manager(listener, config, chain, chain_name, filters, table, proxied))
 
     def _discovered(self, place: Place) -> Place:
         return self._extensions.get(place["name"].text, place) if place["config_discovery"].exists else place

@@ -41,7 +41,7 @@ def check_manager(envoy: Configuration, manager: Manager, promises: Promises) ->
         yield missing._replace(fix=missing.fix.replace("http_filters", manager.chain_name))
     yield from _spelling(envoy, manager.place)
     yield from _stripping(manager.place, promises)
-    if promises.client_ip_header is not None and manager.guards:
+    if manager.guards:
         yield from check_client_address(manager, promises.client_ip_header)
     yield from _cookies(envoy, manager)
 

@@ -54,6 +54,7 @@ from tests.support.broken_envoys import (
     Break,
     Parts,
     by_the_route,
+    detecting,
     discovered,
     discovered_listener,
     early,
@@ -382,6 +383,22 @@ def test_where_peers_are_believed_the_connections_address_alone_counts(value: st
     assert found == {ID.REMOTE_ADDRESS_NOT_USED, *([ID.CLIENT_IP_FORGEABLE] if is_clients else [])}
     parts.manager["original_ip_detection_extensions"] = [{"name": "xff"}]
     assert {one.id for one in doctor(json.dumps(parts.root), FROM_ENVOY)} == {ID.REMOTE_ADDRESS_NOT_USED}
+
+
+@pytest.mark.parametrize(
+    ("header", "is_stripped", "is_found"), [("x-real-ip", False, True), ("x-real-ip", True, False), ("x-b", True, True)]
+)
+def test_an_address_that_is_detected_in_a_header_is_whose_the_header_is(
+    header: str, is_stripped: bool, is_found: bool
+) -> None:
+    parts = Parts(SAMPLES["api.yaml"])
+    detecting(parts, header)
+    early(parts, *([{"remove": "X-Real-IP"}] if is_stripped else []))
+    mutating_filter(parts, written(EXTERNAL, CLIENT))
+    found = [one for one in doctor(json.dumps(parts.root), FROM_ENVOY) if one.id is ID.CLIENT_IP_FORGEABLE]
+    assert [one.found for one in found] == (
+        [f"Envoy takes the address from `{header}`: clients can send it themselves"] if is_found else []
+    )
 
 
 NO_ADDRESS = ", and without an address every rule on `source_ip` denies"
