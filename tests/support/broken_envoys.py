@@ -220,6 +220,10 @@ def lose(holder: Any, *path: str) -> None:
     del holder[path[-1]]
 
 
+def health(parts: Parts) -> Any:
+    return parts.authz["health_checks"][0]
+
+
 def layer(parts: Parts, **config: Any) -> None:
     """Add a layer to the runtime."""
     layers = parts.root.setdefault("layered_runtime", {"layers": []})["layers"]
@@ -1148,6 +1152,26 @@ BREAKS = [
     Break("another host by gRPC's client", google, ID.PLAINTEXT_ACROSS_HOSTS),
     Break("TLS to whomever", lambda p: p.endpoint.update(REMOTE) or tls(p), ID.TLS_NOT_VERIFIED),
     Break("no health check", lambda p: lose(p.authz, "health_checks"), ID.HEALTH_CHECK_MISSING, WARNING),
+    Break(
+        "a health check of the port alone",
+        lambda p: health(p).update(tcp_health_check={}) or lose(health(p), "grpc_health_check"),
+        ID.HEALTH_CHECK_MISSING,
+        WARNING,
+    ),
+    Break(
+        "a health check of another service",
+        lambda p: health(p).update(grpc_health_check={"service_name": "authz"}),
+        ID.HEALTH_CHECK_FAILS,
+    ),
+    *(
+        Break(
+            f"a health check every {seconds}",
+            lambda p, seconds=seconds: health(p).update(interval=seconds),
+            ID.HEALTH_CHECK_SLOW,
+            WARNING,
+        )
+        for seconds in ("1.5s", "30s")
+    ),
     Break(
         "health merged",
         lambda p: lose(p.authz["common_lb_config"], "update_merge_window"),

@@ -12,6 +12,7 @@ from authz.workbench.doctor.chosen_upstreams import check_chosen_by_cluster
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.filters import check_follower, late_changes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
+from authz.workbench.doctor.health_checks import check_health
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
 
@@ -21,8 +22,7 @@ _VERIFYING: Final = ("trusted_ca", "verify_certificate_spki", "verify_certificat
 _USUAL_VALIDATOR: Final = "envoy.tls.cert_validator.default"
 _ACCEPTING_ALL: Final = frozenset({"ACCEPT_UNTRUSTED", "1"})
 QUEUE: Final = 384  # calls that one authz lets wait (transport/admission.py)
-_USUAL_MAX_REQUESTS: Final = 1024  # what Envoy takes where nothing is said, as the next one
-_USUAL_PANIC_PERCENT: Final = 50.0
+_USUAL_MAX_REQUESTS: Final = 1024  # what Envoy takes where nothing is said
 _SCHEME: Final = re.compile(r"\A(?:dns|ipv4|ipv6):(?://[^/]*/)?")
 _OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -64,26 +64,10 @@ def _authz(envoy: Configuration, named: Place, promises: Promises, seen: set[str
     elif different < workers:
         found = f"authz has {workers} workers, the cluster {different}: the others get nothing to do"
         yield finding(FindingId.TOO_FEW_ENDPOINTS, cluster["load_assignment"]["endpoints"], found)
-    yield from _health(cluster)
+    yield from check_health(cluster)
     yield from _breaker(cluster, different)
     yield from _line(envoy, cluster, endpoints, promises)
     yield from _elsewhere(endpoints, promises)
-
-
-def _health(cluster: Place) -> Iterator[Finding]:
-    checks, common = cluster["health_checks"], cluster["common_lb_config"]
-    if not checks.exists:
-        yield finding(FindingId.HEALTH_CHECK_MISSING, checks, "Envoy goes on asking an authz that is stopping")
-        return
-    window = common["update_merge_window"]
-    if window.seconds != 0:
-        found = f"Envoy goes on asking an authz that is stopping for up to {window.text or '1s'} more"
-        yield finding(FindingId.HEALTH_CHANGES_HELD_BACK, window, found)
-    panic = common["healthy_panic_threshold"]
-    percent = (panic["value"].number or 0) if panic.exists else _USUAL_PANIC_PERCENT
-    if percent > 0:
-        found = f"below {percent:g} % healthy endpoints Envoy asks all of them, those that do not serve too"
-        yield finding(FindingId.UNHEALTHY_ENDPOINTS_ASKED, panic, found)
 
 
 def _breaker(cluster: Place, endpoints: int) -> Iterator[Finding]:

@@ -56,6 +56,8 @@ class FindingId(StrEnum):
     TLS_NOT_VERIFIED = "tls-not-verified"
     TLS_ON_ONE_SIDE = "tls-on-one-side"
     HEALTH_CHECK_MISSING = "health-check-missing"
+    HEALTH_CHECK_FAILS = "health-check-fails"
+    HEALTH_CHECK_SLOW = "health-check-slow"
     HEALTH_CHANGES_HELD_BACK = "health-changes-held-back"
     UNHEALTHY_ENDPOINTS_ASKED = "unhealthy-endpoints-asked"
     CIRCUIT_BREAKER_TOO_LATE = "circuit-breaker-too-late"
@@ -78,6 +80,7 @@ class Advice(NamedTuple):
 
 _ERROR, _WARNING, _NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 _BACK_OFF = "retry_back_off: {base_interval: 0.005s, max_interval: 0.25s}"
+_HEALTH = "grpc_health_check: {service_name: envoy.service.auth.v3.Authorization}"
 _ADDRESS = (
     "client_ip_header: x-envoy-external-address, use_remote_address: true and no internal_address_config; or write the "
     "header early: append: {header: {key: …, value: '%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%'}, append_action: "
@@ -172,9 +175,9 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.TLS_ON_ONE_SIDE: Advice(
         _WARNING, "`tls:` in authz.yaml and UpstreamTlsContext here, or neither; nothing, where a proxy between adds it"
     ),
-    FindingId.HEALTH_CHECK_MISSING: Advice(
-        _WARNING, "health_checks with grpc_health_check: {service_name: envoy.service.auth.v3.Authorization}"
-    ),
+    FindingId.HEALTH_CHECK_MISSING: Advice(_WARNING, f"health_checks with {_HEALTH}"),
+    FindingId.HEALTH_CHECK_FAILS: Advice(_ERROR, _HEALTH),
+    FindingId.HEALTH_CHECK_SLOW: Advice(_WARNING, "interval: 1s, and no_traffic_interval: 1s"),
     FindingId.HEALTH_CHANGES_HELD_BACK: Advice(_NOTE, "common_lb_config: {update_merge_window: 0s}"),
     FindingId.UNHEALTHY_ENDPOINTS_ASKED: Advice(_NOTE, "common_lb_config: {healthy_panic_threshold: {value: 0}}"),
     FindingId.CIRCUIT_BREAKER_TOO_LATE: Advice(

@@ -61,6 +61,7 @@ from tests.support.broken_envoys import (
     forward_proxy,
     gather,
     google,
+    health,
     in_filter_chain,
     in_matcher,
     internal,
@@ -357,6 +358,10 @@ HEALTHY = {
     "no panic, by default value": lambda p: p.authz["common_lb_config"].update(healthy_panic_threshold={}),
     "a breaker as large as our queue": lambda p: p.authz["circuit_breakers"]["thresholds"][0].update(
         max_requests=QUEUE, priority="DEFAULT"
+    ),
+    "a health check of the whole server": lambda p: health(p).update(grpc_health_check={}, interval="1.4s"),
+    "a slow health check beside a fast one": lambda p: p.authz["health_checks"].insert(
+        0, {**health(p), "interval": "30s"}
     ),
     "numbers for names": lambda p: (
         p.manager.update(path_with_escaped_slashes_action=2),
