@@ -662,6 +662,20 @@ BREAKS = [
         WARNING,
         Promises(hides_credentials=True),
     ),
+    *(
+        Break(
+            f"rules on certificates, {effect}",
+            lambda _: None,
+            ID.PEER_CERTIFICATE_MISSING,
+            promises=policies(
+                f"- from: https://app.localhost\n  policy:\n    {effect}:\n      and: [{{{criterion}}}]\n"
+            ),
+        )
+        for effect, criterion in (
+            ("allow", "client_certificate: {fingerprint: [" + "ab" * 32 + "]}"),
+            ("deny", "invalid_client_certificate: true"),
+        )
+    ),
     Break("no raw headers", lambda p: lose(p.asks, "encode_raw_headers"), ID.RAW_HEADERS_MISSING, WARNING),
     Break("mutations not validated", lambda p: lose(p.asks, "validate_mutations"), ID.MUTATIONS_NOT_VALIDATED, WARNING),
     Break("mutations free", lambda p: lose(p.asks, "decoder_header_mutation_rules"), ID.MUTATIONS_NOT_LIMITED, WARNING),

@@ -10,6 +10,7 @@ from authz.workbench.doctor.chosen_upstreams import check_chosen_in_chain
 from authz.workbench.doctor.configuration import Configuration, Manager
 from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.headers import check_headers
+from authz.workbench.doctor.peer_certificates import check_peer_certificate
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
 from authz.workbench.doctor.runtime import percent, runtime
@@ -46,6 +47,7 @@ def check_filters(envoy: Configuration, manager: Manager, promises: Promises) ->
             continue
         yield from _asking(envoy, guard.config)
         yield from check_headers(guard.config, promises)
+        yield from check_peer_certificate(guard.config, promises)
         if not guard.config["grpc_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
     for settings in manager.check_settings():

@@ -24,6 +24,7 @@ class FindingId(StrEnum):
     CLEAR_ROUTE_CACHE = "clear-route-cache"
     TOKEN_HEADERS_DROPPED = "token-headers-dropped"  # noqa: S105 - no secret
     REQUEST_HEADERS_DROPPED = "request-headers-dropped"
+    PEER_CERTIFICATE_MISSING = "peer-certificate-missing"
     RAW_HEADERS_MISSING = "raw-headers-missing"
     MUTATIONS_NOT_VALIDATED = "mutations-not-validated"
     MUTATIONS_NOT_LIMITED = "mutations-not-limited"
@@ -109,6 +110,7 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.REQUEST_HEADERS_DROPPED: Advice(
         _WARNING, "delete allowed_headers and disallowed_headers: what authz does not get it neither reads nor removes"
     ),
+    FindingId.PEER_CERTIFICATE_MISSING: Advice(_ERROR, "include_peer_certificate: true"),
     FindingId.RAW_HEADERS_MISSING: Advice(_WARNING, "encode_raw_headers: true"),
     FindingId.MUTATIONS_NOT_VALIDATED: Advice(_WARNING, "validate_mutations: true"),
     FindingId.MUTATIONS_NOT_LIMITED: Advice(_WARNING, "decoder_header_mutation_rules as in envoy/api.yaml"),

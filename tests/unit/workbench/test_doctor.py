@@ -648,6 +648,13 @@ def test_envoy_gateway_is_told_to_send_every_header_that_authz_reads() -> None:
     assert doctor(json.dumps(parts.root), Promises(credential_headers=("authorization", "cookie"))) == []
 
 
+def test_a_certificate_that_authz_gets_may_be_judged() -> None:
+    parts = Parts(SAMPLES["browser.yaml"])
+    parts.asks["include_peer_certificate"] = True
+    [certified] = [one for one in BREAKS if one.name == "rules on certificates, deny"]
+    assert doctor(json.dumps(parts.root), certified.promises) == []
+
+
 # --- where and how ------------------------------------------------------------------------------------------------
 
 
