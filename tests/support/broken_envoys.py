@@ -752,10 +752,24 @@ BREAKS = [
     ),
     *(
         Break(f"{family} after", lambda p, family=family: p.add_filter(family), ID.FILTER_AFTER_EXT_AUTHZ)
-        for family in ("lua", "header_mutation", "wasm", "ext_proc", "golang", "header_to_metadata")
+        for family in ("lua", "wasm", "ext_proc", "golang", "header_to_metadata")
     ),
     Break(
         "oauth2 after", lambda p: p.filters.insert(-1, {"name": "envoy.filters.http.oauth2"}), ID.FILTER_AFTER_EXT_AUTHZ
+    ),
+    *(
+        Break(
+            f"{field} after",
+            lambda p, field=field: p.add_filter("header_mutation", mutations={field: [{"remove": "x"}]}),
+            ID.FILTER_AFTER_EXT_AUTHZ,
+        )
+        for field in ("request_mutations", "requestMutations", "query_parameter_mutations")
+    ),
+    Break("mutations after, by the route", mutated_by_the_route, ID.FILTER_AFTER_EXT_AUTHZ),
+    Break(
+        "mutations after, out of sight",
+        lambda p: p.filters.insert(-1, discovered("m", "header_mutation.v3.HeaderMutation")),
+        ID.FILTER_AFTER_EXT_AUTHZ,
     ),
     Break("a filter of an upstream", upstream_filter, ID.FILTER_AFTER_EXT_AUTHZ),
     Break("a filter of the router", router_filter, ID.FILTER_AFTER_EXT_AUTHZ),

@@ -10,7 +10,7 @@ from typing import Final
 from authz.loopback import is_loopback
 from authz.workbench.doctor.chosen_upstreams import check_chosen_by_cluster
 from authz.workbench.doctor.configuration import Configuration
-from authz.workbench.doctor.filters import check_follower, late_changes
+from authz.workbench.doctor.filters import check_follower, filters_of, late_changes
 from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.health_checks import check_health
 from authz.workbench.doctor.place import Place, family, unwrapped
@@ -36,7 +36,7 @@ def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding
         yield from _authz(envoy, service["envoy_grpc"]["cluster_name"], promises, seen)
     for name, cluster in envoy.clusters.items():
         if name not in seen:
-            yield from _upstream_filters(cluster, promises)
+            yield from _upstream_filters(envoy, cluster, promises)
             yield from check_chosen_by_cluster(cluster)
     yield from _admin(envoy.bootstrap["admin"])
 
@@ -175,13 +175,12 @@ def _google(service: Place) -> Iterator[Finding]:
         yield finding(FindingId.PLAINTEXT_ACROSS_HOSTS, target, f"`{target.text}` is asked in clear text")
 
 
-def _upstream_filters(cluster: Place, promises: Promises) -> Iterator[Finding]:
+def _upstream_filters(envoy: Configuration, cluster: Place, promises: Promises) -> Iterator[Finding]:
     """Check filters that run behind the router, on the way to one upstream."""
     _, options = unwrapped(cluster["typed_extension_protocol_options"].entry(_OPTIONS))
-    for one in options["http_filters"]:
-        kind, config = unwrapped(one["typed_config"])
-        yield from check_follower(family(kind) if kind else one["name"].text.rpartition(".")[2], one)
-        yield from late_changes(config, promises)
+    for one in filters_of(options["http_filters"]):
+        yield from check_follower(one, (holder for manager in envoy.managers for holder in manager.holders()))
+        yield from late_changes(one.config, promises)
 
 
 def _admin(admin: Place) -> Iterator[Finding]:

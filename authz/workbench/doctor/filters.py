@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from authz.errors import Severity
@@ -10,6 +10,8 @@ from authz.workbench.doctor.chosen_upstreams import check_chosen_in_chain
 from authz.workbench.doctor.configuration import Configuration, Manager
 from authz.workbench.doctor.findings import LOOK_THERE, Finding, FindingId, finding
 from authz.workbench.doctor.headers import check_headers
+from authz.workbench.doctor.http_filters import Filter, override
+from authz.workbench.doctor.mutations import changes_requests
 from authz.workbench.doctor.peer_certificates import check_peer_certificate
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
@@ -141,17 +143,20 @@ def _one_try(back_off: Place, timeout: float) -> Iterator[Finding]:
 def _followers(manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Check what gets to change a request after it was judged."""
     for one in manager.followers:
-        yield from check_follower(one.family, one.place)
+        yield from check_follower(one, manager.holders())
         yield from late_changes(one.config, promises)
         if one.family == "router":
-            for upstream_filter in one.config["upstream_http_filters"]:
-                yield from check_follower(_family(upstream_filter), upstream_filter)
-                yield from late_changes(unwrapped(upstream_filter["typed_config"])[1], promises)
+            for upstream_filter in filters_of(one.config["upstream_http_filters"]):
+                yield from check_follower(upstream_filter, manager.holders())
+                yield from late_changes(upstream_filter.config, promises)
 
 
-def _family(place: Place) -> str:
-    kind, _ = unwrapped(place["typed_config"])
-    return family(kind) if kind else place["name"].text.rpartition(".")[2]
+def filters_of(upstream_filters: Place) -> Iterator[Filter]:
+    """Give the filters that run behind the router."""
+    for place in upstream_filters:
+        kind, config = unwrapped(place["typed_config"])
+        name = place["name"].text
+        yield Filter(name, family(kind) if kind else name.rpartition(".")[2], place, config)
 
 
 def late_changes(config: Place, promises: Promises) -> Iterator[Finding]:
@@ -170,11 +175,16 @@ def late_changes(config: Place, promises: Promises) -> Iterator[Finding]:
             yield finding(FindingId.IDENTITY_HEADERS_CHANGED_LATE, header, found)
 
 
-def check_follower(kind: str, place: Place) -> Iterator[Finding]:
-    """Check one filter that runs after ext_authz."""
-    if kind in CHANGING:
-        found = f"`{kind}` after ext_authz can change a request that was already judged"
-        yield finding(FindingId.FILTER_AFTER_EXT_AUTHZ, place, found)
-    elif kind not in HARMLESS:
-        found = f"`{kind}` after ext_authz: it is not known what it does to a request"
-        yield finding(FindingId.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, place, found)
+def check_follower(one: Filter, holders: Iterable[Place]) -> Iterator[Finding]:
+    """Check one filter that runs after ext_authz; `holders`: the places of the routes that may configure it."""
+    if one.family == "header_mutation" and one.config.exists:
+        said = (override(holder, one.name).config for holder in holders)
+        is_changing = any(map(changes_requests, (one.config, *said)))
+    else:
+        is_changing = one.family in CHANGING
+    if is_changing:
+        found = f"`{one.family}` after ext_authz can change a request that was already judged"
+        yield finding(FindingId.FILTER_AFTER_EXT_AUTHZ, one.place, found)
+    elif one.family not in HARMLESS | CHANGING:
+        found = f"`{one.family}` after ext_authz: it is not known what it does to a request"
+        yield finding(FindingId.UNKNOWN_FILTER_AFTER_EXT_AUTHZ, one.place, found)

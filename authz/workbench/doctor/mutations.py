@@ -11,6 +11,9 @@ from authz.workbench.doctor.place import Place, family, unwrapped
 # Enumerations may be written as numbers; the default is APPEND_IF_EXISTS_OR_ADD.
 _OVERWRITES: Final = frozenset({"OVERWRITE_IF_EXISTS_OR_ADD", "2"})
 _ADDS: Final = frozenset({"", "APPEND_IF_EXISTS_OR_ADD", "0", "ADD_IF_ABSENT", "1"})
+_OF_ANSWERS: Final = frozenset({
+    "response_mutations", "responseMutations", "response_trailers_mutations", "responseTrailersMutations",
+})  # fmt: skip
 _OF_CLIENTS: Final = ("%REQ", "%PATH", "%QUERY")  # as a value's formatter reads a request; REQ, REQUEST_HEADER …
 
 
@@ -37,6 +40,12 @@ def overwritten_with(mutation: Place, name: str) -> str | None:
 def added_with(mutation: Place, name: str) -> str | None:
     """Give the value that a mutation gives to a header that is not there and may leave alone otherwise."""
     return _put(mutation, name, _ADDS)
+
+
+def changes_requests(config: Place) -> bool:
+    """Tell whether a `header_mutation` filter's configuration changes more than answers."""
+    parts = ((field, value) for field, value in config["mutations"].entries() if field not in _OF_ANSWERS)
+    return any(True for _, value in parts for _ in value)
 
 
 def reads_request(value: str) -> bool:

@@ -288,6 +288,10 @@ HEALTHY = {
     ),
     "a note of nothing that clients send": lambda p: noting(p, "envoy.upstream.dynamic_host", value="%PROTOCOL%"),
     "a note that chooses nothing": lambda p: noting(p, "acme.note"),
+    "answers alone changed after": lambda p: p.add_filter(
+        "header_mutation",
+        mutations={"response_mutations": [{"remove": "server"}], "responseTrailersMutations": [{"remove": "x"}]},
+    ),
     "a cache before that never runs": lambda p: p.filters.insert(0, {**CACHE, "disabled": True}),
     "another header injected": lambda p: p.add_filter(
         "credential_injector", credential={"typed_config": {"header": "authorization"}}
