@@ -676,6 +676,17 @@ BREAKS = [
             ("deny", "invalid_client_certificate: true"),
         )
     ),
+    *(
+        Break(f"bodies of {most} bytes sent, {where}", lambda p, e=edit, most=most: e(p, most), ID.BODY_SENT, severity)
+        for most, severity in ((1024, WARNING), (204_799, WARNING), (204_800, Severity.ERROR))
+        for where, edit in {
+            "always": lambda p, most: p.asks.update(with_request_body={"max_request_bytes": most}),
+            "on a route": lambda p, most: off(
+                p.route,
+                {"@type": PER_ROUTE, "check_settings": {"with_request_body": {"max_request_bytes": most}}},
+            ),
+        }.items()
+    ),
     Break("no raw headers", lambda p: lose(p.asks, "encode_raw_headers"), ID.RAW_HEADERS_MISSING, WARNING),
     Break("mutations not validated", lambda p: lose(p.asks, "validate_mutations"), ID.MUTATIONS_NOT_VALIDATED, WARNING),
     Break("mutations free", lambda p: lose(p.asks, "decoder_header_mutation_rules"), ID.MUTATIONS_NOT_LIMITED, WARNING),

@@ -34,6 +34,8 @@ HARMLESS: Final = frozenset({
     "aws_request_signing", "gcp_authn", "file_server",
 })  # fmt: skip
 
+_TOO_LARGE_BYTES: Final = 200 * 1024  # of a body: with headers and certificate a message has 256 KiB at most
+
 
 def check_filters(envoy: Configuration, manager: Manager, promises: Promises) -> Iterator[Finding]:
     """Give what is wrong with the guards of a connection manager and what comes after them."""
@@ -50,9 +52,11 @@ def check_filters(envoy: Configuration, manager: Manager, promises: Promises) ->
         yield from _asking(envoy, guard.config)
         yield from check_headers(guard.config, promises)
         yield from check_peer_certificate(guard.config, promises)
+        yield from _body(guard.config["with_request_body"])
         if not guard.config["grpc_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, guard.config["http_service"], "no grpc_service to ask")
     for settings in manager.check_settings():
+        yield from _body(settings["with_request_body"])
         if settings["http_service"].exists:
             yield finding(FindingId.EXT_AUTHZ_OVER_HTTP, settings["http_service"], "another service is asked here")
     for service in manager.services():
@@ -64,6 +68,18 @@ def check_filters(envoy: Configuration, manager: Manager, promises: Promises) ->
             yield finding(FindingId.ANSWER_BEFORE_EXT_AUTHZ, one.place, found)
     yield from check_chosen_in_chain(manager)
     yield from _followers(manager, promises)
+
+
+def _body(sent: Place) -> Iterator[Finding]:
+    """Check whether bodies are sent to authz, which reads none."""
+    if not sent.exists:
+        return
+    most = sent["max_request_bytes"]
+    if (most.number or 0) < _TOO_LARGE_BYTES:
+        yield finding(FindingId.BODY_SENT, sent, "authz gets bodies and reads none: they cost time and memory")
+    else:
+        found = "authz takes no message above 256 KiB: a request with such a body is answered 503"
+        yield finding(FindingId.BODY_SENT, most, found, Severity.ERROR)
 
 
 def _asking(envoy: Configuration, config: Place) -> Iterator[Finding]:

@@ -25,6 +25,7 @@ class FindingId(StrEnum):
     TOKEN_HEADERS_DROPPED = "token-headers-dropped"  # noqa: S105 - no secret
     REQUEST_HEADERS_DROPPED = "request-headers-dropped"
     PEER_CERTIFICATE_MISSING = "peer-certificate-missing"
+    BODY_SENT = "body-sent"
     RAW_HEADERS_MISSING = "raw-headers-missing"
     MUTATIONS_NOT_VALIDATED = "mutations-not-validated"
     MUTATIONS_NOT_LIMITED = "mutations-not-limited"
@@ -111,6 +112,7 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
         _WARNING, "delete allowed_headers and disallowed_headers: what authz does not get it neither reads nor removes"
     ),
     FindingId.PEER_CERTIFICATE_MISSING: Advice(_ERROR, "include_peer_certificate: true"),
+    FindingId.BODY_SENT: Advice(_WARNING, "delete with_request_body: no rule can be about a body"),
     FindingId.RAW_HEADERS_MISSING: Advice(_WARNING, "encode_raw_headers: true"),
     FindingId.MUTATIONS_NOT_VALIDATED: Advice(_WARNING, "validate_mutations: true"),
     FindingId.MUTATIONS_NOT_LIMITED: Advice(_WARNING, "decoder_header_mutation_rules as in envoy/api.yaml"),
