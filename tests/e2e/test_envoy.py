@@ -307,8 +307,10 @@ async def test_the_pieces_in_the_readme_are_those_of_the_sample() -> None:
     manager = sample["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     blocks = (SAMPLES / "README.md").read_text().split("```yaml\n")[1:]
     pieces = [yaml.safe_load(block.partition("```")[0]) for block in blocks if block.startswith("# from api.yaml")]
-    assert len(pieces) == 3
-    filters, strip, cluster = pieces
-    assert [one for one in manager["http_filters"] if one["name"] == filters[0]["name"]] == filters
+    assert len(pieces) == 4
+    filters, strip, trailers, cluster = pieces
+    for piece in (filters, trailers):
+        assert [one for one in manager["http_filters"] if one["name"] == piece[0]["name"]] == piece
+    assert manager["http_filters"][0] == trailers[0]
     assert manager["early_header_mutation_extensions"] == strip["early_header_mutation_extensions"]
     assert cluster[0] in sample["static_resources"]["clusters"]

@@ -51,7 +51,7 @@ def test_a_sick_one_is_told_with_places_and_fixes_and_ends_with_3(sick: Path) ->
     assert done.returncode == 3, done.stdout + done.stderr
     assert first.startswith("envoy.yaml:")
     assert first.endswith(": error: failure-mode-allow: everything is let in while authz is down")
-    assert path.strip().endswith("http_filters[1].typed_config.failure_mode_allow")
+    assert path.strip().endswith("http_filters[2].typed_config.failure_mode_allow")
     assert fix.strip() == "fix: failure_mode_allow: false"
     assert last == "✗ 1 error, 1 warning"
 

@@ -302,6 +302,39 @@ def upstream_filter(parts: Parts) -> None:
     parts.upstream["typed_extension_protocol_options"] = {kind: options}
 
 
+def protocol(parts: Parts, **config: Any) -> None:
+    """Say how the upstream is asked."""
+    kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    options = {"@type": f"type.googleapis.com/{kind}", **config}
+    parts.upstream["typed_extension_protocol_options"] = {kind: options}
+
+
+TRAILERS = "envoy.filters.http.header_mutation"
+TRAILED: dict[str, Callable[[Parts], object]] = {
+    "HTTP/2 as it was once written": lambda p: p.upstream.update(http2_protocol_options={}),
+    "HTTP/1 with trailers": lambda p: protocol(
+        p, explicit_http_config={"http_protocol_options": {"enable_trailers": True}}
+    ),
+    "HTTP/2 where upstreams have it": lambda p: (
+        protocol(p, auto_config={"http2_protocol_options": {}}),
+        upstream_tls(p),
+    ),
+    "HTTP/2 as clients": lambda p: protocol(p, use_downstream_protocol_config={"http2_protocol_options": {}}),
+    "HTTP/2": lambda p: protocol(p, explicit_http_config={"http2_protocol_options": {}}),
+}
+
+
+def upstream_tls(parts: Parts) -> None:
+    tls(parts, validation_context=VERIFIED)
+    parts.upstream["transport_socket"] = parts.authz.pop("transport_socket")
+
+
+def trailers_to(parts: Parts, ask: Callable[[Parts], object]) -> None:
+    """Send trailers, with nothing that takes ours off."""
+    parts.filters[:] = [one for one in parts.filters if one["name"] != TRAILERS]
+    ask(parts)
+
+
 def router_filter(parts: Parts) -> None:
     lua = {"@type": "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua"}
     parts.filters[-1]["typed_config"]["upstream_http_filters"] = [{"name": "lua", "typed_config": lua}]
@@ -939,6 +972,43 @@ BREAKS = [
     ),
     *(
         Break(
+            f"trailers kept, {what}",
+            lambda p, edit=edit: trailers_to(p, edit),
+            ID.IDENTITY_TRAILERS_NOT_STRIPPED,
+            WARNING,
+        )
+        for what, edit in TRAILED.items()
+    ),
+    Break(
+        "trailers of another name kept",
+        lambda p: p.upstream.update(http2_protocol_options={}),
+        ID.IDENTITY_TRAILERS_NOT_STRIPPED,
+        WARNING,
+        Promises(identity_headers=("x-tenant",)),
+    ),
+    Break(
+        "trailers kept for a part of a route's traffic",
+        lambda p: weighted(p, {"@type": FILTER_CONFIG, "config": {}}) or trailers_to(p, TRAILED["HTTP/2"]),
+        ID.IDENTITY_TRAILERS_NOT_STRIPPED,
+        WARNING,
+    ),
+    Break(
+        "trailers kept on a route",
+        lambda p: (
+            p.upstream.update(http2_protocol_options={}),
+            p.route.update(typed_per_filter_config={TRAILERS: {"@type": FILTER_CONFIG, "disabled": True}}),
+        ),
+        ID.IDENTITY_TRAILERS_NOT_STRIPPED,
+        WARNING,
+    ),
+    Break(
+        "trailers kept by a disabled filter",
+        lambda p: p.upstream.update(http2_protocol_options={}) or p.filters[0].update(disabled=True),
+        ID.IDENTITY_TRAILERS_NOT_STRIPPED,
+        WARNING,
+    ),
+    *(
+        Break(
             f"identity headers removed by the {name}",
             lambda p, name=name: getattr(p, name).update(request_headers_to_remove=["x-auth-groups"]),
             ID.IDENTITY_HEADERS_CHANGED_LATE,
@@ -1443,17 +1513,17 @@ def static_layer(parts: Parts) -> Any:
 BROWSER_BREAKS = [
     Break(
         "no runtime, and a filter chain around it",
-        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_filter_chain(p.filters[0])),
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[1], in_filter_chain(p.filters[1])),
         ID.OAUTH2_WITHOUT_GCM,
     ),
     Break(
         "no runtime, and a matcher around it",
-        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_matcher(p.filters[0])),
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[1], in_matcher(p.filters[1])),
         ID.OAUTH2_WITHOUT_GCM,
     ),
     Break(
         "no runtime, and a matcher that chooses it",
-        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[0], in_composite(p.filters[0])),
+        lambda p: lose(p.root, "layered_runtime") or replace(p.filters, p.filters[1], in_composite(p.filters[1])),
         ID.OAUTH2_WITHOUT_GCM,
     ),
     Break("no runtime", lambda p: lose(p.root, "layered_runtime"), ID.OAUTH2_WITHOUT_GCM),
@@ -1467,7 +1537,7 @@ BROWSER_BREAKS = [
         "no runtime, and a composite that holds it by name",
         lambda p: (
             lose(p.root, "layered_runtime"),
-            replace(p.filters, p.filters[0], {"name": "c", "typed_config": holding(p.filters[0])}),
+            replace(p.filters, p.filters[1], {"name": "c", "typed_config": holding(p.filters[1])}),
         ),
         ID.OAUTH2_WITHOUT_GCM,
     ),
@@ -1477,7 +1547,7 @@ BROWSER_BREAKS = [
         ID.NOT_SEEN,
         WARNING,
     ),
-    Break("oauth2 after", lambda p: p.filters.insert(1, p.filters.pop(0)), ID.FILTER_AFTER_EXT_AUTHZ),
+    Break("oauth2 after", lambda p: p.filters.insert(2, p.filters.pop(1)), ID.FILTER_AFTER_EXT_AUTHZ),
 ]
 
 # --- no finding: whoever says what the client's address is, it is Envoy -------------------------------------------

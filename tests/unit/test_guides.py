@@ -71,7 +71,8 @@ def test_a_guide_has_at_most_ten_steps(title: str) -> None:
 def test_the_console_has_the_values_of_the_sample() -> None:
     sample = yaml.safe_load(BROWSER)
     manager = sample["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    sign_in = manager["http_filters"][0]["typed_config"]["config"]
+    filters = {one["name"]: one["typed_config"] for one in manager["http_filters"]}
+    sign_in = filters["envoy.filters.http.oauth2"]["config"]
     signout = f"https://app.localhost:10443{sign_in['signout_path']['path']['exact']}"
     lifetime = f"default_refresh_token_expires_in: {sign_in['default_refresh_token_expires_in']}"
     for value in (sign_in["redirect_uri"], signout, lifetime, *sign_in["auth_scopes"]):

@@ -15,6 +15,7 @@ from authz.workbench.doctor.findings import Finding, FindingId, finding
 from authz.workbench.doctor.health_checks import check_health
 from authz.workbench.doctor.place import Place, family, unwrapped
 from authz.workbench.doctor.promises import Promises
+from authz.workbench.doctor.trailers import OPTIONS
 
 # With none of them Envoy 1.40 takes any certificate (measured): it passes over `system_root_certs` and providers of
 # certificates, which are for gRPC's own clients.
@@ -24,7 +25,6 @@ _ACCEPTING_ALL: Final = frozenset({"ACCEPT_UNTRUSTED", "1"})
 QUEUE: Final = 384  # calls that one authz lets wait (transport/admission.py)
 _USUAL_MAX_REQUESTS: Final = 1024  # what Envoy takes where nothing is said
 _SCHEME: Final = re.compile(r"\A(?:dns|ipv4|ipv6):(?://[^/]*/)?")
-_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
 def check_clusters(envoy: Configuration, promises: Promises) -> Iterator[Finding]:
@@ -177,7 +177,7 @@ def _google(service: Place) -> Iterator[Finding]:
 
 def _upstream_filters(envoy: Configuration, cluster: Place, promises: Promises) -> Iterator[Finding]:
     """Check filters that run behind the router, on the way to one upstream."""
-    _, options = unwrapped(cluster["typed_extension_protocol_options"].entry(_OPTIONS))
+    _, options = unwrapped(cluster["typed_extension_protocol_options"].entry(OPTIONS))
     for one in filters_of(options["http_filters"]):
         yield from check_follower(one, (holder for manager in envoy.managers for holder in manager.holders()))
         yield from late_changes(one.config, promises)

@@ -14,6 +14,7 @@ from authz.workbench.doctor.managers import check_listeners, check_manager
 from authz.workbench.doctor.place import written_twice
 from authz.workbench.doctor.promises import Promises
 from authz.workbench.doctor.routes import check_routes
+from authz.workbench.doctor.trailers import check_trailers
 from authz.workbench.doctor.two_sides import check_two_sides
 
 _ORDER = (Severity.ERROR, Severity.WARNING, Severity.NOTE)
@@ -42,6 +43,7 @@ def _findings(envoy: Configuration, promises: Promises) -> Iterator[Finding]:
         yield from check_manager(envoy, manager, promises)
         yield from check_filters(envoy, manager, promises)
         yield from check_routes(manager, promises)
+        yield from check_trailers(envoy, manager, promises)
     yield from check_clusters(envoy, promises)
     if promises.routes is not None:
         yield from check_two_sides(envoy, promises.routes)

@@ -40,6 +40,7 @@ class FindingId(StrEnum):
     UNKNOWN_FILTER_AFTER_EXT_AUTHZ = "unknown-filter-after-ext-authz"
     IDENTITY_HEADERS_NOT_STRIPPED = "identity-headers-not-stripped"
     IDENTITY_SPELLINGS_NOT_STRIPPED = "identity-spellings-not-stripped"
+    IDENTITY_TRAILERS_NOT_STRIPPED = "identity-trailers-not-stripped"
     IDENTITY_HEADERS_CHANGED_LATE = "identity-headers-changed-late"
     ROUTE_REWRITES = "route-rewrites"
     UPSTREAM_FROM_HEADER = "upstream-from-header"
@@ -141,6 +142,9 @@ ADVICE: Final[Mapping[FindingId, Advice]] = {
     FindingId.IDENTITY_SPELLINGS_NOT_STRIPPED: Advice(
         _WARNING,
         'remove_on_match: {key_matcher: {safe_regex: {regex: "x[^a-z0-9]auth[^a-z0-9].*"}}}, as in envoy/api.yaml',
+    ),
+    FindingId.IDENTITY_TRAILERS_NOT_STRIPPED: Advice(
+        _WARNING, "take them off by request_trailers_mutations of a header_mutation filter, as in envoy/api.yaml"
     ),
     FindingId.IDENTITY_HEADERS_CHANGED_LATE: Advice(
         _ERROR, "delete it here, where it undoes what authz set; early_header_mutation_extensions is the place"

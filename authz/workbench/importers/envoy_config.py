@@ -221,16 +221,29 @@ def _filters(imported: Import) -> list[Wire]:
     manager: dict[str, Any] = yaml.safe_load(_CONNECTION_MANAGER)
     manager["early_header_mutation_extensions"] = [_stripping(imported)]
     sign_in = [_sign_in_filter()] if imported.logins else []
-    manager["http_filters"] = [*sign_in, yaml.safe_load(_EXT_AUTHZ_FILTER), _router()]
+    manager["http_filters"] = [_stripping_trailers(imported), *sign_in, yaml.safe_load(_EXT_AUTHZ_FILTER), _router()]
     manager["route_config"] = {"name": "imported", "virtual_hosts": _virtual_hosts(imported)}
     return [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
 
 
-def _stripping(imported: Import) -> Wire:
-    """Take off what only we may say, before routing and before every filter."""
+def _identity_mutations(imported: Import) -> list[Wire]:
     patterns = [f"{_any_spelling(prefix)}.*" for prefix in ("x-auth-", *imported.stripped)]
     patterns += [_any_spelling(name) for name in _identity_headers(imported)]
-    mutations: list[Wire] = [{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": one}}}} for one in patterns]
+    return [{"remove_on_match": {"key_matcher": {"safe_regex": {"regex": one}}}} for one in patterns]
+
+
+def _stripping_trailers(imported: Import) -> Wire:
+    """Take the same off trailers, which upstreams get over HTTP/2."""
+    mutations = {"request_trailers_mutations": _identity_mutations(imported)}
+    return {
+        "name": "envoy.filters.http.header_mutation",
+        "typed_config": {"@type": f"{_HTTP}.header_mutation.v3.HeaderMutation", "mutations": mutations},
+    }
+
+
+def _stripping(imported: Import) -> Wire:
+    """Take off what only we may say, before routing and before every filter."""
+    mutations = _identity_mutations(imported)
     exact = ("x-envoy-oauth-status", "x-envoy-auth-failure-mode-allowed", "x-envoy-auth-partial-body")
     mutations += [{"remove": name} for name in exact]
     kind = "type.googleapis.com/envoy.extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation"

@@ -48,6 +48,7 @@ from tests.support.broken_envoys import (
     REMOTE,
     SAMPLES,
     SOCKET,
+    TRAILED,
     VERIFIED,
     WHOLE,
     WORKERS,
@@ -81,6 +82,7 @@ from tests.support.broken_envoys import (
     secret_tls,
     strip,
     tls,
+    trailers_to,
     upgraded,
     validator,
     written,
@@ -291,6 +293,12 @@ HEALTHY = {
     "answers alone changed after": lambda p: p.add_filter(
         "header_mutation",
         mutations={"response_mutations": [{"remove": "server"}], "responseTrailersMutations": [{"remove": "x"}]},
+    ),
+    **{f"trailers stripped, {what}": edit for what, edit in TRAILED.items()},
+    "trailers of HTTP/1": lambda p: trailers_to(p, lambda _: None),
+    "trailers of nobody who was judged": lambda p: (
+        trailers_to(p, TRAILED["HTTP/2"]),
+        p.host.update(routes=[{"match": {"prefix": "/"}, "direct_response": {"status": 200}}]),
     ),
     "a cache before that never runs": lambda p: p.filters.insert(0, {**CACHE, "disabled": True}),
     "another header injected": lambda p: p.add_filter(
@@ -814,7 +822,7 @@ def test_a_finding_says_where_what_and_what_to_do() -> None:
     assert str(found.source) == f"envoy.yaml:{line}:35"
     assert found.path == (
         "static_resources.listeners[0].filter_chains[0].filters[0].typed_config"
-        ".http_filters[1].typed_config.failure_mode_allow"
+        ".http_filters[2].typed_config.failure_mode_allow"
     )
     assert found.fix == "failure_mode_allow: false"
 

@@ -283,10 +283,13 @@ def test_the_hardening_is_that_of_the_samples(tmp_path: Path) -> None:
 
 def test_clients_cannot_send_identity_headers(tmp_path: Path) -> None:
     run(CASES / "pomerium" / "team.yaml", tmp_path / "out")
-    mutations = Imported(tmp_path / "out").manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    manager = Imported(tmp_path / "out").manager
+    headers = manager["early_header_mutation_extensions"][0]["typed_config"]["mutations"]
+    trailers = manager["http_filters"][0]["typed_config"]["mutations"]["request_trailers_mutations"]
     for pattern in ("x-auth-.*", "x-pomerium-.*", "x-team-groups"):  # in every spelling
         regex = pattern.replace("-", "[^a-z0-9]")
-        assert {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": regex}}}} in mutations
+        for mutations in (headers, trailers):
+            assert {"remove_on_match": {"key_matcher": {"safe_regex": {"regex": regex}}}} in mutations
 
 
 def test_each_host_signs_in_with_a_callback_of_its_own(tmp_path: Path) -> None:
