@@ -156,6 +156,8 @@ def test_the_scheme_before_a_proxy_that_ends_tls_does_not_matter() -> None:
         ("https://app.localhost/in", "app.localhost:8443", "/in"),
         ("https://app.example.com/in", "app.example.com:80", "/in"),
         ("http://localhost/in", "localhost:443", "/in"),
+        ("/sign-in", "app.example.com", "/orders;v=1"),
+        ("/sign-in;v=1", "app.example.com", "/orders"),
     ],
 )
 def test_another_page_is_sent_there(where: str, host: str, path: str) -> None:
