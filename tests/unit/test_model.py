@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from authz.errors import AuthzError, KeysError, LoadError, Problem, RequestError, Severity, TokenError
-from authz.model import Allow, Deny, Principal, Reason, Request, RouteName, Source
+from authz.model import MAX_CLAIM_SECONDS, Allow, Deny, Principal, Reason, Request, RouteName, Source
 from tests.support.policies import principal, request
 
 ROUTE = RouteName("orders", Source("a.yaml", 3, 5))
@@ -67,3 +67,8 @@ def test_a_load_error_holds_every_problem_in_file_and_line_order() -> None:
         Problem(Source("a.yaml", 9, 1), "first"),
     ]
     assert str(LoadError(problems)) == "a.yaml:9:1: first\na.yaml:10:1: warning: second\nb.yaml:1:1: third"
+
+
+def test_up_to_the_latest_time_of_a_claim_a_float_holds_every_second_and_no_further() -> None:
+    latest = MAX_CLAIM_SECONDS
+    assert [float(second) for second in (latest - 1, latest, latest + 1)] == [latest - 1, latest, latest]
