@@ -156,6 +156,8 @@ def normal_escape(digits: str) -> str:
 
 
 def safe_host(raw: str) -> tuple[str, int | None] | None:
+    if len(raw) > len("x" * 255 + ":65535"):
+        return None
     name, port = split_port(raw.lower())
     has_port = bool(port) or raw.endswith(":")
     if any(ord(char) > 127 for char in raw) or (has_port and not re.fullmatch("[1-9][0-9]{0,4}", port)):
