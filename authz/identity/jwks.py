@@ -52,7 +52,10 @@ class JwksSettings:
 
 
 class KeyObserver(Protocol):
-    """What metrics and the log hear about keys. Called on the event loop, or by `load_cache`: must not block, raise."""
+    """What metrics and the log hear about keys. Must neither block nor raise.
+
+    Called on the event loop, but for what `load_cache` tells, in whichever thread that runs.
+    """
 
     def fetched(self, issuer: str, result: FetchResult, keys: int) -> None:
         """Note that a fetch ended; `ok` and `unchanged` are successes. `keys`: how many the issuer has now."""
@@ -220,7 +223,7 @@ class KeyStore:
             self._failed(FetchResult.ERROR_DOCUMENT, str(error))
         else:
             result = self._take(keys, began)
-            self._observe.fetched(self.issuer, result, len(keys))
+            self._observe.fetched(self.issuer, result, self._in_force())
             if result is FetchResult.OK:  # said once, not at each refresh
                 self._report(refused)
             self._keep(FetchedDocument(document, began))
@@ -236,9 +239,12 @@ class KeyStore:
         self._keys = KeySet(keys)
         return FetchResult.OK
 
-    def _failed(self, result: FetchResult, why: str) -> None:
+    def _in_force(self) -> int:
         current = self.current
-        self._observe.fetched(self.issuer, result, 0 if current is None else len(current.keys))
+        return 0 if current is None else len(current.keys)
+
+    def _failed(self, result: FetchResult, why: str) -> None:
+        self._observe.fetched(self.issuer, result, self._in_force())
         self._observe.rejected(self.issuer, f"fetch failed: {why}")
 
     def _report(self, refused: Iterable[str]) -> None:
