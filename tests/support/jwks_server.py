@@ -55,8 +55,10 @@ class Answer:
 class JwksServer:
     """Serves `answer` to every GET, and counts. Use it with `with`; `start` after `stop` keeps the address."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, poll_interval: float = 0.01) -> None:
+        """`poll_interval`: seconds between two looks whether to stop, each of which takes the interpreter's lock."""
         self.answer = answer
+        self._poll_interval = poll_interval
         self.requests: list[tuple[str, Mapping[str, str]]] = []  # path and headers of each
         self._stopping = threading.Event()
         self._port = 0
@@ -72,7 +74,7 @@ class JwksServer:
         self._stopping.clear()
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), self._handler())
         self._port = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(self._poll_interval,))
         self._thread.start()
 
     def stop(self) -> None:
