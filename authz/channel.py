@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import BinaryIO, Final, NamedTuple
 
 from authz.settings import Settings
+from authz.shared_memory import Shared
 
 UP: Final = b"up"
 MISSING: Final = b"missing?"
@@ -32,7 +33,7 @@ class Orders(NamedTuple):
     settings: Settings  # already read: whoever is started later must not follow a file that changed since
     supervisor: int  # its process id
     descriptor: int  # the worker's end of the pair
-    shared_keys: int | None  # descriptor of the memory for SharedKeys; None: there is none
+    shared: Shared | None  # memory of all workers; None: there is none
 
 
 def write_orders(orders: Orders) -> bytes:

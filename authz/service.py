@@ -30,8 +30,10 @@ from authz.options import answer_settings, claim_shapes, policy_options
 from authz.policy.files import PolicyFile, located
 from authz.policy.parser import PolicySet, parse_policies
 from authz.policy.quiet import look_once, quietly
+from authz.policy.shared_files import SharedFiles
 from authz.policy.store import PolicyStore
 from authz.settings import Settings
+from authz.shared_memory import Shared
 from authz.startup import heed, let_the_end_be
 from authz.transport.admin import AdminServer, OwnPages, Pages, start_admin
 from authz.transport.check_response import Answers
@@ -42,6 +44,8 @@ from authz.transport.tls import Certificates
 
 DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
 GRACE_SECONDS: Final = 5.0  # for calls in flight
+
+_POLICIES, _REVOCATIONS = range(2)  # kinds of files that workers share
 
 log: Final = logging.getLogger("authz")
 
@@ -60,17 +64,19 @@ class Service:
         writer: LineWriter,
         metrics: Metrics,
         beside: Beside | None = None,
-        shared_keys: int | None = None,
+        shared: Shared | None = None,
     ) -> None:
-        """`beside` runs as long as the service serves, from when it listens; `shared_keys`: of all workers."""
+        """`beside` runs as long as the service serves, from when it listens; `shared`: with other workers."""
         self._settings = settings
         self._pages = OwnPages(self.readiness, metrics)
         self._beside = beside
         self.events = events = Events(metrics)
         self._policy_options = policy_options(settings)
-        self.policies: PolicyStore[PolicySet] = PolicyStore(settings.policies, compile=self._compile, observe=events)
+        self.policies: PolicyStore[PolicySet] = PolicyStore(
+            settings.policies, compile=self._compile, observe=events, shared=shared and SharedFiles(shared, _POLICIES)
+        )
         self.revocation_events = RevocationEvents(metrics)
-        self.revocations = None if settings.revocations is None else self._revocation_store(settings.revocations)
+        self.revocations = self._revocation_store(shared)
         self._fetch = HttpFetch()
         self._issuers = [
             Issuer(
@@ -84,7 +90,7 @@ class Service:
                     wall=time.time,
                     observe=events,
                     max_waiters=max(1, MAX_WAITERS // (len(settings.pools) * settings.workers)),
-                    shared=None if shared_keys is None else SharedKeys(shared_keys, index),
+                    shared=None if shared is None else SharedKeys(shared.descriptor, index),
                 ),
             )
             for index, pool in enumerate(settings.pools)
@@ -125,13 +131,21 @@ class Service:
         with quietly():
             return parse_policies(files, self._policy_options)
 
-    def _revocation_store(self, path: Path) -> PolicyStore[RevocationList]:
+    def _revocation_store(self, shared: Shared | None) -> PolicyStore[RevocationList] | None:
+        path = self._settings.revocations
+        if path is None:
+            return None
+
         def compile_quietly(files: Sequence[PolicyFile]) -> RevocationList:
             with quietly():
                 return parse_revocations(files, store.current, require_end=self._settings.require_end)
 
         store: PolicyStore[RevocationList] = PolicyStore(
-            path, compile=compile_quietly, observe=self.revocation_events, setting="revocations"
+            path,
+            compile=compile_quietly,
+            observe=self.revocation_events,
+            setting="revocations",
+            shared=shared and SharedFiles(shared, _REVOCATIONS),
         )
         return store
 
@@ -266,17 +280,17 @@ MAX_VERIFIED_TOKENS: Final = 20_000
 MAX_VERIFIED_BYTES: Final = 48 * 1024 * 1024
 
 
-def serve(settings: Settings, *, beside: Beside | None = None, shared_keys: int | None = None) -> None:
+def serve(settings: Settings, *, beside: Beside | None = None, shared: Shared | None = None) -> None:
     """Load policies and revocations, then serve until a signal. Raises LoadError before anything is started.
 
-    `shared_keys`: the descriptor of what all workers know together about keys.
+    `shared`: memory for what all workers know together.
     """
     share_arenas()
     look_once()
     metrics = Metrics(version=__version__, wall=time.time)
     writer = LineWriter(on_drop=metrics.lines_dropped)
     try:
-        service = Service(settings, writer=writer, metrics=metrics, beside=beside, shared_keys=shared_keys)
+        service = Service(settings, writer=writer, metrics=metrics, beside=beside, shared=shared)
         service.load()
         configure_logging(writer, settings.log.level, settings.log.format)
         service.tell_of_loaded()

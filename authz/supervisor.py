@@ -32,12 +32,12 @@ from prometheus_client.exposition import generate_latest
 from authz.channel import EXPOSITION, MISSING, UP, Orders, read_missing, receive, send, write_orders
 from authz.event_log import configure_logging
 from authz.gathering import Gathering, read_exposition
-from authz.identity.shared_keys import shared_memory
 from authz.lines import LineWriter
 from authz.memory import share_arenas
 from authz.metrics import CONTENT_TYPE, Registry
 from authz.output import Output
 from authz.settings import Listen, Settings
+from authz.shared_memory import Shared, shared_memory
 from authz.startup import heed, let_the_end_be
 from authz.transport.admin import AdminServer, start_admin
 
@@ -85,12 +85,12 @@ def hold(listen: Listen) -> socket.socket | None:
 class Worker:
     """One worker: a process, and after its end the next one."""
 
-    def __init__(self, index: int, settings: Settings, output: Output, shared_keys: int | None) -> None:
+    def __init__(self, index: int, settings: Settings, output: Output, shared: Shared | None) -> None:
         self.index = index
         self.up = asyncio.Event()
         self._settings = settings
         self._output = output
-        self._shared_keys = shared_keys
+        self._shared = shared
         self._process: asyncio.subprocess.Process | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._waiting: deque[asyncio.Future[bytes]] = deque()
@@ -128,7 +128,7 @@ class Worker:
                 *("-P", "-m", "authz", "worker"),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=sink,
-                pass_fds=[channel.fileno(), *(() if self._shared_keys is None else (self._shared_keys,))],
+                pass_fds=[channel.fileno(), *(() if self._shared is None else (self._shared.descriptor,))],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # what we found, it finds
                 start_new_session=True,  # Ctrl-C reaches the supervisor alone, which ends the workers in order
             )
@@ -139,7 +139,7 @@ class Worker:
             os.close(sink)
         copying = self._output.copy_from(source)
         assert process.stdin is not None  # noqa: S101 - started with a pipe
-        process.stdin.write(write_orders(Orders(self._settings, os.getpid(), channel.fileno(), self._shared_keys)))
+        process.stdin.write(write_orders(Orders(self._settings, os.getpid(), channel.fileno(), self._shared)))
         with suppress(ConnectionError):  # it has ended already: its exit code tells
             await process.stdin.drain()
         process.stdin.close()
@@ -197,9 +197,9 @@ class Supervisor:
 
     def __init__(self, settings: Settings, output: Output) -> None:
         self._settings = settings
-        self._shared_keys = _shared_memory()
+        self._memory = _shared_memory()
         self._workers = [
-            Worker(index, replace(settings, listen=listen, admin=None, warnings=()), output, self._shared_keys)
+            Worker(index, replace(settings, listen=listen, admin=None, warnings=()), output, self._shared_by(index))
             for index, listen in enumerate(settings.endpoints)
         ]
         self._stop = asyncio.Event()
@@ -213,6 +213,9 @@ class Supervisor:
         )
         for worker in self._workers:
             self._restarts.labels(str(worker.index))
+
+    def _shared_by(self, worker: int) -> Shared | None:
+        return None if self._memory is None else Shared(self._memory, worker, len(self._settings.endpoints))
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT and give the exit code: 0, or that of the worker that could not start."""
@@ -243,8 +246,8 @@ class Supervisor:
                 await admin.close()
             for holder in filter(None, held):
                 holder.close()
-            if self._shared_keys is not None:
-                os.close(self._shared_keys)
+            if self._memory is not None:
+                os.close(self._memory)
         return self._exit_code
 
     async def _up_or_stopped(self, workers: Sequence[Worker]) -> None:
@@ -390,7 +393,7 @@ _DOWN: Final = "not running"
 
 
 def _shared_memory() -> int | None:
-    """Give the workers what they know together about keys; None: each will know its own."""
+    """Give memory for what the workers know together; None: each will know its own."""
     try:
         return shared_memory()
     except OSError:

@@ -27,7 +27,7 @@ def work(orders: Orders) -> int:
             finally:
                 writer.close()
 
-    serve(orders.settings, beside=answer_supervisor, shared_keys=orders.shared_keys)
+    serve(orders.settings, beside=answer_supervisor, shared=orders.shared)
     return 0
 
 

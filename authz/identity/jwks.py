@@ -27,8 +27,9 @@ from authz.identity.fetch import Fetch, FetchError, FetchResult, KeyFile
 from authz.identity.key_document import read_jwks
 from authz.identity.keys import KeySet
 from authz.identity.own_threads import in_own_thread
-from authz.identity.shared_keys import FetchedDocument, SharedKeys
+from authz.identity.shared_keys import SharedKeys
 from authz.model import Reason
+from authz.shared_memory import Dated
 
 MAX_WAITERS: Final = 32
 """Calls that may wait for keys, in all pools and workers together: half of those that the samples' circuit breaker lets
@@ -226,7 +227,7 @@ class KeyStore:
             self._observe.fetched(self.issuer, result, self._in_force())
             if result is FetchResult.OK:  # said once, not at each refresh
                 self._report(refused)
-            self._keep(FetchedDocument(document, began))
+            self._keep(Dated(document, began))
 
     def _take(self, keys: Mapping[str, RSAPublicKey], fetched_at: float) -> FetchResult:
         """Make these the keys. Equal ones keep the generation, and with it every token verified under it."""
@@ -296,7 +297,7 @@ class KeyStore:
             at = self._wall() - (now - newest.began)
             self._observe.restored(self.issuer, len(keys), at, "another worker")
 
-    def _keep(self, fetched: FetchedDocument) -> None:
+    def _keep(self, fetched: Dated) -> None:
         """Keep it for the other workers and the next start, unless one that was asked for later is there."""
         if self._shared is not None:
             newest = self._shared.newest

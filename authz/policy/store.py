@@ -1,7 +1,8 @@
 """The policy set in force: its files followed, swapped whole, the last good set kept.
 
 Rules: a set is taken only after every file of it has kept still for `settle`, and not if anything moved while it was
-read, because a half-written policy often parses, with conditions missing. A set that does not load changes nothing.
+read, because a half-written policy often parses, with conditions missing. A set that does not load changes nothing; a
+worker that starts while none does takes the one that others have in force (shared_files.py).
 File events only wake the loop; what counts is the comparison of signatures, at least every `poll`, so that all works
 where no event arrives. Requests read `PolicyStore.current`, which one assignment replaces: no lock, no half set.
 """
@@ -31,6 +32,7 @@ from authz.policy.files import (
     cut_off,
     shown,
 )
+from authz.policy.shared_files import SharedFiles
 from authz.turns import in_turns
 
 LOAD_ATTEMPTS: Final = 20  # with 150 ms each: three seconds for a writer to finish while we start
@@ -139,8 +141,9 @@ class PolicyStore(Generic[T]):
         settle: timedelta = timedelta(milliseconds=150),
         poll: timedelta = timedelta(milliseconds=300),
         events: Events | None = file_events,
+        shared: SharedFiles | None = None,
     ) -> None:
-        """Messages call the path by its `setting`. `events` None: the poll alone."""
+        """Messages call the path by its `setting`. `events` None: the poll alone; `shared`: with other workers."""
         self.current = None
         self.error = None
         self._path = path
@@ -150,6 +153,7 @@ class PolicyStore(Generic[T]):
         self._settle = settle
         self._poll = poll
         self._events = events
+        self._shared = shared
         self._settling = Settling(settle)
         self._in_force: tuple[PolicyFile, ...] = ()
         self._refused: tuple[PolicyFile, ...] | None = None  # the content that `error` is about, if it could be read
@@ -159,11 +163,28 @@ class PolicyStore(Generic[T]):
         self._woken = asyncio.Event()
 
     def load(self) -> T:
-        """Load for the first time. Raises LoadError with every problem. Blocks while files are being written."""
-        listing, files = self._read_settled()
-        compiled = self._compiled(files)
+        """Load for the first time. Raises LoadError with every problem. Blocks while files are being written.
+
+        Where the files do not load, what another worker has in force is taken over; `watch` tells of the refusal.
+        """
+        began = time.monotonic()
+        known = None if self._shared is None else self._shared.newest()
+        try:
+            listing, files = self._read_settled()
+            compiled = self._compiled(files, known or ())
+        except LoadError:
+            if known is None:
+                raise
+            return self._taken_over(known)
         self._judged(listing)
         self._folders = listing.folders
+        self._take(files, compiled)
+        if self._shared is not None:
+            self._shared.keep(files, began)
+        return compiled
+
+    def _taken_over(self, files: tuple[PolicyFile, ...]) -> T:
+        compiled = self._compiled(files, ())
         self._take(files, compiled)
         return compiled
 
@@ -193,8 +214,8 @@ class PolicyStore(Generic[T]):
         place = Source(shown(str(self._path)), 1, 1)
         raise LoadError([Problem(place, "the files keep changing: start again when they are written")])
 
-    def _compiled(self, files: tuple[PolicyFile, ...]) -> T:
-        problems = cut_off(files, self._in_force)
+    def _compiled(self, files: tuple[PolicyFile, ...], before: tuple[PolicyFile, ...]) -> T:
+        problems = cut_off(files, before)
         if problems:
             raise LoadError(problems)
         try:
@@ -227,6 +248,7 @@ class PolicyStore(Generic[T]):
     async def _judge(self, listing: Listing) -> bool:
         """Read a settled set and take or refuse it. False if it moved meanwhile."""
         asked, self._asked = self._asked, False
+        began = time.monotonic()
         try:
             files = await asyncio.to_thread(self._source.read_unmoved, listing)
         except LoadError as error:
@@ -239,7 +261,7 @@ class PolicyStore(Generic[T]):
         if files == self._in_force:
             self._mend()
         elif files != self._refused or asked:
-            await self._try(files, asked=asked)
+            await self._try(files, began, asked=asked)
         self._judged(listing)
         return True
 
@@ -250,13 +272,15 @@ class PolicyStore(Generic[T]):
         else:
             self._settling.judged(listing)
 
-    async def _try(self, files: tuple[PolicyFile, ...], *, asked: bool) -> None:
+    async def _try(self, files: tuple[PolicyFile, ...], began: float, *, asked: bool) -> None:
         try:
-            compiled = await in_turns(lambda: self._compiled(files))
+            compiled = await in_turns(lambda: self._compiled(files, self._in_force))
         except LoadError as error:
             self._refuse(files, error, again=asked)
             return
         self._take(files, compiled)
+        if self._shared is not None:
+            await asyncio.to_thread(self._shared.keep, files, began)
         with self._telling() as observe:
             observe.reloaded(compiled)
 

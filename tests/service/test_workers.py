@@ -36,7 +36,7 @@ from tests.support.running_service import (
     reply_of,
     run_authz,
 )
-from tests.support.user_pool import FakeUserPool
+from tests.support.user_pool import ALICE, FakeUserPool
 
 POLICY = """
 - {from: 'https://app.example.com', path: /public, allow_public_unauthenticated_access: true}
@@ -412,6 +412,60 @@ class TestKeys:
         workers.wait_for_line("^ready", count=3)
         assert workers.ask(1, check_request(token=pool.token())).reason == "user-ok"
         endpoint.start()
+
+
+class TestBrokenFiles:
+    """A worker that ends while the files on the disk do not load comes back with what the others have in force."""
+
+    REFUSED = "policies refused"
+
+    @pytest.fixture
+    def workers(self, tmp_path: Path, pool: FakeUserPool) -> Iterator[Workers]:
+        self.revocations = tmp_path / "revocations.yaml"
+        self.revocations.write_text("[]\n", encoding="utf-8")
+        with Workers(tmp_path, pool, settings={"revocations": "revocations.yaml"}) as workers:
+            yield workers
+
+    def kill(self, workers: Workers, *indexes: int) -> None:
+        ready = len(workers.lines("ready"))
+        pids = workers.pids()
+        for index in indexes:
+            os.kill(pids[index], signal.SIGKILL)
+        workers.wait_for_line("^ready", count=ready + len(indexes))
+
+    def shut(self, workers: Workers) -> None:
+        workers.write_policies(SHUT)
+        for index in (0, 1):
+            workers.wait_for(lambda index=index: workers.ask(index).reason == "no-rule", f"the reload of {index}")
+
+    def test_one_killed_meanwhile_is_as_the_others_are(self, workers: Workers) -> None:
+        self.shut(workers)  # and not as both were at the start
+        revision = workers.ask(0).metadata["policy_revision"]
+        workers.write_policies("broken: [")
+        workers.wait_for_line(self.REFUSED, count=2)
+        self.kill(workers, 1)
+        answer = workers.ask(1)
+        assert (answer.reason, answer.metadata["policy_revision"]) == ("no-rule", revision)
+        workers.wait_for_line(self.REFUSED, count=3)
+        workers.write_policies(POLICY)
+        for index in (0, 1):
+            workers.wait_for(lambda index=index: workers.ask(index).reason == "accept", f"the reload of {index}")
+
+    def test_so_are_all_when_none_is_left(self, workers: Workers) -> None:
+        self.shut(workers)
+        workers.write_policies("broken: [")
+        workers.wait_for_line(self.REFUSED, count=2)
+        self.kill(workers, 0, 1)
+        assert [workers.ask(index).reason for index in (0, 1)] == ["no-rule"] * 2
+
+    def test_whoever_is_revoked_stays_so(self, workers: Workers, pool: FakeUserPool) -> None:
+        asked = check_request(token=pool.token())
+        self.revocations.write_text(f"- {{sub: {ALICE}, reason: stolen}}\n", encoding="utf-8")
+        for index in (0, 1):
+            workers.wait_for(lambda index=index: workers.ask(index, asked).reason == "token-revoked", "the list")
+        self.revocations.write_text("- {sub: [", encoding="utf-8")
+        self.kill(workers, 0)
+        assert workers.ask(0, asked).reason == "token-revoked"
 
 
 class TestDoesNotStart:

@@ -14,8 +14,8 @@ from google.protobuf.internal import api_implementation
 
 PACKAGE: Final = Path(__file__).parents[2] / "authz"
 REQUEST_PATH: Final = (
-    "authorizer.py", "audit.py", "breath.py", "lines.py", "log_line.py", "metrics.py", "model.py", "tally.py",
-    "turns.py",
+    "authorizer.py", "audit.py", "breath.py", "lines.py", "log_line.py", "metrics.py", "model.py",
+    "shared_memory.py", "tally.py", "turns.py",
     "identity/claims.py", "identity/cognito.py", "identity/credentials.py", "identity/enrichment.py",
     "identity/jwks.py", "identity/key_document.py", "identity/keys.py", "identity/refused.py",
     "identity/revocations.py", "identity/shared_keys.py", "identity/strict_json.py", "identity/verified.py",
@@ -33,7 +33,7 @@ REQUEST_PATH: Final = (
 NOT_ON_IT: Final[Mapping[str, tuple[str, ...]]] = {
     "a folder's name and nothing else": ("identity/__init__.py", "policy/__init__.py", "transport/__init__.py"),
     "between the service and an endpoint or a disk, in tasks of their own": (
-        "identity/fetch.py", "identity/own_threads.py", "policy/store.py",
+        "identity/fetch.py", "identity/own_threads.py", "policy/shared_files.py", "policy/store.py",
     ),
     "works while policies load": (
         "policy/files.py", "policy/instead.py", "policy/parser.py", "policy/host_and_path_reader.py",

@@ -24,8 +24,9 @@ from authz.errors import KeysError, TokenError
 from authz.identity.fetch import MAX_DOCUMENT_BYTES, FetchError, FetchResult, KeyFile
 from authz.identity.jwks import MAX_WAITERS, JwksSettings, KeyStore
 from authz.identity.key_document import read_jwks
-from authz.identity.shared_keys import FetchedDocument, SharedKeys, shared_memory
+from authz.identity.shared_keys import SharedKeys
 from authz.model import Reason
+from authz.shared_memory import Dated, shared_memory
 from tests.support.jwks_server import DROP, jwk, jwks, modulus, number
 from tests.support.key_turns import turn_of_another_process
 
@@ -1048,7 +1049,7 @@ async def test_a_worker_that_starts_again_has_what_the_others_have(
 ) -> None:
     workers = Workers(memory)
     began = workers.second.loop.time() - hours * HOUR
-    workers.shared.newest = FetchedDocument(jwks(jwk("one", 1), jwk("two", 2)), began)
+    workers.shared.newest = Dated(jwks(jwk("one", 1), jwk("two", 2)), began)
     workers.second.store.load_cache()
     assert workers.second.kids == kids
 
@@ -1057,7 +1058,7 @@ async def test_a_worker_that_starts_again_has_what_the_others_have(
 async def test_what_another_worker_has_goes_before_the_cache_file(memory: int, tmp_path: Path) -> None:
     world, _ = await saved_world(tmp_path)
     workers = Workers(memory, cached(tmp_path))
-    workers.shared.newest = FetchedDocument(jwks(jwk("newer", 3)), world.loop.time() - 1)
+    workers.shared.newest = Dated(jwks(jwk("newer", 3)), world.loop.time() - 1)
     workers.second.store.load_cache()
     assert workers.second.kids == ["newer"]
 
@@ -1065,7 +1066,7 @@ async def test_what_another_worker_has_goes_before_the_cache_file(memory: int, t
 @virtual
 async def test_a_document_from_the_future_is_not_taken(memory: int) -> None:
     workers = Workers(memory)
-    workers.shared.newest = FetchedDocument(jwks(jwk("one", 1)), workers.first.loop.time() + 1)
+    workers.shared.newest = Dated(jwks(jwk("one", 1)), workers.first.loop.time() + 1)
     workers.second.store.load_cache()
     assert workers.second.kids is None
 
@@ -1091,7 +1092,7 @@ async def test_a_worker_that_hangs_in_its_turn_keeps_nobody_waiting(memory: int)
 async def test_a_defect_in_a_turn_is_told(memory: int) -> None:
     workers = Workers(memory)
     await workers.running()
-    workers.shared.newest = FetchedDocument(b"no keys", workers.first.loop.time())
+    workers.shared.newest = Dated(b"no keys", workers.first.loop.time())
     workers.shared.last_turn = workers.first.loop.time()
     await workers.first.reason("made up")
     assert workers.first.heard.reasons == ["fetch failed: KeysError"]

@@ -11,11 +11,12 @@ from math import inf
 import pytest
 
 from authz.identity.fetch import MAX_DOCUMENT_BYTES
-from authz.identity.shared_keys import FetchedDocument, SharedKeys, shared_memory
+from authz.identity.shared_keys import SharedKeys
+from authz.shared_memory import Dated, shared_memory
 from tests.support.key_turns import turn_of_another_process
 
-ONE = FetchedDocument(b'{"keys": []}', 5.25)
-LARGEST = FetchedDocument(os.urandom(MAX_DOCUMENT_BYTES), 6.0)
+ONE = Dated(b'{"keys": []}', 5.25)
+LARGEST = Dated(os.urandom(MAX_DOCUMENT_BYTES), 6.0)
 
 
 @pytest.fixture
@@ -43,23 +44,10 @@ def test_what_one_writes_another_reads(memory: int) -> None:
 def test_issuers_do_not_meet(memory: int) -> None:
     all_shared = [SharedKeys(memory, index) for index in range(3)]
     for index, shared in enumerate(all_shared):
-        shared.newest = FetchedDocument(LARGEST.document, index)
+        shared.newest = Dated(LARGEST.document, index)
         shared.last_turn = index + 1
-    assert [shared.newest for shared in all_shared] == [FetchedDocument(LARGEST.document, index) for index in range(3)]
+    assert [shared.newest for shared in all_shared] == [Dated(LARGEST.document, index) for index in range(3)]
     assert [shared.last_turn for shared in all_shared] == [1, 2, 3]
-
-
-def test_half_of_a_document_is_none(memory: int) -> None:
-    """A process may be killed inside a write: whatever byte is another one, nothing is read."""
-    shared = SharedKeys(memory, 0)
-    shared.newest = ONE
-    size = os.fstat(memory).st_size
-    for place in range(8, size):  # behind the time of the turn
-        before = os.pread(memory, 1, place)
-        os.pwrite(memory, bytes([before[0] ^ 0x40]), place)
-        assert shared.newest is None
-        os.pwrite(memory, before, place)
-    assert shared.newest == ONE
 
 
 async def test_whoever_ends_in_its_turn_leaves_it_to_the_next(memory: int) -> None:

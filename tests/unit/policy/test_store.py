@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -25,7 +25,9 @@ from authz.policy.files import (
     is_policy_file,
     read_files,
 )
+from authz.policy.shared_files import SharedFiles
 from authz.policy.store import PolicyStore, Settling, file_events, stale_mount_message
+from authz.shared_memory import Shared, shared_memory
 
 SETTLE = timedelta(milliseconds=150)
 AT_ONCE = timedelta(0)
@@ -434,6 +436,72 @@ class TestFirstLoad:
         monkeypatch.setattr(store_module.time, "sleep", lambda _: append(folder / "orders.yaml"))
         with pytest.raises(LoadError, match="the files keep changing"):
             store_of(folder, Told(), settle=timedelta(hours=1)).load()
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    descriptor = shared_memory()
+    yield descriptor
+    os.close(descriptor)
+
+
+class TestBesideOtherWorkers:
+    @pytest.fixture
+    def stores(self, folder: Path, memory: int) -> list[PolicyStore[bytes]]:
+        """Give the stores of three workers, of which the first two have loaded."""
+        self.told = Told()
+        stores = [store_of(folder, self.told, shared=SharedFiles(Shared(memory, worker, 3), 0)) for worker in range(3)]
+        for store in stores[:2]:
+            store.load()
+        return stores
+
+    @pytest.mark.parametrize("data", [b"broken\n", b"bug\n", b"ord", None], ids=["broken", "bug", "cut off", "gone"])
+    async def test_whoever_starts_while_the_files_are_broken_has_what_the_others_have(
+        self, folder: Path, stores: list[PolicyStore[bytes]], data: bytes | None
+    ) -> None:
+        (folder / "orders.yaml").unlink() if data is None else (folder / "orders.yaml").write_bytes(data)
+        assert stores[2].load() == b"orders\n"
+        assert (stores[2].current, self.told.all) == (b"orders\n", [])
+        await watch_while(stores[2], self.told, 1)
+        ((what, _),) = self.told.all
+        assert what == "refused"
+        assert stores[2].error is not None
+        assert stores[2].current == b"orders\n"
+
+    async def test_it_follows_the_files_again_once_they_are_mended(
+        self, folder: Path, stores: list[PolicyStore[bytes]]
+    ) -> None:
+        (folder / "orders.yaml").write_bytes(b"broken\n")
+        stores[2].load()
+        await watch_while(stores[2], self.told, 1)
+        (folder / "orders.yaml").write_bytes(b"others\n")
+        await watch_while(stores[2], self.told, 2)
+        assert (stores[2].current, self.told.all[1]) == (b"others\n", ("reloaded", b"others\n"))
+
+    async def test_what_one_has_reloaded_counts_though_another_one_did_not_yet(
+        self, folder: Path, stores: list[PolicyStore[bytes]]
+    ) -> None:
+        (folder / "orders.yaml").write_bytes(b"others\n")
+        await watch_while(stores[0], self.told, 1)
+        (folder / "orders.yaml").write_bytes(b"broken\n")
+        assert stores[1].current == b"orders\n"
+        assert stores[2].load() == b"others\n"
+
+    async def test_what_was_refused_is_nothing_to_take_over(
+        self, folder: Path, stores: list[PolicyStore[bytes]]
+    ) -> None:
+        (folder / "orders.yaml").write_bytes(b"broken\n")
+        await watch_while(stores[0], self.told, 1)
+        assert stores[2].load() == b"orders\n"
+
+    def test_files_that_load_come_first(self, folder: Path, stores: list[PolicyStore[bytes]]) -> None:
+        (folder / "orders.yaml").write_bytes(b"others\n")
+        assert stores[2].load() == b"others\n"
+
+    def test_when_nobody_had_loaded_yet_the_files_are_to_blame(self, folder: Path, memory: int) -> None:
+        (folder / "orders.yaml").write_bytes(b"broken\n")
+        with pytest.raises(LoadError, match="broken"):
+            store_of(folder, Told(), shared=SharedFiles(Shared(memory, 0, 1), 0)).load()
 
 
 def append(path: Path) -> None:
