@@ -31,6 +31,7 @@ from tests.torture.asking import Asking, percentile
 from tests.torture.figures import Figure, Stand, at_most, none_of
 
 RATE: Final = 500
+BROKEN: Final = "broken: ["
 BACK_SECONDS: Final = 1.0
 ORPHAN_SECONDS: Final = 1.0
 PATIENCE: Final = 30.0
@@ -293,10 +294,12 @@ def torture(stand: Stand) -> Iterator[Figure]:
     for number in range(families):
         with Service(stand.folder / f"killed-{number}", pool, workers=2) as service:
             family = Family(service)
+            if number % 2:
+                service.policy_file.write_text(BROKEN)
             kill_workers(family, message, killed)
             orphans += orphans_after_kill(family)
     yield from kill_figures(killed)
-    yield at_most("a killed worker is back, the slowest", max(killed.back_seconds), BACK_SECONDS, "s")
+    yield at_most("a killed worker is back, also where policies are broken, the slowest", max(killed.back_seconds), BACK_SECONDS, "s")
     yield none_of("orphans a second after kill -9 of the supervisor", orphans, 2 * families)
     with (
         Service(stand.folder / "restarted", pool, workers=2) as service,
