@@ -1,4 +1,4 @@
-"""YAML text to values that know where they stand. The configuration and the policies are read through here.
+"""YAML text to values that know where they stand (node.py). Configuration and policies are read through here.
 
 Rules: UTF-8; one document a file; YAML 1.2 core types (`yes`, `on`, `2:20:00` stay text); duplicate keys and foreign
 tags are problems; aliases are shared, never copied, and what they expand to is bounded; nesting is bounded. Values
@@ -8,9 +8,8 @@ are built from PyYAML's events, because its loaders follow YAML 1.1 and keep the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final, NoReturn, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Final, NoReturn
 
 import yaml
 from yaml.events import (
@@ -23,73 +22,15 @@ from yaml.events import (
 )
 
 from authz.breath import breathe
-from authz.errors import Problem, Severity
+from authz.errors import Problem
 from authz.model import Source
+from authz.node import Fields, Items, Node, Problems, Scalar, ScalarValue, describe
 from authz.yaml_mistakes import Quoted, explain, odd_blank
 
 MAX_DEPTH: Final = 64
 MAX_EXPANDED_NODES: Final = 2_000_000  # 10,000 large routes are a tenth of it
 MAX_ALIASED_NODES: Final = 100_000  # what all aliases together may stand for
 MAX_NUMBER_LENGTH: Final = 400  # characters; Python itself refuses to write an integer of thousands of digits
-
-ScalarValue: TypeAlias = bool | int | float | str | None
-
-
-# Values are not frozen, which takes thrice as long to make: ten thousand routes have 140,000. Nobody changes them.
-@dataclass(slots=True)
-class Scalar:
-    """A single value. `text` is how it was written."""
-
-    source: Source
-    value: ScalarValue
-    text: str
-
-
-@dataclass(slots=True)
-class Items:
-    """A list."""
-
-    source: Source
-    items: tuple[Node, ...]
-
-    def __iter__(self) -> Iterator[Node]:
-        """Give the items in file order."""
-        return iter(self.items)
-
-
-@dataclass(slots=True)
-class Fields:
-    """A map. Keys are unique text and keep file order and case; an HTTP status need not be quoted to be one."""
-
-    source: Source
-    entries: tuple[tuple[Scalar, Node], ...]
-
-    def get(self, key: str) -> Node | None:
-        """Give the value under `key`, or None."""
-        for name, value in self.entries:  # the most frequent call of a load: a generator takes twice as long
-            if name.value == key:
-                return value
-        return None
-
-
-Node: TypeAlias = Scalar | Items | Fields
-
-
-class Problems(list[Problem]):
-    """The problems found so far; readers add to it and go on, so that all are reported at once."""
-
-    def error(self, node: Node, message: str, other: Source | None = None) -> None:
-        """Add an error at the node; `other` is a second place that the message names."""
-        self.append(Problem(node.source, message, other=other))
-
-    def warn(self, source: Source, message: str, severity: Severity = Severity.WARNING) -> None:
-        """Add a warning or a note."""
-        self.append(Problem(source, message, severity))
-
-    @property
-    def errors(self) -> list[Problem]:
-        """Those that keep a file from loading."""
-        return [problem for problem in self if problem.severity is Severity.ERROR]
 
 
 def parse(data: bytes, file: str, problems: Problems) -> Node | None:
@@ -166,17 +107,6 @@ def _why_unreadable(character: str) -> str:
 
 def _place_in(text: str, position: int, file: str) -> Source:
     return Source(file, text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position))
-
-
-def let_go(nodes: list[Node]) -> None:
-    """Free the trees node by node. Freed at once, a large one keeps everybody waiting. Empties the list."""
-    while nodes:
-        breathe()
-        node = nodes.pop()
-        if isinstance(node, Items):
-            nodes.extend(node.items)
-        elif isinstance(node, Fields):
-            nodes.extend(value for _, value in node.entries)
 
 
 # libyaml's, never the fallback in Python: it reads some files differently, and lets errors of Python's out.
@@ -358,29 +288,3 @@ _CONVERT: dict[str, Callable[[str], ScalarValue]] = {
     "inf": lambda text: float(text.replace(".", "").lower()),
     "nan": lambda _: float("nan"),
 }
-
-
-def describe(node: Node) -> str:
-    """Say what a node is, for the words "found …" of a problem."""
-    match node:
-        case Fields():
-            return "a map"
-        case Items(items=()):
-            return "an empty list"
-        case Items():
-            return "a list"
-        case Scalar(value=None):
-            return "nothing"
-        case Scalar(value=""):
-            return "empty text"
-        case Scalar(value=str()):
-            return f"text `{shorten(node.text)}`"
-        case Scalar(value=bool()):
-            return f"`{node.text}` (a boolean)"
-        case Scalar():  # pragma: no branch - the last kind there is
-            return f"`{shorten(node.text)}` (a number)"
-
-
-def shorten(text: str, limit: int = 60) -> str:
-    """Cut long text for a message, visibly."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"

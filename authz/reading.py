@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -30,9 +30,10 @@ from itertools import chain
 from typing import Final, NamedTuple, TypeAlias
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, Scalar, check_end_mark, describe, parse, shorten
+from authz.document import check_end_mark, parse
 from authz.errors import LoadError, Problem
 from authz.model import Json, Principal, Source
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.reading import did_you_mean, text_of
 
 MATCHED_CLAIMS: Final = ("username", "cognito:username", "origin_jti", "iat")

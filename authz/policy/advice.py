@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Scalar
 from authz.errors import Problem, Severity
 from authz.model import Source
+from authz.node import Scalar
 from authz.policy.criterion import Criterion
 from authz.policy.criterion_advice import AcceptedTokens, Advice, CriterionAdviser
 from authz.policy.decision import Block, Effect, Operator, Policy

@@ -11,8 +11,8 @@ from datetime import timedelta
 from operator import attrgetter
 from typing import Final
 
-from authz.document import Fields, Node, Scalar, describe
 from authz.model import MAX_CLAIM_SECONDS, MAX_CLOCK_AHEAD, Json, Principal, Reason
+from authz.node import Fields, Node, Scalar, describe
 from authz.policy.criterion import Build, Builder, Facts, Finding, Parts, warn_unused
 from authz.policy.matchers import StringMatcher, any_of, list_matcher, string_matcher
 from authz.reading import parse_duration

@@ -21,7 +21,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.policy.matchers import StringMatcher, any_of, string_matcher
 from authz.reading import did_you_mean, list_of
 

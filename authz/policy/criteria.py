@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from authz.document import Fields, Node, Problems, Scalar, describe, shorten
 from authz.model import Json, Reason
+from authz.node import Fields, Node, Problems, Scalar, describe, shorten
 from authz.policy import caller_criteria, request_criteria
 from authz.policy.criterion import Build, Builder, CriteriaContext, Criterion, Finding, Parts, warn_unused
 from authz.policy.decision import Operator

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from authz.document import Node, Problems, Scalar, describe
 from authz.model import Json, Principal, Reason, Request, Source
+from authz.node import Node, Problems, Scalar, describe
 from authz.policy.certificates import Authorities
 from authz.policy.instead import Place
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
-from authz.document import Fields, Items, Problems, Scalar, describe, shorten
 from authz.errors import Problem, Severity
 from authz.model import Source
+from authz.node import Fields, Items, Problems, Scalar, describe, shorten
 from authz.policy.criterion import Criterion
 from authz.policy.matchers import string_matcher
 from authz.policy.token_claims import ONLY_IN_ACCESS_TOKENS, ONLY_IN_ID_TOKENS

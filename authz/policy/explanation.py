@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from authz.document import shorten
 from authz.errors import TokenError
 from authz.model import NO_GUIDANCE, Allow, Decision, Deny, Guidance, Json, Reason, http_status
+from authz.node import shorten
 from authz.policy.criteria import show_values
 from authz.policy.criterion import Criterion, Facts
 from authz.policy.decision import Block, Effect, join_blocks, judge_block, outcome

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import re2
 
-from authz.document import Fields, Node, Problems, shorten
 from authz.errors import RequestError
+from authz.node import Fields, Node, Problems, shorten
 from authz.policy.path import MAX_PORT, Host, canonical_host, canonical_pattern
 from authz.policy.routes import HostMatcher, PathKind, PathMatcher
 from authz.reading import text_of

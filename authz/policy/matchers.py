@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
-from authz.document import MAX_NUMBER_LENGTH, Fields, Items, Node, Problems, Scalar, describe, shorten
+from authz.document import MAX_NUMBER_LENGTH
 from authz.model import Json
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.policy.decision import Operator
 from authz.policy.instead import LETS_IN, Place, did_you_mean, near_word, one_each, without_negation
 from authz.reading import text_of

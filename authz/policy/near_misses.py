@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from authz.document import shorten
 from authz.model import Json, Principal, Reason
+from authz.node import shorten
 from authz.policy.caller_criteria import claim_values
 from authz.policy.criterion import Criterion, Facts
 from authz.policy.token_claims import ONLY_IN_ACCESS_TOKENS, ONLY_IN_ID_TOKENS

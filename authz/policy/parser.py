@@ -12,9 +12,10 @@ from hashlib import sha256
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Node, Problems, check_end_mark, let_go, parse
+from authz.document import check_end_mark, parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.node import Node, Problems, let_go
 from authz.policy.advice import advise
 from authz.policy.criterion import CriteriaContext
 from authz.policy.criterion_advice import AcceptedTokens

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from authz.document import shorten
 from authz.errors import RequestError, Severity
 from authz.model import Source
+from authz.node import shorten
 from authz.policy.criterion_advice import Advice
 from authz.policy.path import canonical_pattern
 from authz.policy.routes import HostMatcher, PathKind, PathMatcher

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, Scalar, describe
+from authz.node import Fields, Items, Node, Problems, Scalar, describe
 from authz.policy.matchers import claim_value
 from authz.reading import boolean_of, list_of, text_of
 

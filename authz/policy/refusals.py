@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import Final, TypeAlias
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.errors import RequestError
 from authz.loopback import is_loopback
 from authz.model import Guidance
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.policy.criterion import Criterion
 from authz.policy.decision import Policy
 from authz.policy.path import canonical_host, canonical_path

@@ -8,9 +8,9 @@ from functools import partial
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe
 from authz.errors import RequestError, Severity
 from authz.model import Json, Reason, Request
+from authz.node import Fields, Items, Node, Problems, Scalar, describe
 from authz.policy import times
 from authz.policy.certificates import certificate_matcher, is_trusted, read_certificate
 from authz.policy.criterion import Build, Builder, Facts, Finding, Parts, warn_unused

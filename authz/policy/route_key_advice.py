@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from authz.document import Fields, Items, Node, Scalar, shorten
+from authz.node import Fields, Items, Node, Scalar, shorten
 from authz.policy.criteria import CRITERIA
 from authz.policy.instead import is_negation
 from authz.policy.plain_keys import PLAIN_KEYS

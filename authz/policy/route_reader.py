@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.errors import Severity
 from authz.model import RouteName, Source
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.policy.criterion import CriteriaContext
 from authz.policy.host_and_path_reader import PATH_ORDER, read_host, read_path
 from authz.policy.plain_keys import PLAIN_KEYS

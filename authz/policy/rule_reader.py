@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from authz.breath import breathe
-from authz.document import Fields, Items, Node, Problems, describe, shorten
 from authz.model import Guidance
+from authz.node import Fields, Items, Node, Problems, describe, shorten
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext, Criterion
 from authz.policy.decision import Block, Effect, Operator, Policy

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple, TypeAlias
 from zoneinfo import ZoneInfo
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, shorten
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.policy.decision import Operator
 from authz.reading import did_you_mean, parse_instant, text_of
 

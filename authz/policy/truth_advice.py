@@ -12,7 +12,7 @@ from itertools import combinations, islice, product
 from typing import Any, Final, NamedTuple, cast
 
 from authz.breath import breathe
-from authz.document import Fields, Node, Problems, Scalar
+from authz.node import Fields, Node, Problems, Scalar
 from authz.policy.criterion import Criterion
 from authz.policy.criterion_advice import EXACT, operands
 from authz.policy.decision import Block, Operator

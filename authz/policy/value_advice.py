@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 from unicodedata import category
 
-from authz.document import shorten
 from authz.errors import RequestError
+from authz.node import shorten
 from authz.policy.path import check_method
 
 NEGATIVE: Final = frozenset({"not", "not_in", "exclude"})

@@ -6,7 +6,7 @@ import re
 from ipaddress import IPv6Address
 from typing import Final
 
-from authz.document import Node, Problems, Scalar, describe
+from authz.node import Node, Problems, Scalar, describe
 from authz.settings.types import DEFAULT_ADMIN, DEFAULT_LISTEN, Listen, Settings
 from authz.settings.values import UNPRINTABLE, Reader, Section, positive_of
 

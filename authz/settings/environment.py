@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from authz.document import Fields, Items, Node, Problems, Scalar, shorten
 from authz.errors import Severity
 from authz.model import Source
+from authz.node import Fields, Items, Node, Problems, Scalar, shorten
 from authz.reading import nearest
 from authz.settings.types import INLINE_KEYS
 from authz.settings.values import UNPRINTABLE, Given

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe
 from authz.errors import Severity
 from authz.identity.credentials import TokenPlace
+from authz.node import Fields, Items, Node, Problems, Scalar, describe
 from authz.reading import text_of
 from authz.settings.types import DEFAULT_IDENTITY_HEADERS, IdentityHeaders, Settings
 from authz.settings.values import Section, claim_names_of, map_of, section_of

@@ -7,9 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from authz.document import Fields, Problems, describe, parse
+from authz.document import parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.node import Fields, Problems, describe
 from authz.policy.refusals import redirects_of
 from authz.settings.addresses import read_admin, read_listen, refuse_shared_address, workers_of
 from authz.settings.environment import note_unread, with_environment, with_flags

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from authz.document import Items, Node, Problems, Scalar, describe
 from authz.identity.cognito import UserPool
 from authz.loopback import is_loopback
+from authz.node import Items, Node, Problems, Scalar, describe
 from authz.reading import text_of
 from authz.settings.regions import doubt_of_region, flaw_of_region, is_pool_of_aws, region_of
 from authz.settings.types import Pool

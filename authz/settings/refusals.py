@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from authz.document import Node, Problems
 from authz.errors import Problem
 from authz.model import Source
+from authz.node import Node, Problems
 from authz.reading import did_you_mean
 from authz.settings.templates import KINDS, MAX_TEMPLATE_BYTES, Template, parse_template
 from authz.settings.values import path_of, why_unreadable

@@ -8,11 +8,11 @@ from datetime import timedelta
 from typing import Final, get_args
 
 from authz.audit import LoggedDecisions
-from authz.document import Fields, Node, Problems, Scalar, describe
 from authz.identity.claims import BRACKETS, JUDGED_CLAIMS
 from authz.identity.jwks import JwksSettings
 from authz.identity.revocations import MATCHED_CLAIMS
 from authz.log_line import LogFormat
+from authz.node import Fields, Node, Problems, Scalar, describe
 from authz.reading import text_of
 from authz.settings.key_pairs import why_no_pair
 from authz.settings.types import (

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Final, NamedTuple
 
-from authz.document import Problems, shorten
 from authz.errors import Problem
 from authz.model import Source
+from authz.node import Problems, shorten
 from authz.reading import did_you_mean
 
 PLACEHOLDERS: Final = ("status", "title", "sentence", "request_id", "host", "reason", "explanation", "remediation")

@@ -13,7 +13,8 @@ from typing import TypeAlias, TypeVar
 
 from cryptography import x509
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, resolve, shorten
+from authz.document import resolve
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.reading import boolean_of, did_you_mean, list_of, parse_duration, text_of
 
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # the surrogates stand for bytes that are not UTF-8

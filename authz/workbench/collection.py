@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-from authz.document import Problems, shorten
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.node import Problems, shorten
 from authz.policy.files import MAX_FILE_BYTES, is_policy_test, read_files
 from authz.policy.parser import PolicySet, parse_policies
 from authz.reading import did_you_mean

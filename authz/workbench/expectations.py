@@ -13,8 +13,9 @@ from ipaddress import ip_address
 from math import isfinite
 from typing import Final, NamedTuple
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe, parse, shorten
+from authz.document import parse
 from authz.model import TOKEN_REASONS, Json, Reason, Request, Source
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, shorten
 from authz.reading import boolean_of, did_you_mean, list_of, parse_instant, text_of
 from authz.workbench.expected import Expected, read_expected
 from authz.workbench.inputs import InputError, split_url

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from authz.document import Problems, Scalar, shorten
 from authz.model import Reason, http_status
+from authz.node import Problems, Scalar, shorten
 from authz.reading import did_you_mean
 
 

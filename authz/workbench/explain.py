@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from authz.authorizer import find_route
-from authz.document import shorten
 from authz.errors import RequestError, TokenError
 from authz.model import Allow, Decision, Deny, Json, Principal, Reason, Request, http_status
+from authz.node import shorten
 from authz.policy.criteria import show_values
 from authz.policy.criterion import Facts
 from authz.policy.decision import Effect, Operator

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from authz.document import Fields, Node, Problems, Scalar, parse
+from authz.document import parse
 from authz.errors import LoadError, Problem, Severity
 from authz.identity.revocations import RevocationList, parse_revocations
 from authz.model import Source
+from authz.node import Fields, Node, Problems, Scalar
 from authz.policy.files import is_policy_test, located, opened_from, read_files
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies
 from authz.settings import Settings, load_settings

@@ -50,10 +50,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from authz.document import Problems
 from authz.errors import LoadError, Problem
 from authz.identity.revocations import RevocationList
 from authz.model import Source
+from authz.node import Problems
 from authz.settings import Settings
 from authz.workbench.checks import Check, check
 from authz.workbench.collection import Collected, Collector, find_test_files

@@ -13,7 +13,8 @@ from time import process_time
 
 import yaml
 
-from authz.document import Problems, let_go, parse
+from authz.document import parse
+from authz.node import Problems, let_go
 from authz.policy.advice import advise
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.policy.route_reader import RouteReader

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from authz.document import Problems, parse
+from authz.document import parse
 from authz.model import Reason, http_status
+from authz.node import Problems
 from authz.policy.criteria import CRITERIA
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.settings import load_settings

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authz.authorizer import find_route
-from authz.document import Fields, Items, Node, Problems, parse
+from authz.document import parse
 from authz.errors import LoadError, RequestError, TokenError
 from authz.model import Allow, Principal, Reason, Request, http_status
+from authz.node import Fields, Items, Node, Problems
 from authz.policy.criteria import CRITERIA
 from authz.policy.criterion import Facts
 from authz.policy.decision import decide

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from textwrap import dedent, indent
 from typing import Any, Final
 
-from authz.document import Problems, parse
+from authz.document import parse
 from authz.errors import LoadError, Problem, TokenError
 from authz.identity.claims import address_of
 from authz.model import Decision, Json, Principal, Request
+from authz.node import Problems
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext, Criterion, Facts, Finding
 from authz.policy.decision import decide

@@ -299,7 +299,12 @@ def torture(stand: Stand) -> Iterator[Figure]:
             kill_workers(family, message, killed)
             orphans += orphans_after_kill(family)
     yield from kill_figures(killed)
-    yield at_most("a killed worker is back, also where policies are broken, the slowest", max(killed.back_seconds), BACK_SECONDS, "s")
+    yield at_most(
+        "a killed worker is back, also where policies are broken, the slowest",
+        max(killed.back_seconds),
+        BACK_SECONDS,
+        "s",
+    )
     yield none_of("orphans a second after kill -9 of the supervisor", orphans, 2 * families)
     with (
         Service(stand.folder / "restarted", pool, workers=2) as service,

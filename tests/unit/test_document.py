@@ -10,24 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from authz.document import (
-    MAX_ALIASED_NODES,
-    MAX_DEPTH,
-    MAX_EXPANDED_NODES,
-    MAX_NUMBER_LENGTH,
-    Fields,
-    Items,
-    Node,
-    Problems,
-    Scalar,
-    describe,
-    let_go,
-    parse,
-    resolve,
-    shorten,
-)
+from authz.document import MAX_ALIASED_NODES, MAX_DEPTH, MAX_EXPANDED_NODES, MAX_NUMBER_LENGTH, parse, resolve
 from authz.errors import Severity
 from authz.model import Source
+from authz.node import Fields, Items, Node, Problems, Scalar, describe, let_go, shorten
 from authz.reading import boolean_of, did_you_mean, list_of, parse_duration, parse_instant, text_of
 from tests.support.breaths import breaths
 

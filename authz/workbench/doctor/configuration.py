@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile, takewhile
 
-from authz.document import Node
+from authz.node import Node
 from authz.workbench.doctor.http_filters import ChainReader, Filter, override
 from authz.workbench.doctor.place import Place, family, unwrapped
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from authz.document import Node
 from authz.errors import LoadError, Problem, Severity
+from authz.node import Node
 from authz.workbench.doctor.clusters import check_clusters
 from authz.workbench.doctor.configuration import Configuration
 from authz.workbench.doctor.filters import check_filters

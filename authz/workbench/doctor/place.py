@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from authz.document import Fields, Items, Node, Scalar
 from authz.model import Source
+from authz.node import Fields, Items, Node, Scalar
 
 _TRUE: Final = frozenset({"true", "yes", "on", "y"})
 _FALSE: Final = frozenset({"false", "no", "off", "n"})

@@ -17,9 +17,10 @@ from threading import Event, Timer
 from typing import Final
 from urllib.parse import urlsplit
 
-from authz.document import Node, Problems, parse
+from authz.document import parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.node import Node, Problems
 from authz.options import policy_options
 from authz.settings import load_settings
 from authz.workbench.doctor.clusters import is_local

@@ -10,9 +10,9 @@ from urllib.parse import SplitResult, urlsplit
 
 import re2
 
-from authz.document import Fields, Items, Node, Scalar, shorten
 from authz.errors import LoadError, Problem, RequestError
 from authz.model import Json, Source
+from authz.node import Fields, Items, Node, Scalar, shorten
 from authz.policy.path import canonical_pattern
 from authz.settings.pools import DISCOVERY, POOL_ID
 from authz.workbench.importers.ledger import Ledger

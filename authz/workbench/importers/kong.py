@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from authz.document import Fields, Node, describe, parse
+from authz.document import parse
 from authz.errors import LoadError, Problem
 from authz.model import Json, Source
+from authz.node import Fields, Node, describe
 from authz.workbench.importers.common import finish, read_source, slug, split_address, text_in, unique
 from authz.workbench.importers.kong_declarative import Placed, read_declarative
 from authz.workbench.importers.kong_input import maps_in, without_nulls

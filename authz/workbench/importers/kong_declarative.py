@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from authz.document import Fields, Node
+from authz.node import Fields, Node
 from authz.workbench.importers.common import text_in
 from authz.workbench.importers.kong_input import is_empty, maps_in, switch, unknown_key
 from authz.workbench.importers.kong_plugins import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from authz.document import Fields, Items, Node, Scalar, describe
+from authz.node import Fields, Items, Node, Scalar, describe
 from authz.reading import did_you_mean
 from authz.workbench.importers.common import text_in
 from authz.workbench.importers.ledger import Ledger

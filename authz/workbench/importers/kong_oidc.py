@@ -13,8 +13,8 @@ from itertools import product
 from math import ceil
 from typing import Any, Final, NamedTuple
 
-from authz.document import Fields, Items, Node, Scalar, describe
 from authz.model import Json
+from authz.node import Fields, Items, Node, Scalar, describe
 from authz.workbench.importers.common import (
     caller,
     carry_scopes,

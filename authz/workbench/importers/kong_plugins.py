@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
-from authz.document import Fields, Node, describe
+from authz.node import Fields, Node, describe
 from authz.workbench.importers.common import text_in, texts_in
 from authz.workbench.importers.kong_input import is_empty, is_null, maps_in, path_of, switch, unknown_key
 from authz.workbench.importers.ledger import Ledger

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
 from typing import Final, NamedTuple, TypeAlias
 
-from authz.document import Fields, Node, describe
+from authz.node import Fields, Node, describe
 from authz.workbench.importers.common import path_problem, text_in
 from authz.workbench.importers.kong_input import is_empty, switch, texts_of, unknown_key
 from authz.workbench.importers.ledger import Ledger

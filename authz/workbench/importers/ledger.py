@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import NamedTuple
 
-from authz.document import Fields, Items, Node, Problems
 from authz.model import Source
+from authz.node import Fields, Items, Node, Problems
 
 
 class Outcome(StrEnum):

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from authz.document import Fields, Items, Node, Problems, parse
+from authz.document import parse
 from authz.errors import Problem
 from authz.model import Source
+from authz.node import Fields, Items, Node, Problems
 from authz.workbench.importers.common import text_in
 from authz.workbench.importers.ledger import Ledger
 from authz.workbench.importers.model import Import

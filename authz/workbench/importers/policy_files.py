@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from authz.document import Problems
 from authz.errors import RequestError, TokenError
 from authz.identity.cognito import UserPool
 from authz.model import Allow, Deny, Principal, Request, http_status
+from authz.node import Problems
 from authz.policy.criterion import Facts
 from authz.policy.decision import decide
 from authz.policy.parser import PolicyOptions, PolicySet, parse_policies

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from authz.document import Fields, Items, Node, describe, shorten
+from authz.node import Fields, Items, Node, describe, shorten
 from authz.settings.headers import POMERIUM_CLAIMS
 from authz.workbench.importers.common import (
     carry_scopes,

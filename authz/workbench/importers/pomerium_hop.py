@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from authz.document import Fields, Node, describe
+from authz.node import Fields, Node, describe
 from authz.workbench.importers.common import SECRET_NAME, is_on, split_address, target_of, text_in, texts_in
 from authz.workbench.importers.durations import WANTED_DURATION, seconds_of
 from authz.workbench.importers.ledger import Ledger

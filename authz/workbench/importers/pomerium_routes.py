@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from authz.document import Fields, Items, Node, Problems, Scalar, describe
 from authz.model import Json
+from authz.node import Fields, Items, Node, Problems, Scalar, describe
 from authz.policy.criteria import compile_criterion
 from authz.policy.criterion import CriteriaContext
 from authz.policy.host_and_path_reader import PATH_ORDER

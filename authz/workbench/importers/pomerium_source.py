@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from authz.document import Fields, Items, Node, Scalar, describe, parse
+from authz.document import parse
 from authz.errors import LoadError, Problem
 from authz.model import Source
+from authz.node import Fields, Items, Node, Scalar, describe
 from authz.workbench.importers.common import finish, read_source, text_in
 from authz.workbench.importers.ledger import Ledger
 

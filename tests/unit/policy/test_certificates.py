@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from authz.document import Problems, parse
+from authz.document import parse
+from authz.node import Problems
 from authz.policy.certificates import (
     ClientCertificate,
     certificate_matcher,

@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from authz.document import Problems, parse
+from authz.document import parse
 from authz.model import Allow, Deny, Json, Reason
+from authz.node import Problems
 from authz.policy.caller_criteria import claim_values
 from authz.policy.criteria import CRITERIA, compile_criterion, show_values
 from authz.policy.criterion import CriteriaContext, Facts

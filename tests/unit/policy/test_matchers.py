@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.document import MAX_NUMBER_LENGTH, Node, Problems, parse
+from authz.document import MAX_NUMBER_LENGTH, parse
 from authz.model import Json
+from authz.node import Node, Problems
 from authz.policy.matchers import (
     STRING_OPERATORS,
     ListMatcher,

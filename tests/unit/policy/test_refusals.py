@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.document import Fields, Problems, Scalar
 from authz.errors import Severity
 from authz.model import Guidance, RouteName, Source
+from authz.node import Fields, Problems, Scalar
 from authz.policy.parser import PolicyOptions
 from authz.policy.refusals import redirects_of
 from tests.support.policies import find, policy_set, ppl, problems_of, route_with

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from authz.document import Problems, parse
+from authz.document import parse
+from authz.node import Problems
 from authz.policy.criterion import CriteriaContext
 from authz.policy.route_reader import RouteReader
 from tests.support.breaths import breaths

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.document import Problems, parse
+from authz.document import parse
+from authz.node import Problems
 from authz.policy.decision import Operator
 from authz.policy.times import (
     TimeCriterion,

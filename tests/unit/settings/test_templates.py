@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authz.document import Problems
+from authz.node import Problems
 from authz.settings.templates import PLACEHOLDERS, SAFE_BODY_BYTES, Template, parse_template
 
 VALUES = {name: f"<{name}>" for name in PLACEHOLDERS}

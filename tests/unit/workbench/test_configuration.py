@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from authz.document import Fields, Problems, parse
+from authz.document import parse
+from authz.node import Fields, Problems
 from authz.workbench.doctor.configuration import Configuration, Manager, routes_of
 from tests.support import broken_envoys
 from tests.support.broken_envoys import FILTER_CONFIG, holding, in_composite, in_matcher

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from authz.demo import files
-from authz.document import Fields, Problems, parse
+from authz.document import parse
 from authz.errors import LoadError, Severity
+from authz.node import Fields, Problems
 from authz.settings import Listen
 from authz.transport.admission import QUEUE_OPTIONS
 from authz.workbench.doctor import Finding, FindingId, Promises, examine, matching, verb

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from authz.document import Problems
 from authz.model import Reason
+from authz.node import Problems
 from authz.workbench.expectations import (
     ALWAYS_THERE,
     DEFAULT_NOW,

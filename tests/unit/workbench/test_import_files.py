@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from authz.document import Problems, parse
+from authz.document import parse
 from authz.errors import LoadError
+from authz.node import Problems
 from authz.workbench.importers import ImportResult, import_kong, import_pomerium
 from authz.workbench.importers.common import issuer_name
 from authz.workbench.importers.ledger import Ledger, Outcome, leaves

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from authz.document import Problems, parse
+from authz.document import parse
+from authz.node import Problems
 from authz.workbench.doctor.place import Place, written_twice
 
 

@@ -16,8 +16,9 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from authz.document import Fields, Items, Node, Problems, Scalar, parse
+from authz.document import parse
 from authz.errors import LoadError
+from authz.node import Fields, Items, Node, Problems, Scalar
 from authz.policy.criteria import CRITERIA
 from authz.policy.parser import PolicyOptions, parse_policies
 from authz.policy.route_reader import _ROUTE_KEYS, ENVOY_KEYS
