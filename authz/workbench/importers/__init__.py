@@ -5,9 +5,9 @@ setting of the source stands in IMPORT.md with where it went or why it did not; 
 is written was loaded and its tests were run before it is put in place.
 
 Rooms, each importing only those after it: `pomerium` and `kong` (a source to an Import) with their `pomerium_…` and
-`kong_…`, `writing` (an Import to a folder), `place` (what lies there already), `report`, `envoy_config`, `policy_files`
-(its files), `origins` (where their lines come from), `common` (what both sources need), `ledger` (what became of each
-setting), `model` (what comes between), `durations`, `yaml_text`.
+`kong_…`, `writing` (an Import to a folder), `place` (what lies there already), `report`, `policy_files` and
+`envoy_config` with its `envoy_…` (its files), `origins` (where their lines come from), `common` (what both sources
+need), `ledger` (what became of each setting), `model` (what comes between), `durations`, `yaml_text`.
 """
 
 from authz.workbench.importers.kong import import_kong

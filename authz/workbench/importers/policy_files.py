@@ -21,7 +21,7 @@ from authz.policy.routes import Route as PolicyRoute
 from authz.workbench.callers import principal_of_claims
 from authz.workbench.expectations import DEFAULT_NOW, DEFAULT_SOURCE_IP, read_expectations
 from authz.workbench.importers.common import unique
-from authz.workbench.importers.envoy_config import host_and_port
+from authz.workbench.importers.envoy_routes import host_and_port
 from authz.workbench.importers.model import Caller, Import, Pool, Route
 from authz.workbench.importers.yaml_text import flow_text, yaml_text
 from authz.workbench.row_callers import judged_token

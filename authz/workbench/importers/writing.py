@@ -16,15 +16,9 @@ from authz.policy.parser import parse_policies
 from authz.settings import load_settings
 from authz.workbench.checks import Check, outcome_text, route_label
 from authz.workbench.importers.common import finish, issuer_name
-from authz.workbench.importers.envoy_config import (
-    CALLBACK,
-    ID_TOKEN_HEADER,
-    SIGNOUT,
-    envoy_files,
-    host_and_port,
-    public_address,
-    secrets_to_fill,
-)
+from authz.workbench.importers.envoy_config import envoy_files
+from authz.workbench.importers.envoy_routes import CALLBACK, ID_TOKEN_HEADER, SIGNOUT, host_and_port, public_address
+from authz.workbench.importers.envoy_secrets import secrets_to_fill
 from authz.workbench.importers.ledger import Entry, Ledger, Outcome
 from authz.workbench.importers.model import PLACEHOLDER_CLIENT, PLACEHOLDER_ISSUER, Import, Login, Pool
 from authz.workbench.importers.origins import Origins
