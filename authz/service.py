@@ -45,7 +45,7 @@ from authz.transport.tls import Certificates
 DRAIN_SECONDS: Final = 1.5  # not serving, but still answering: Envoy's health check must notice first
 GRACE_SECONDS: Final = 5.0  # for calls in flight
 
-_POLICIES, _REVOCATIONS, _CERTIFICATES = range(3)  # kinds of files that workers share
+_POLICIES, _REVOCATIONS = range(2)  # kinds of files that workers share
 
 log: Final = logging.getLogger("authz")
 
@@ -68,16 +68,15 @@ class Service:
     ) -> None:
         """`beside` runs as long as the service serves, from when it listens; `shared`: with other workers."""
         self._settings = settings
-        self._shared = shared
         self._pages = OwnPages(self.readiness, metrics)
         self._beside = beside
         self.events = events = Events(metrics)
         self._policy_options = policy_options(settings)
         self.policies: PolicyStore[PolicySet] = PolicyStore(
-            settings.policies, compile=self._compile, observe=events, shared=self._shared_files(_POLICIES)
+            settings.policies, compile=self._compile, observe=events, shared=shared and SharedFiles(shared, _POLICIES)
         )
         self.revocation_events = RevocationEvents(metrics)
-        self.revocations = self._revocation_store()
+        self.revocations = self._revocation_store(shared)
         self._fetch = HttpFetch()
         self._issuers = [
             Issuer(
@@ -132,10 +131,7 @@ class Service:
         with quietly():
             return parse_policies(files, self._policy_options)
 
-    def _shared_files(self, kind: int) -> SharedFiles | None:
-        return None if self._shared is None else SharedFiles(self._shared, kind)
-
-    def _revocation_store(self) -> PolicyStore[RevocationList] | None:
+    def _revocation_store(self, shared: Shared | None) -> PolicyStore[RevocationList] | None:
         path = self._settings.revocations
         if path is None:
             return None
@@ -149,7 +145,7 @@ class Service:
             compile=compile_quietly,
             observe=self.revocation_events,
             setting="revocations",
-            shared=self._shared_files(_REVOCATIONS),
+            shared=shared and SharedFiles(shared, _REVOCATIONS),
         )
         return store
 
@@ -214,9 +210,7 @@ class Service:
             await asyncio.to_thread(issuer.keys.load_cache)
         refuse_a_taken_socket(self._settings.listen)
         tls = self._settings.tls
-        certificates = None
-        if tls is not None:
-            certificates = await asyncio.to_thread(Certificates, tls, shared=self._shared_files(_CERTIFICATES))
+        certificates = None if tls is None else await asyncio.to_thread(Certificates, tls)
         server = Server(self._guard or self.door, self._settings.listen, certificates)
         admin = await self._start_admin()
         server.start()

@@ -1,4 +1,4 @@
-"""The files in force, kept for workers that are started again while those on the disk are broken.
+"""The files of the set in force, kept for workers that are started again while the files on the disk are broken.
 
 Each worker writes to a place of its own in shared memory, so that nobody waits for another who may be stopped. What
 counts is the set whose reading began last: where that one is not whole, there is none, for an older one may open a door

@@ -3,8 +3,7 @@
 Rules. The files are looked at before every handshake, and every few seconds besides, so that a bad renewal is told
 before the next connection. gRPC asks before a handshake, in a thread of its own: it hardly waits for somebody who looks
 already, and whose disk may be slow. Certificate, key and client authorities change together or not at all:
-files that are missing, half written or no pair leave the last good ones in force, and the log says so once; a worker
-that starts meanwhile takes those that others have in force (policy/shared_files.py). A new
+files that are missing, half written or no pair leave the last good ones in force, and the log says so once. A new
 `client_ca` counts for new connections; those that are open were let in by the old one and stay. TLS is 1.2 at least:
 gRPC offers nothing older.
 """
@@ -25,8 +24,6 @@ from typing import Final, NamedTuple, TypeAlias
 import grpc
 from cryptography import x509
 
-from authz.policy.files import PolicyFile
-from authz.policy.shared_files import SharedFiles
 from authz.settings import TlsSettings
 from authz.settings.key_pairs import why_no_pair
 
@@ -40,49 +37,25 @@ log: Final = logging.getLogger("authz")
 class _Contents(NamedTuple):
     certificate: bytes
     key: bytes
-    client_ca: bytes | None = None
+    client_ca: bytes | None
 
 
 _Marks: TypeAlias = tuple[tuple[int, int, int, int], ...]
 
 
 class Certificates:
-    """The files of `tls:`. Raises OSError or RuntimeError when they are no good at the start, and nobody has others."""
+    """The files of `tls:`. Raises OSError or RuntimeError when they are no good at the start."""
 
-    def __init__(
-        self, tls: TlsSettings, wall: Callable[[], float] = time.time, *, shared: SharedFiles | None = None
-    ) -> None:
-        """`shared`: with other workers."""
+    def __init__(self, tls: TlsSettings, wall: Callable[[], float] = time.time) -> None:
         self._files = [Path(tls.certificate), Path(tls.key), *(() if tls.client_ca is None else (Path(tls.client_ca),))]
         self._wall = wall
         self._turn = threading.Lock()  # gRPC's threads and ours look at the files
         self._seen: _Marks | None = None
         self._complaint = ""
-        self._shared = shared
-        self._in_force = self._first()
-        self._handed = self._in_force
-
-    def _first(self) -> _Contents:
-        began = time.monotonic()
-        try:
-            found = self._usable()
-        except (OSError, RuntimeError):
-            known = None if self._shared is None else self._shared.newest()
-            if known is None:
-                raise
-            return _Contents(**{file.name: file.data for file in known})
-        self._keep(found, began)
-        return found
-
-    def _usable(self) -> _Contents:
-        found = self._read()
-        if (complaint := _why_unusable(found)) is not None:
+        self._in_force = self._read()
+        if (complaint := _why_unusable(self._in_force)) is not None:
             raise RuntimeError(f"tls: {complaint}")
-        return found
-
-    def _keep(self, contents: _Contents, began: float) -> None:
-        if self._shared is not None:
-            self._shared.keep([PolicyFile(*item) for item in contents._asdict().items() if item[1] is not None], began)
+        self._handed = self._in_force
 
     def credentials(self) -> grpc.ServerCredentials:
         """Give credentials that follow the files."""
@@ -117,7 +90,6 @@ class Certificates:
             self._look()
 
     def _look(self) -> None:
-        began = time.monotonic()
         try:
             marks = self._marks()
             if marks == self._seen:
@@ -134,7 +106,6 @@ class Certificates:
             self._refuse(complaint)
         else:
             self._in_force, self._complaint = found, ""
-            self._keep(found, began)
             log.info("certificates loaded", extra={"fields": {"certificate": str(self._files[0])}})
 
     def _refuse(self, complaint: str) -> None:

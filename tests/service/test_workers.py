@@ -23,7 +23,6 @@ import pytest
 from authz.channel import UP, Orders, write_orders
 from authz.pb import external_auth_pb2 as pb
 from authz.settings import load_settings
-from tests.support.authority import Authority, Pair, install
 from tests.support.check_request import check_request
 from tests.support.jwks_server import Answer, JwksServer
 from tests.support.ports import CLIENTS, free_ports
@@ -37,7 +36,6 @@ from tests.support.running_service import (
     reply_of,
     run_authz,
 )
-from tests.support.tls_port import der, server_certificate
 from tests.support.user_pool import ALICE, FakeUserPool
 
 POLICY = """
@@ -468,16 +466,6 @@ class TestBrokenFiles:
         self.revocations.write_text("- {sub: [", encoding="utf-8")
         self.kill(workers, 0)
         assert workers.ask(0, asked).reason == "token-revoked"
-
-    def test_certificates_are_those_of_the_others(self, tmp_path: Path, pool: FakeUserPool) -> None:
-        files = Pair(tmp_path / "server.pem", tmp_path / "server.key")
-        install(Authority(tmp_path / "authority").issue("first"), files)
-        tls = {"certificate": str(files.certificate), "key": str(files.key)}
-        with Workers(tmp_path / "service", pool, settings={"tls": tls}) as workers:
-            files.key.write_bytes(b"")
-            self.kill(workers, 1)
-            assert server_certificate(f"127.0.0.1:{workers.first_port + 1}", None) == der(files.certificate)
-            workers.wait_for_line("certificates refused", count=2)
 
 
 class TestDoesNotStart:

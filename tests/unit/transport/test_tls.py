@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,7 @@ from authz.audit import DecisionLog
 from authz.lines import Line
 from authz.metrics import Metrics
 from authz.pb import external_auth_pb2 as pb
-from authz.policy.shared_files import SharedFiles
 from authz.settings import TlsSettings
-from authz.shared_memory import Shared, shared_memory
 from authz.transport.check_response import Answers, AnswerSettings
 from authz.transport.guard import CallContext, Guard
 from authz.transport.tls import Certificates
@@ -112,49 +110,6 @@ class TestCertificates:
         files.pair.key.write_bytes(b"")
         with pytest.raises(RuntimeError, match="no usable private key"):
             Certificates(files.settings)
-
-
-class TestBesideOtherWorkers:
-    @pytest.fixture
-    def workers(self) -> Iterator[list[SharedFiles]]:
-        memory = shared_memory()
-        yield [SharedFiles(Shared(memory, worker, 2), 2) for worker in range(2)]
-        os.close(memory)
-
-    @pytest.mark.parametrize("with_clients", [True, False])
-    @pytest.mark.parametrize("broken", ["no key", "no file"])
-    def test_whoever_starts_while_the_files_are_broken_shows_what_the_others_show(
-        self,
-        files: Files,
-        workers: list[SharedFiles],
-        caplog: pytest.LogCaptureFixture,
-        broken: str,
-        with_clients: bool,
-    ) -> None:
-        settings = files.settings if with_clients else TlsSettings(files.pair.certificate, files.pair.key, None)
-        first = Certificates(settings, shared=workers[0])
-        install(files.authority.issue("second"), files.pair)
-        first.look()
-        files.pair.key.write_bytes(b"") if broken == "no key" else files.pair.certificate.unlink()
-        second = Certificates(settings, shared=workers[1])
-        assert second._in_force == first._in_force
-        assert caplog.text == ""
-        second.look()
-        assert "certificates refused, the last good ones stay in force" in caplog.text
-        assert second.changed() is None
-
-    def test_it_follows_the_files_again_once_they_are_mended(self, files: Files, workers: list[SharedFiles]) -> None:
-        Certificates(files.settings, shared=workers[0])
-        files.pair.key.write_bytes(b"")
-        second = Certificates(files.settings, shared=workers[1])
-        install(files.authority.issue("second"), files.pair)
-        assert second.changed() is not None
-        assert second._in_force.key == files.pair.key.read_bytes()
-
-    def test_when_nobody_had_any_yet_the_files_are_to_blame(self, files: Files, workers: list[SharedFiles]) -> None:
-        files.pair.key.write_bytes(b"")
-        with pytest.raises(RuntimeError, match="no usable private key"):
-            Certificates(files.settings, shared=workers[0])
 
 
 class Call(CallContext):
