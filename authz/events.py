@@ -19,6 +19,7 @@ from authz.policy.store import stale_mount_message
 from authz.turns import in_turns
 
 _MAX_LOGGED_PROBLEMS: Final = 50
+_TAKEN_OVER: Final = "%s taken over from another worker, because the files as they are now do not load"
 
 log: Final = logging.getLogger("authz")
 
@@ -48,6 +49,13 @@ class Events:
             log.warning("%s", problem)
         if len(policies.warnings) > _MAX_LOGGED_PROBLEMS:
             log.warning("%d more: `authz check` tells them all", len(policies.warnings) - _MAX_LOGGED_PROBLEMS)
+
+    def taken_over(self, policies: PolicySet, found_at: float) -> None:
+        """Tell that a set is in force which another worker found on the disk then (seconds since 1970)."""
+        self._in_force = policies
+        routes = len(policies.routes.routes)
+        self._metrics.policy_in_force(policies.revision, routes, found_at)
+        log.warning(_TAKEN_OVER, "policies", extra={"fields": {"policy_revision": policies.revision, "routes": routes}})
 
     def mended(self, policies: PolicySet) -> None:
         """Tell that the files are again those of the set in force."""
@@ -103,6 +111,11 @@ class RevocationEvents:
     def reloaded(self, revocations: RevocationList) -> None:
         """Tell that a list is in force."""
         self._tell("revocations loaded", revocations)
+
+    def taken_over(self, revocations: RevocationList, found_at: float) -> None:  # noqa: ARG002 - as for policies
+        """Tell that a list is in force which another worker found on the disk then (seconds since 1970)."""
+        self._metrics.revocations_in_force(revocations.entries)
+        log.warning(_TAKEN_OVER, "revocations", extra={"fields": {"entries": revocations.entries}})
 
     def mended(self, revocations: RevocationList) -> None:
         """Tell that the files are again those of the list in force."""

@@ -141,9 +141,13 @@ class Metrics:
         """Leave it to the log (KeyObserver): `why` is a sentence, no label."""
 
     def policy_loaded(self, revision: str, routes: int, now: float) -> None:
-        """Note the policy set that is in force from now on (wall-clock seconds), the first one too."""
+        """Count and note the policy set that is in force from now on (wall-clock seconds), the first one too."""
         self._reload_counters["ok"].inc()
-        self._loaded_at.set(now)
+        self.policy_in_force(revision, routes, now)
+
+    def policy_in_force(self, revision: str, routes: int, found_at: float) -> None:
+        """Note the policy set in force, and when it was last found on the disk (wall-clock seconds)."""
+        self._loaded_at.set(found_at)
         self._routes.set(routes)
         self._revision.clear()
         self._revision.labels(revision).set(1)
@@ -160,7 +164,11 @@ class Metrics:
         """Count what became of the revocation list, and note how many `entries` are in force if that changed."""
         self._revocation_counters[result].inc()
         if entries is not None:
-            self._revocations.set(entries)
+            self.revocations_in_force(entries)
+
+    def revocations_in_force(self, entries: int) -> None:
+        """Note how many entries the list in force has."""
+        self._revocations.set(entries)
 
     def lines_dropped(self, count: int) -> None:
         """Count log lines that were lost. Callable from any thread."""

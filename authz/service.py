@@ -173,10 +173,9 @@ class Service:
 
     def tell_of_loaded(self) -> None:
         """Tell what `load` put in force, once there is a log to tell."""
-        if self.policies.current is not None:
-            self.events.reloaded(self.policies.current)
-        if self.revocations is not None and self.revocations.current is not None:
-            self.revocation_events.reloaded(self.revocations.current)
+        self.policies.tell_of_loaded()
+        if self.revocations is not None:
+            self.revocations.tell_of_loaded()
 
     def readiness(self) -> list[str]:
         """Name what is missing before requests come and can be decided; nothing means ready, and stays so.

@@ -71,7 +71,7 @@ class Place:
         return Dated(document, began) if whole else None
 
     def write(self, dated: Dated) -> None:
-        """Put it in the place of what is there. What is too large, or finds no memory, leaves nothing but its time."""
+        """Put it in the place of what is there; what is too large, or finds no memory, leaves nothing but its time."""
         document, began = dated
         write_at(self._descriptor, _HEAD.pack(b"", began, 0), self._start)
         if len(document) <= self._max_bytes:

@@ -1,22 +1,30 @@
 """The files of the set in force, kept for workers that are started again while the files on the disk are broken.
 
-Each worker writes to a place of its own in shared memory, so that nobody waits for another who may be stopped. What
-counts is the set whose reading began last: where that one is not whole, there is none, for an older one may open a door
-that the newer one shut.
+Each worker writes to a place of its own in shared memory, so that nobody waits for another who may be stopped: what it
+has in force, and when it began to read just that from the disk, the last time that it found it there. What counts is
+the set that was found last, by whichever worker. Where that one is not whole, there is none, for an older one may open
+a door that the newer one shut.
 """
 
 from __future__ import annotations
 
 import marshal
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from authz.policy.files import PolicyFile
 from authz.shared_memory import HEAD_BYTES, Dated, Place, Shared
 
-MAX_BYTES: Final = 64 * 1024 * 1024  # of a set; whoever has more of them starts again when they are mended
+MAX_BYTES: Final = 16 * 1024 * 1024  # of a set, which each worker keeps: 100,000 routes; larger ones are not kept
 _START: Final = 1 << 40  # bytes; behind the keys of however many issuers
 _SLOT_BYTES: Final = MAX_BYTES + HEAD_BYTES
+
+
+class Kept(NamedTuple):
+    """A set, and the monotonic seconds at which the last reading of just these files began."""
+
+    files: tuple[PolicyFile, ...]
+    began: float
 
 
 class SharedFiles:
@@ -31,12 +39,16 @@ class SharedFiles:
         self._ours = self._places[shared.worker]
 
     def keep(self, files: Sequence[PolicyFile], began: float) -> None:
-        """Keep what this worker has in force, and when it began to read it (monotonic seconds)."""
+        """Keep what this worker has in force, and when it last began to read just that (monotonic seconds)."""
         self._ours.write(Dated(marshal.dumps([(file.name, file.data) for file in files]), began))
 
-    def newest(self) -> tuple[PolicyFile, ...] | None:
-        """Give the files that a worker read last and has, or had, in force; None: they are not known."""
-        kept = max(self._places, key=lambda place: place.began).read()
-        if kept is None:
+    def newest(self) -> Kept | None:
+        """Give the set that was found last on the disk and came into force; None: it is not known."""
+        newest = max(self._places, key=lambda place: place.began).read()
+        if newest is None:
             return None
-        return tuple(PolicyFile(*file) for file in marshal.loads(kept.document))  # noqa: S302 - only our workers write it
+        try:
+            files = tuple(PolicyFile(*file) for file in marshal.loads(newest.document))  # noqa: S302 - ours alone write it
+        except (EOFError, ValueError, TypeError):  # of another version, put in our place under a supervisor that runs
+            return None
+        return Kept(files, newest.began)

@@ -32,7 +32,7 @@ from authz.policy.files import (
     cut_off,
     shown,
 )
-from authz.policy.shared_files import SharedFiles
+from authz.policy.shared_files import Kept, SharedFiles
 from authz.turns import in_turns
 
 LOAD_ATTEMPTS: Final = 20  # with 150 ms each: three seconds for a writer to finish while we start
@@ -48,6 +48,9 @@ class StoreObserver(Protocol[T_contra]):
 
     def reloaded(self, policies: T_contra) -> None:
         """Say that `policies` are in force now (`ok`)."""
+
+    def taken_over(self, policies: T_contra, found_at: float) -> None:
+        """Say that `policies`, which another worker found then (seconds since 1970), are in force from the start."""
 
     def refused(self, error: LoadError) -> None:
         """Say that the files do not load and the last good set stays in force (`error`)."""
@@ -146,6 +149,7 @@ class PolicyStore(Generic[T]):
         """Messages call the path by its `setting`. `events` None: the poll alone; `shared`: with other workers."""
         self.current = None
         self.error = None
+        self._found_at: float | None = None  # of what was taken over, seconds since 1970
         self._path = path
         self._source = PolicySource(path, setting)
         self._compile = compile
@@ -165,28 +169,52 @@ class PolicyStore(Generic[T]):
     def load(self) -> T:
         """Load for the first time. Raises LoadError with every problem. Blocks while files are being written.
 
-        Where the files do not load, what another worker has in force is taken over; `watch` tells of the refusal.
+        Where the files do not load, what another worker has in force is taken over.
         """
-        began = time.monotonic()
-        known = None if self._shared is None else self._shared.newest()
+        files = None
         try:
-            listing, files = self._read_settled()
-            compiled = self._compiled(files, known or ())
-        except LoadError:
-            if known is None:
-                raise
-            return self._taken_over(known)
-        self._judged(listing)
-        self._folders = listing.folders
-        self._take(files, compiled)
-        if self._shared is not None:
-            self._shared.keep(files, began)
+            listing, files, began = self._read_settled()
+            known = self._newest()
+            compiled = self._compiled(files, known.files if known else ())
+        except LoadError as error:
+            refused = error
+        else:
+            self._judged(listing)
+            self._folders = listing.folders
+            self._take(files, compiled)
+            if self._shared is not None:
+                self._shared.keep(files, began)
+            return compiled
+        kept = self._newest()
+        if kept is None:
+            raise refused
+        taken = self._taken_over(kept, refused)
+        self._refused, self.error = files, refused.with_traceback(None)
+        return taken
+
+    def _newest(self) -> Kept | None:
+        return None if self._shared is None else self._shared.newest()
+
+    def _taken_over(self, kept: Kept, refused: LoadError) -> T:
+        try:
+            compiled = self._compiled(kept.files, ())
+        except LoadError:  # by another version of ours: what is wrong on the disk is what can be mended
+            raise refused from None
+        self._take(kept.files, compiled)
+        self._found_at = time.time() - (time.monotonic() - kept.began)
         return compiled
 
-    def _taken_over(self, files: tuple[PolicyFile, ...]) -> T:
-        compiled = self._compiled(files, ())
-        self._take(files, compiled)
-        return compiled
+    def tell_of_loaded(self) -> None:
+        """Tell the observer what `load` put in force, once there is a log to tell."""
+        if self.current is None:
+            return
+        with self._telling() as observe:
+            if self._found_at is None:
+                observe.reloaded(self.current)
+            else:
+                observe.taken_over(self.current, self._found_at)
+            if self.error is not None:
+                observe.refused(self.error)
 
     def reload_now(self) -> None:
         """Look at once, even if nothing seems to have changed, and report a refusal anew. For the loop's thread."""
@@ -203,14 +231,15 @@ class PolicyStore(Generic[T]):
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
-    def _read_settled(self) -> tuple[Listing, tuple[PolicyFile, ...]]:
+    def _read_settled(self) -> tuple[Listing, tuple[PolicyFile, ...], float]:
         for _ in range(LOAD_ATTEMPTS):
+            began = time.monotonic()
             listing = self._source.look()
             if changed_within(listing, self._settle, time.time_ns()):
                 time.sleep(self._settle.total_seconds())
             files = self._source.read_unmoved(listing)
             if files is not None:
-                return listing, files
+                return listing, files, began
         place = Source(shown(str(self._path)), 1, 1)
         raise LoadError([Problem(place, "the files keep changing: start again when they are written")])
 
@@ -259,6 +288,8 @@ class PolicyStore(Generic[T]):
             self._asked |= asked
             return False
         if files == self._in_force:
+            # Another worker may have taken what was there in between, and died with it: now this is the last good set.
+            await self._share(files, began)
             self._mend()
         elif files != self._refused or asked:
             await self._try(files, began, asked=asked)
@@ -279,10 +310,13 @@ class PolicyStore(Generic[T]):
             self._refuse(files, error, again=asked)
             return
         self._take(files, compiled)
-        if self._shared is not None:
-            await asyncio.to_thread(self._shared.keep, files, began)
+        await self._share(files, began)
         with self._telling() as observe:
             observe.reloaded(compiled)
+
+    async def _share(self, files: tuple[PolicyFile, ...], began: float) -> None:
+        if self._shared is not None:
+            await asyncio.to_thread(self._shared.keep, files, began)
 
     def _take(self, files: tuple[PolicyFile, ...], compiled: T) -> None:
         self.current = compiled

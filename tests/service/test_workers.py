@@ -444,6 +444,8 @@ class TestBrokenFiles:
         workers.write_policies("broken: [")
         workers.wait_for_line(self.REFUSED, count=2)
         self.kill(workers, 1)
+        taken_over = workers.wait_for_line("policies taken over from another worker")
+        assert (taken_over["level"], taken_over["policy_revision"]) == ("warning", revision)
         answer = workers.ask(1)
         assert (answer.reason, answer.metadata["policy_revision"]) == ("no-rule", revision)
         workers.wait_for_line(self.REFUSED, count=3)

@@ -124,3 +124,27 @@ def test_fifty_problems_are_told_of_all_that_are_counted(events: Events, caplog:
         first, *lines = told(caplog)
         assert first.endswith("51 problems")
         assert lines == [str(problem) for problem in problems[:50]]
+
+
+def test_what_is_taken_over_from_another_worker_counts_as_no_reload_and_is_as_old_as_it_is(
+    policies: PolicySet, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "authz")
+    metrics = Metrics(version="0", wall=lambda: 0.0)
+    Events(metrics).taken_over(policies, 1234.5)
+    revocations = parse_revocations([("a.yaml", b"- {sub: somebody}\n")])
+    RevocationEvents(metrics).taken_over(revocations, 1234.5)
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("WARNING", f"{what} taken over from another worker, because the files as they are now do not load")
+        for what in ("policies", "revocations")
+    ]
+    exposition = metrics.render()[0].decode()
+    for line in (
+        'authz_policy_reloads_total{result="ok"} 0.0',
+        "authz_policy_last_success_timestamp_seconds 1234.5",
+        f'authz_policy_revision_info{{revision="{policies.revision}"}} 1.0',
+        "authz_policy_routes 1.0",
+        'authz_revocations_reloads_total{result="ok"} 0.0',
+        "authz_revocations_entries 1.0",
+    ):
+        assert line in exposition.splitlines()

@@ -3,10 +3,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -318,11 +320,14 @@ class Told:
     """Hears what the store tells, and may be unable to write it down."""
 
     def __init__(self, failing: bool = False) -> None:
-        self.all: list[tuple[str, object]] = []
+        self.all: list[tuple[str, Any]] = []
         self._failing = failing
 
     def reloaded(self, policies: bytes) -> None:
         self._note("reloaded", policies)
+
+    def taken_over(self, policies: bytes, found_at: float) -> None:
+        self._note("taken over", (policies, found_at))
 
     def refused(self, error: LoadError) -> None:
         self._note("refused", str(error))
@@ -446,62 +451,146 @@ def memory() -> Iterator[int]:
 
 
 class TestBesideOtherWorkers:
-    @pytest.fixture
-    def stores(self, folder: Path, memory: int) -> list[PolicyStore[bytes]]:
-        """Give the stores of three workers, of which the first two have loaded."""
+    """Three workers, of whom the last one starts only when something has become of the files."""
+
+    @pytest.fixture(autouse=True)
+    def workers(self, folder: Path, memory: int) -> None:
+        self.file = folder / "orders.yaml"
         self.told = Told()
-        stores = [store_of(folder, self.told, shared=SharedFiles(Shared(memory, worker, 3), 0)) for worker in range(3)]
-        for store in stores[:2]:
-            store.load()
-        return stores
+        self.shared = [SharedFiles(Shared(memory, worker, 3), 0) for worker in range(3)]
+        self.first, self.second, self.last = (store_of(folder, self.told, shared=shared) for shared in self.shared)
+        self.first.load()
+        self.second.load()
+
+    async def reload(self, data: bytes, *stores: PolicyStore[bytes]) -> None:
+        """Write the file, and let these workers notice."""
+        self.file.write_bytes(data)
+        for store in stores:
+            await watch_while(store, self.told, len(self.told.all) + 1)
 
     @pytest.mark.parametrize("data", [b"broken\n", b"bug\n", b"ord", None], ids=["broken", "bug", "cut off", "gone"])
-    async def test_whoever_starts_while_the_files_are_broken_has_what_the_others_have(
-        self, folder: Path, stores: list[PolicyStore[bytes]], data: bytes | None
+    async def test_whoever_starts_while_the_files_are_broken_has_what_the_others_have(self, data: bytes | None) -> None:
+        self.file.unlink() if data is None else self.file.write_bytes(data)
+        before = time.time()
+        assert self.last.load() == b"orders\n"
+        assert (self.last.current, self.told.all) == (b"orders\n", [])
+        assert self.last.error is not None
+        self.last.tell_of_loaded()
+        (what, (current, found_at)), (then, why) = self.told.all
+        assert (what, current, then, why) == ("taken over", b"orders\n", "refused", str(self.last.error))
+        assert before - 1 < found_at < before
+        watching = asyncio.create_task(self.last.watch())
+        await asyncio.sleep(0.1)
+        watching.cancel()
+        assert (len(self.told.all), self.last.current) == (2, b"orders\n")
+
+    async def test_files_that_load_are_told_as_ever(self) -> None:
+        await self.reload(b"others\n")
+        assert self.last.load() == b"others\n"
+        self.last.tell_of_loaded()
+        assert self.told.all == [("reloaded", b"others\n")]
+
+    async def test_it_follows_the_files_again_once_they_are_mended(self) -> None:
+        self.file.write_bytes(b"broken\n")
+        self.last.load()
+        await self.reload(b"others\n", self.last)
+        assert (self.last.current, self.last.error) == (b"others\n", None)
+        assert self.told.all == [("reloaded", b"others\n")]
+
+    async def test_it_tells_when_the_files_are_again_what_it_took_over(self) -> None:
+        self.file.write_bytes(b"broken\n")
+        self.last.load()
+        await self.reload(b"orders\n", self.last)
+        assert (self.last.error, self.told.all) == (None, [("mended", b"orders\n")])
+
+    async def test_what_one_has_reloaded_counts_though_another_one_did_not_yet(self) -> None:
+        await self.reload(b"others\n", self.first)
+        self.file.write_bytes(b"broken\n")
+        assert self.second.current == b"orders\n"
+        assert self.last.load() == b"others\n"
+
+    async def test_what_was_refused_is_nothing_to_take_over(self) -> None:
+        await self.reload(b"broken\n", self.first)
+        assert self.last.load() == b"orders\n"
+
+    async def test_what_was_rolled_back_is_not_what_counts_though_one_died_with_it(self) -> None:
+        await self.reload(b"others\n", self.first)
+        self.file.write_bytes(b"orders\n")
+        watching = asyncio.create_task(self.second.watch())  # it never saw the others
+        async with asyncio.timeout(2):
+            while self.shared[0].newest().files[0].data != b"orders\n":  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0.001)
+        watching.cancel()
+        self.file.write_bytes(b"broken\n")
+        assert self.last.load() == b"orders\n"
+
+    async def test_a_set_counts_from_when_it_was_read_not_from_when_it_was_taken(
+        self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (folder / "orders.yaml").unlink() if data is None else (folder / "orders.yaml").write_bytes(data)
-        assert stores[2].load() == b"orders\n"
-        assert (stores[2].current, self.told.all) == (b"orders\n", [])
-        await watch_while(stores[2], self.told, 1)
-        ((what, _),) = self.told.all
-        assert what == "refused"
-        assert stores[2].error is not None
-        assert stores[2].current == b"orders\n"
+        """The first one reads a set, and takes long to judge it; meanwhile the second one reads and takes another."""
 
-    async def test_it_follows_the_files_again_once_they_are_mended(
-        self, folder: Path, stores: list[PolicyStore[bytes]]
+        def slowly(files: Sequence[PolicyFile]) -> bytes:
+            others.append(list(files))
+            newer = [PolicyFile(files[0].name, b"newest\n")]
+            self.shared[1].keep(newer, time.monotonic())
+            return join(files)
+
+        others: list[object] = []
+        monkeypatch.setattr(self.first, "_compile", slowly)
+        await self.reload(b"others\n", self.first)
+        assert others
+        self.file.write_bytes(b"broken\n")
+        assert self.last.load() == b"newest\n"
+
+    def test_so_it_does_at_the_start(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def slowly(files: Sequence[PolicyFile]) -> bytes:
+            self.shared[1].keep([PolicyFile(files[0].name, b"newest\n")], time.monotonic())
+            return join(files)
+
+        monkeypatch.setattr(self.last, "_compile", slowly)
+        assert self.last.load() == b"orders\n"
+        newest = self.shared[0].newest()
+        assert newest is not None
+        assert newest.files[0].data == b"newest\n"
+
+    def test_a_start_that_waits_for_a_writer_counts_from_the_reading_that_succeeded(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        (folder / "orders.yaml").write_bytes(b"broken\n")
-        stores[2].load()
-        await watch_while(stores[2], self.told, 1)
-        (folder / "orders.yaml").write_bytes(b"others\n")
-        await watch_while(stores[2], self.told, 2)
-        assert (stores[2].current, self.told.all[1]) == (b"others\n", ("reloaded", b"others\n"))
+        def move(_seconds: float) -> None:
+            if self.file.read_bytes() == b"orders\n":
+                self.shared[1].keep([PolicyFile("orders.yaml", b"between\n")], time.monotonic())
+                self.file.write_bytes(b"others\n")
 
-    async def test_what_one_has_reloaded_counts_though_another_one_did_not_yet(
-        self, folder: Path, stores: list[PolicyStore[bytes]]
-    ) -> None:
-        (folder / "orders.yaml").write_bytes(b"others\n")
-        await watch_while(stores[0], self.told, 1)
-        (folder / "orders.yaml").write_bytes(b"broken\n")
-        assert stores[1].current == b"orders\n"
-        assert stores[2].load() == b"others\n"
+        monkeypatch.setattr(store_module.time, "sleep", move)
+        late = store_of(folder, self.told, shared=self.shared[2], settle=timedelta(hours=1))
+        assert late.load() == b"others\n"
+        newest = self.shared[0].newest()
+        assert newest is not None
+        assert newest.files[0].data == b"others\n"
 
-    async def test_what_was_refused_is_nothing_to_take_over(
-        self, folder: Path, stores: list[PolicyStore[bytes]]
-    ) -> None:
-        (folder / "orders.yaml").write_bytes(b"broken\n")
-        await watch_while(stores[0], self.told, 1)
-        assert stores[2].load() == b"orders\n"
+    def test_what_came_while_the_files_were_read_is_what_is_taken_over(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def slowly(files: Sequence[PolicyFile]) -> bytes:
+            if b"broken" in files[0].data:
+                self.shared[1].keep([PolicyFile(files[0].name, b"newest\n")], time.monotonic())
+            return join(files)
 
-    def test_files_that_load_come_first(self, folder: Path, stores: list[PolicyStore[bytes]]) -> None:
-        (folder / "orders.yaml").write_bytes(b"others\n")
-        assert stores[2].load() == b"others\n"
+        self.file.write_bytes(b"broken\n")
+        monkeypatch.setattr(self.last, "_compile", slowly)
+        assert self.last.load() == b"newest\n"
 
-    def test_when_nobody_had_loaded_yet_the_files_are_to_blame(self, folder: Path, memory: int) -> None:
-        (folder / "orders.yaml").write_bytes(b"broken\n")
+    def test_where_the_others_have_what_this_one_refuses_the_files_are_to_blame(self) -> None:
+        self.shared[0].keep([PolicyFile("elsewhere.yaml", b"broken\n")], time.monotonic())
+        self.file.write_bytes(b"broken\n")
+        with pytest.raises(LoadError, match=r"policies/orders\.yaml:1:1: broken"):
+            self.last.load()
+        assert self.last.current is None
+
+    def test_when_nobody_had_loaded_yet_the_files_are_to_blame(self, folder: Path) -> None:
+        memory = shared_memory()
+        self.file.write_bytes(b"broken\n")
         with pytest.raises(LoadError, match="broken"):
             store_of(folder, Told(), shared=SharedFiles(Shared(memory, 0, 1), 0)).load()
+        os.close(memory)
 
 
 def append(path: Path) -> None:
