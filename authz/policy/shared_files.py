@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from authz.policy.files import PolicyFile
 from authz.shared_memory import HEAD_BYTES, Dated, Place, Shared
 
-MAX_BYTES: Final = 16 * 1024 * 1024  # of a set, which each worker keeps: 100,000 routes; larger ones are not kept
+MAX_BYTES: Final = 16 * 1024 * 1024  # of a set, of which each worker keeps its own; a larger one is not kept
 _START: Final = 1 << 40  # bytes; behind the keys of however many issuers
 _SLOT_BYTES: Final = MAX_BYTES + HEAD_BYTES
 
