@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from math import inf
 
 import pytest
 
-from authz.shared_memory import HEAD_BYTES, Dated, Place, shared_memory
+from authz.shared_memory import HEAD_BYTES, Dated, Place
 
 MOST = 1000
 ONE = Dated(b"one", 5.25)
 LARGEST = Dated(os.urandom(MOST), 6.0)
-
-
-@pytest.fixture
-def memory() -> Iterator[int]:
-    descriptor = shared_memory()
-    yield descriptor
-    os.close(descriptor)
 
 
 def test_in_the_beginning_there_is_nothing(memory: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import os
 import selectors
 import stat
 import threading
@@ -26,7 +25,7 @@ from authz.identity.jwks import MAX_WAITERS, JwksSettings, KeyStore
 from authz.identity.key_document import read_jwks
 from authz.identity.shared_keys import SharedKeys
 from authz.model import Reason
-from authz.shared_memory import Dated, shared_memory
+from authz.shared_memory import Dated
 from tests.support.jwks_server import DROP, jwk, jwks, modulus, number
 from tests.support.key_turns import turn_of_another_process
 
@@ -919,13 +918,6 @@ async def test_a_cache_that_cannot_be_written_is_said_and_does_no_harm(
 
 
 # --- Beside other workers
-
-
-@pytest.fixture
-def memory() -> Iterator[int]:
-    descriptor = shared_memory()
-    yield descriptor
-    os.close(descriptor)
 
 
 class Workers:

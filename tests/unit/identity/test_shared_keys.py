@@ -5,25 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from math import inf
-
-import pytest
 
 from authz.identity.fetch import MAX_DOCUMENT_BYTES
 from authz.identity.shared_keys import SharedKeys
-from authz.shared_memory import Dated, shared_memory
+from authz.shared_memory import Dated
 from tests.support.key_turns import turn_of_another_process
 
 ONE = Dated(b'{"keys": []}', 5.25)
 LARGEST = Dated(os.urandom(MAX_DOCUMENT_BYTES), 6.0)
-
-
-@pytest.fixture
-def memory() -> Iterator[int]:
-    descriptor = shared_memory()
-    yield descriptor
-    os.close(descriptor)
 
 
 def test_in_the_beginning_nothing_is_known(memory: int) -> None:

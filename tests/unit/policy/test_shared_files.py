@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-
 import pytest
 
 from authz.identity.fetch import MAX_DOCUMENT_BYTES
@@ -12,18 +9,11 @@ from authz.identity.shared_keys import SharedKeys
 from authz.policy import shared_files
 from authz.policy.files import PolicyFile
 from authz.policy.shared_files import MAX_BYTES, Kept, SharedFiles
-from authz.shared_memory import Dated, Shared, shared_memory
+from authz.shared_memory import Dated, Shared
 
 SHUT = (PolicyFile("policies/a.yaml", b"shut"), PolicyFile("policies/b\udcff.yaml", b""))
 OPEN = (PolicyFile("policies/a.yaml", b"open\xff\n"),)
 LARGEST = (PolicyFile("a.yaml", b"x" * (MAX_BYTES - 28)),)
-
-
-@pytest.fixture
-def memory() -> Iterator[int]:
-    descriptor = shared_memory()
-    yield descriptor
-    os.close(descriptor)
 
 
 @pytest.fixture

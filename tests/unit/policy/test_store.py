@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -441,13 +441,6 @@ class TestFirstLoad:
         monkeypatch.setattr(store_module.time, "sleep", lambda _: append(folder / "orders.yaml"))
         with pytest.raises(LoadError, match="the files keep changing"):
             store_of(folder, Told(), settle=timedelta(hours=1)).load()
-
-
-@pytest.fixture
-def memory() -> Iterator[int]:
-    descriptor = shared_memory()
-    yield descriptor
-    os.close(descriptor)
 
 
 class TestBesideOtherWorkers:
