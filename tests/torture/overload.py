@@ -29,6 +29,7 @@ from tests.torture.figures import Figure, Stand, at_least, at_most, none_of
 from tests.torture.wire import at
 
 TIMES: Final = 3  # more than it can do
+AIMED: Final = 3.4  # times; h2load falls behind its schedule by up to a tenth
 NEIGHBOURS: Final = 3  # which are busy, on the core of the service
 SECONDS: Final = 20.0
 ADMITTED_MS: Final = 50.0
@@ -74,9 +75,9 @@ def overloaded(folder: Path, *, seconds: float) -> Overload:
             best = max(best, _goodput(_flood(target, folder, TIMES * (best or LEAST), min(3.0, seconds))))
             half = int(best / 2)
             calm = load.ask_steadily(target, folder, rate=half, seconds=min(5.0, seconds))
-            flood = _flood(target, folder, TIMES * best, seconds)
+            flood = _flood(target, folder, AIMED * best, seconds)
             after = load.ask_steadily(target, folder, rate=half, seconds=2 * RECOVERED)
-    asked = CONNECTIONS * int(int(TIMES * best) * seconds / CONNECTIONS)
+    asked = CONNECTIONS * int(int(AIMED * best) * seconds / CONNECTIONS)
     return Overload(best, calm, flood, after, asked)
 
 
@@ -140,7 +141,7 @@ def timed(found: Overload) -> Iterator[Figure]:
     refused = [sample.latency for sample in found.flood if sample.status == 503]
     starts = [sample.started for sample in found.flood]
     offered = found.asked / (max(starts) - min(starts)) / found.best
-    yield at_least("offered, of what it can do", offered, 0.9 * TIMES, "×")
+    yield at_least("offered, of what it can do", offered, TIMES, "×")
     share = 100 * _goodput(found.flood) / found.best
     yield at_least(f"goodput, of the {found.best:,.0f}/s that it can do", share, 90, "%")
     yield at_most("p99 of the admitted", at(good, 0.99), ADMITTED_MS, "ms")
